@@ -1,0 +1,825 @@
+"""The base of every optimizer: turns a pure update rule into a Keras optimizer.
+
+The only place that overrides Keras's private hooks; `tests/optimizers/test_hooks.py`
+names them all, so that a Keras release which drops one is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_adaptive.optimizers import deferred
+from keras_adaptive.optimizers.bounds import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    POSITIVE,
+    Interval,
+)
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    from keras_adaptive.optimizers import rows
+    from keras_adaptive.optimizers.sparse import SparseUpdates
+
+PACKAGE = "keras_adaptive"
+
+SPARSE_MODES = ("deferred", "lazy", "dense")
+
+ROW_STATE = ("clock", "cursor", "queue", "queued", "queue_length")
+
+OPTION_BOUNDS = {
+    "learning_rate": NON_NEGATIVE,
+    "weight_decay": dataclasses.replace(NON_NEGATIVE, optional=True),
+    "clipnorm": dataclasses.replace(POSITIVE, optional=True),
+    "clipvalue": dataclasses.replace(POSITIVE, optional=True),
+    "global_clipnorm": dataclasses.replace(POSITIVE, optional=True),
+    "ema_momentum": Interval(0.0, 1.0),
+    "ema_overwrite_frequency": Interval(1, whole=True, optional=True),
+    "loss_scale_factor": dataclasses.replace(POSITIVE, optional=True),
+    "gradient_accumulation_steps": Interval(2, whole=True, optional=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A number that an optimizer remembers for each entry of a variable.
+
+    Args:
+        initial: The value to start from.
+        row_wise: Keep one number a row (an index of the first axis) instead of
+            one an entry. Variables with fewer than two axes keep one an entry.
+    """
+
+    initial: float = 0.0
+    row_wise: bool = False
+
+    def shape(self, variable_shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.row_wise and len(variable_shape) > 1:
+            return (variable_shape[0],) + (1,) * (len(variable_shape) - 1)
+        return tuple(variable_shape)
+
+
+class Hyper:
+    """The hyper-parameters of one step, as scalar tensors of one dtype.
+
+    An attribute `name` is the optimizer's attribute of that name: `hyper.beta_1`
+    in a rule is the optimizer's `beta_1`. (A Python number would do on
+    TensorFlow, but passes through float32 in `keras.ops` elsewhere.)
+
+    Args:
+        optimizer: The optimizer.
+        learning_rate: The learning rate of this step.
+        iterations: Integer tensor, the number of updates made so far.
+        dtype: The dtype to compute in.
+
+    Attributes:
+        dtype: The dtype to compute in.
+        learning_rate: The learning rate of this step, with schedules applied.
+        step: The number of this update, counted from 1.
+    """
+
+    def __init__(self, optimizer, learning_rate, iterations, dtype: str):
+        self._optimizer = optimizer
+        self.dtype = dtype
+        self.learning_rate = ops.cast(learning_rate, dtype)
+        self.step = ops.cast(iterations + 1, dtype)
+
+    def __getattr__(self, name: str):
+        return ops.convert_to_tensor(getattr(self._optimizer, name), self.dtype)
+
+
+class AdaptiveOptimizer(keras.optimizers.Optimizer):
+    """Base class: an update rule, written once, becomes a Keras optimizer.
+
+    A subclass says what it remembers (`slots`) and how it steps (`rule`), both free
+    of side effects. From these come dense and sparse updates on every Keras
+    backend, all of Keras's base options, mixed precision, serialization and exact
+    resumption.
+
+    Args:
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule`,
+            or a callable without arguments that returns the learning rate.
+        weight_decay: Float or `None`. Decoupled weight decay: before each step the
+            weights shrink by `learning_rate * weight_decay` of themselves
+            (arXiv:1711.05101).
+        clipnorm: Float or `None`. The norm of each gradient is clipped to it.
+        clipvalue: Float or `None`. Each entry of a gradient is clipped to it.
+        global_clipnorm: Float or `None`. The norm of all gradients together is
+            clipped to it.
+        use_ema: Whether to keep an exponential moving average of the weights.
+        ema_momentum: Float in `[0, 1]`, the momentum of that average.
+        ema_overwrite_frequency: Int or `None`: overwrite the weights by their
+            average every that many steps. They are at the end of `fit` anyway.
+        loss_scale_factor: Float or `None`. The loss is multiplied, and the gradient
+            divided by it.
+        gradient_accumulation_steps: Int >= 2 or `None`. Update every that many
+            calls, by the mean of their gradients. As in Keras, learning-rate
+            schedules and the moving average count calls, not updates.
+        name: Name of the optimizer.
+        sparse: What happens to the rows that a sparse gradient does not touch:
+
+            - `"deferred"`: they move as if their gradient were zero, but only when
+              they are next touched or flushed; then all the steps that they
+              missed are made up for in closed form. It follows the dense
+              trajectory at the price of the rows touched.
+            - `"lazy"`: they stand still, and so does their state.
+            - `"dense"`: every step updates the whole table.
+
+            By default `"deferred"` where the rule has a closed form, else
+            `"lazy"`. Sparse gradients exist on TensorFlow only, for `Embedding`,
+            `ops.take` and `Dense` on a sparse input; elsewhere every gradient is
+            dense and so is every update.
+
+    State is kept in the dtype of the variable, but in float32 for variables of 16
+    bits; the rule computes in the same dtype. Gradients are summed over repeated
+    rows before anything else is done to them.
+
+    With `"deferred"`, rows are brought up to date at the end of `fit`, by
+    `finalize_variable_values`, by `flush`, and by `callbacks.FlushRows`; and every
+    step also takes the next few rows of the table in turn, one for every eight row
+    ids of its gradient, so that in a table of `V` rows no row is ever more than
+    `8 * V / ids` steps behind.
+
+    Subclasses define:
+
+    - `slots`: a mapping from names to `Slot`s (a class attribute or a property);
+    - `rule(gradient, state, hyper)`: returns the step, which is subtracted from the
+      parameter, and the new state;
+    - `bounds`: a mapping from names of numeric hyper-parameters to the `Interval`
+      that they must lie in, checked whenever one is set;
+    - optionally `idle(state, missed, hyper)`, the closed form of steps with zero
+      gradient, which makes `"deferred"` possible. It returns the direction in which
+      the parameter drifts (or `None`) and the state after those steps; `missed` is
+      their number, a float tensor that broadcasts against the state;
+    - with it, if the parameter drifts, `drift(hyper)`: returns `(rate, ratio)`; at
+      the j-th missed step the parameter moves by minus `direction * rate *
+      ratio**j`, with the rate of that step.
+
+    Every constructor argument must be kept in the attribute of its name; then
+    `get_config` needs no code.
+
+    Raises:
+        ValueError: A hyper-parameter is outside its bounds, `sparse` is not one of
+            the three modes, or it is `"deferred"` without a closed form.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_adaptive.optimizers import AdaptiveOptimizer, DECAY_RATE, Slot
+    >>>
+    >>> @keras.saving.register_keras_serializable("my_package")
+    ... class SignMomentum(AdaptiveOptimizer):
+    ...     slots = {"momentum": Slot()}
+    ...     bounds = {"beta": DECAY_RATE}
+    ...
+    ...     def __init__(self, learning_rate=0.001, beta=0.9, **options):
+    ...         super().__init__(learning_rate, **options)
+    ...         self.beta = beta
+    ...
+    ...     def rule(self, gradient, state, hyper):
+    ...         m = hyper.beta * state["momentum"] + (1 - hyper.beta) * gradient
+    ...         return hyper.learning_rate * keras.ops.sign(m), {"momentum": m}
+    >>>
+    >>> SignMomentum(0.01, beta=0.95, clipnorm=1.0).get_config()["beta"]
+    0.95
+    """
+
+    slots: Mapping[str, Slot] = {}
+    bounds: ClassVar[Mapping[str, Interval]] = {}
+    idle: Callable | None = None
+    row_wise: bool = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        own = _named_parameters(cls.__init__)
+        options = _named_parameters(AdaptiveOptimizer.__init__)
+        cls.__signature__ = inspect.Signature(
+            [*own.values(), *(p for n, p in options.items() if n not in own)]
+        )
+
+    def __init__(
+        self,
+        learning_rate,
+        *,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        sparse: str | None = None,
+    ):
+        if not callable(learning_rate):
+            NON_NEGATIVE.check(type(self).__name__, "learning_rate", learning_rate)
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+        )
+        self.sparse = self._sparse_mode(sparse)
+        self._state: dict[str, dict[int, keras.Variable]] = {}
+        self._sparse = None
+        if keras.backend.backend() == "tensorflow":
+            self._sparse = SparseUpdates(self)
+
+    def __setattr__(self, name: str, value):
+        bound = {**OPTION_BOUNDS, **type(self).bounds}.get(name)
+        # A learning rate may also be a schedule, a callable or a tensor.
+        number = isinstance(value, (int, float, str, type(None), np.number))
+        if bound is not None and (number or name != "learning_rate"):
+            bound.check(type(self).__name__, name, value)
+        super().__setattr__(name, value)
+
+    def _sparse_mode(self, sparse: str | None) -> str:
+        closed_form = self.idle is not None
+        if sparse is None:
+            return "deferred" if closed_form else "lazy"
+        owner = type(self).__name__
+        if sparse not in SPARSE_MODES:
+            near = difflib.get_close_matches(str(sparse), SPARSE_MODES, 1)
+            raise ValueError(
+                f"{owner}: `sparse` must be one of {', '.join(SPARSE_MODES)}. "
+                f"Received: sparse={sparse!r}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
+        if sparse == "deferred" and not closed_form:
+            raise ValueError(
+                f"{owner} has no closed form for the steps that a row misses "
+                "(no `idle` method), so sparse='deferred' cannot be had. Use "
+                "sparse='lazy' (such rows stand still) or sparse='dense'."
+            )
+        return sparse
+
+    # The algorithm, for subclasses to write.
+
+    def rule(self, gradient, state: dict[str, Any], hyper: Hyper):
+        """One step of the algorithm, without side effects.
+
+        Args:
+            gradient: Tensor, the gradient of a variable or of some of its rows.
+            state: The slots by name, of the gradient's shape (or one value a row).
+            hyper: The hyper-parameters, the learning rate and the step number.
+
+        Returns:
+            `(step, state)`: the step is subtracted from the parameter, the state
+            has all the slots.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `rule(gradient, state, hyper)`."
+        )
+
+    def drift(self, hyper: Hyper):
+        """How fast an untouched row moves; see `idle`.
+
+        Returns:
+            `(rate, ratio)`, or `None` if such rows stand still.
+        """
+        return None
+
+    def squared(self, values):
+        """Squares of values; with `row_wise=True`, their mean over each row."""
+        squares = ops.square(values)
+        axes = tuple(range(1, len(squares.shape)))
+        if not self.row_wise or not axes:
+            return squares
+        width = int(np.prod(squares.shape[1:]))
+        return ops.sum(squares, axis=axes, keepdims=True) / ops.convert_to_tensor(
+            width, squares.dtype
+        )
+
+    # State, by name.
+
+    def build(self, variables) -> None:
+        """Creates the state for the variables; called by the first `apply`."""
+        if self.built:
+            return
+        super().build(variables)
+        if self.use_ema:
+            self._state["average"] = _by_index(self._model_variables_moving_average)
+        if self.gradient_accumulation_steps:
+            self._state["gradient_accumulator"] = _by_index(self._accumulated_gradients)
+        for name, slot in self.slots.items():
+            self._state[name] = {
+                i: self._add_like(variable, name, slot)
+                for i, variable in enumerate(variables)
+                if not self._overwrite_variable_with_gradient(variable)
+            }
+
+    def add_variable_from_reference(
+        self, reference_variable, name=None, initializer="zeros"
+    ):
+        """As Keras's, but never in fewer than 32 bits."""
+        return self._add_aligned(
+            reference_variable,
+            name or "var",
+            tuple(reference_variable.shape),
+            _compute_dtype(reference_variable),
+            initializer,
+        )
+
+    def _add_like(self, variable, name: str, slot: Slot):
+        return self._add_aligned(
+            variable,
+            name,
+            slot.shape(tuple(variable.shape)),
+            _compute_dtype(variable),
+            # `initializers.Constant` would round the value to float32.
+            lambda shape, dtype: ops.full(shape, slot.initial, dtype),
+        )
+
+    def _add_aligned(self, variable, name, shape, dtype, initializer):
+        """A variable that lives where the model variable lives."""
+        path = getattr(variable, "path", variable.name)
+        same_shape = shape == tuple(variable.shape)
+        place = contextlib.nullcontext()
+        if keras.backend.backend() == "tensorflow":
+            place = self._distribution_strategy.extended.colocate_vars_with(
+                getattr(variable, "value", variable)
+            )
+        with place:
+            return self.add_variable(
+                shape=shape,
+                initializer=initializer,
+                dtype=dtype,
+                layout=getattr(variable, "_layout", None) if same_shape else None,
+                name=f"{re.sub('[/:]', '_', path)}_{name}",
+            )
+
+    def _named_variables(self) -> dict[str, keras.Variable]:
+        """All that has to be saved, by name and index of the model variable."""
+        named = {"iteration": self._iterations}
+        if isinstance(self._learning_rate, keras.Variable):
+            named["learning_rate"] = self._learning_rate
+        state = self._state
+        if self._sparse is not None:
+            named.update(self._sparse.tables)
+            state = {**state, **self._sparse.state}
+        for name, slots in state.items():
+            named.update({f"{name}:{i}": v for i, v in slots.items()})
+        return named
+
+    def save_own_variables(self, store) -> None:
+        """Saves the state by slot name and position of the model variable."""
+        store["optimizer"] = np.frombuffer(type(self).__name__.encode(), np.uint8)
+        for name, variable in self._named_variables().items():
+            store[name] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store) -> None:
+        """Loads what `save_own_variables` saved.
+
+        Raises:
+            ValueError: The state is another optimizer's, or has other slots or
+                shapes than this one.
+        """
+        owner = type(self).__name__
+        saved = dict.fromkeys(store.keys())
+        if "optimizer" not in saved:
+            raise ValueError(
+                f"{owner} cannot load this optimizer state: it has no slot names "
+                "(Keras's own optimizers save by position, and "
+                "one's state would load silently into another). Load the model "
+                "with `compile=False` and compile it anew."
+            )
+        writer = bytes(np.asarray(store["optimizer"])).decode()
+        if writer != owner:
+            raise ValueError(
+                f"{owner} cannot load the state of {writer}. Compile the model with "
+                f"{writer}, or load it with `compile=False`."
+            )
+        del saved["optimizer"]
+        saved = self._with_row_state(saved, store)
+        named = self._named_variables()
+        if saved.keys() != named.keys():
+            raise ValueError(
+                f"{owner} cannot load this state. "
+                f"Missing: {sorted(named.keys() - saved.keys()) or 'nothing'}; "
+                f"not known: {sorted(saved.keys() - named.keys()) or 'nothing'}. "
+                "The constructor arguments must be those of the optimizer that "
+                "saved it, and it must be built on the same variables."
+            )
+        values = {name: np.asarray(store[name]) for name in saved}
+        for name, variable in named.items():
+            if tuple(values[name].shape) != tuple(variable.shape):
+                raise ValueError(
+                    f"{owner} cannot load '{name}' of shape {values[name].shape} "
+                    f"into shape {tuple(variable.shape)}."
+                )
+        for name, variable in named.items():
+            variable.assign(values[name])
+
+    def _with_row_state(self, saved, store):
+        """Makes the row state that was saved, which only TensorFlow keeps."""
+        indices = {n.partition(":")[2] for n in saved if n.partition(":")[0] in ROW_STATE}
+        if self._sparse is not None:
+            for index in indices:
+                self._sparse.prepare(int(index))
+            return saved
+        behind = [
+            f"clock:{index}"
+            for index in indices
+            if f"clock:{index}" in saved
+            and np.any(np.asarray(store[f"clock:{index}"]) != store["iteration"])
+        ]
+        waiting = [
+            f"queue_length:{index}"
+            for index in indices
+            if f"queue_length:{index}" in saved
+            and np.any(np.asarray(store[f"queue_length:{index}"]))
+        ]
+        if behind or waiting:
+            raise ValueError(
+                "This state was saved on TensorFlow while rows of a sparse variable "
+                f"were not up to date ({', '.join(behind + waiting)}), and the "
+                f"{keras.backend.backend()} backend has dense gradients only. Load it "
+                "on TensorFlow, call `optimizer.flush()` between two updates, and "
+                "save it again."
+            )
+        return {
+            name: None for name in saved if name.partition(":")[0] not in ROW_STATE
+            and name.removeprefix("decayed ") not in deferred.BEGINNING
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        for name in type(self).__signature__.parameters:
+            if name not in config:
+                config[name] = getattr(self, name)
+        return config
+
+    # One call of `apply`.
+
+    def apply(self, grads, trainable_variables=None) -> None:
+        """Updates the variables; sparse gradients are first summed by row.
+
+        Args:
+            grads: Gradients, one for each variable: float tensors of the shapes of
+                the variables, `tf.IndexedSlices`, or `None`.
+            trainable_variables: The variables; by default those built for.
+
+        Raises:
+            ValueError: A gradient has not its variable's shape, or no float dtype,
+                or a sparse gradient has no rows.
+            tf.errors.InvalidArgumentError: Row ids are out of range, or there are
+                none (where that is known at run time only).
+        """
+        grads = list(grads)
+        if trainable_variables is None:
+            variables = list(self._trainable_variables)
+        else:
+            variables = list(trainable_variables)
+            if len(grads) != len(variables):
+                raise ValueError(
+                    f"{len(grads)} gradients for {len(variables)} variables: "
+                    "each variable needs one gradient (or None)."
+                )
+        if grads and len(grads) == len(variables):
+            for gradient, variable in zip(grads, variables, strict=True):
+                _check_gradient(gradient, variable)
+            if not self.built:
+                with keras.name_scope(self.name):
+                    self.build(variables)
+            self._check_variables_are_known(variables)
+            grads = [
+                self._by_row(g, self._get_variable_index(v))
+                for g, v in zip(grads, variables, strict=True)
+            ]
+        super().apply(grads, trainable_variables)
+
+    def _by_row(self, gradient, i: int):
+        if gradient is None or self._sparse is None:
+            return gradient
+        return self._sparse.by_row(gradient, i)
+
+    def _backend_apply_gradients(self, grads, trainable_variables) -> None:
+        grads = [
+            _map_values(lambda g, v=v: ops.cast(g, _compute_dtype(v)), g)
+            for g, v in zip(grads, trainable_variables, strict=True)
+        ]
+        grads = self._reduced(grads, trainable_variables)
+        update = True
+        if self.gradient_accumulation_steps:
+            self._accumulate(grads, trainable_variables)
+            update = self._is_multiple(
+                self._iterations + 1, self.gradient_accumulation_steps
+            )
+            self._conditionally(
+                update,
+                lambda: self._update(
+                    self._drained(grads, trainable_variables), trainable_variables
+                ),
+            )
+        else:
+            self._update(grads, trainable_variables)
+        if self.use_ema:
+            self._update_model_variables_moving_average(self._trainable_variables)
+        if self._sparse is not None:
+            self._sparse.advance(update, self.learning_rate)
+        if self.use_ema and self.ema_overwrite_frequency:
+            self._conditionally(
+                self._is_multiple(self.iterations + 1, self.ema_overwrite_frequency),
+                lambda: self._overwrite_by_average(
+                    self._trainable_variables, self._iterations + 1
+                ),
+            )
+
+    @staticmethod
+    def _is_multiple(number, divisor: int):
+        return ops.equal(ops.mod(number, divisor), 0)
+
+    def _conditionally(self, predicate, function: Callable[[], None]) -> None:
+        """`ops.cond` for functions with side effects, also inside JAX's `jit`."""
+        if keras.backend.backend() != "jax":
+            ops.cond(predicate, function, lambda: None)
+            return
+        variables = self._trainable_variables + self.variables
+
+        def values_after():
+            current = [(v, v.value) for v in variables]
+            with keras.StatelessScope(state_mapping=current) as scope:
+                function()
+            return [scope.get_current_value(v) for v in variables]
+
+        values = ops.cond(predicate, values_after, lambda: [v.value for v in variables])
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def _reduced(self, grads, variables):
+        """Sums over replicas, before anything that is not linear is done."""
+        if not self._replicated:
+            return grads
+        grads = [self._sparse.as_slices(g) for g in grads]
+        summed = self._all_reduce_sum_gradients(list(zip(grads, variables)))
+        return [self._by_row(g, self._get_variable_index(v)) for g, v in summed]
+
+    @property
+    def _replicated(self) -> bool:
+        return (
+            keras.backend.backend() == "tensorflow"
+            and self._distribution_strategy.num_replicas_in_sync > 1
+        )
+
+    def _accumulate(self, grads, variables) -> None:
+        for gradient, variable in zip(grads, variables, strict=True):
+            i = self._get_variable_index(variable)
+            accumulator = self._state["gradient_accumulator"][i]
+            if _is_rows(gradient):
+                self._sparse.accumulate(gradient, i, accumulator)
+            else:
+                accumulator.assign_add(gradient)
+
+    def _drained(self, grads, variables):
+        """Means of the accumulated gradients; empties the accumulators."""
+        steps = self.gradient_accumulation_steps
+        means = []
+        for gradient, variable in zip(grads, variables, strict=True):
+            i = self._get_variable_index(variable)
+            accumulator = self._state["gradient_accumulator"][i]
+            if _is_rows(gradient):
+                means.append(self._sparse.drained(i, accumulator) / steps)
+            else:
+                # A new tensor: the accumulator is about to be overwritten.
+                means.append(ops.convert_to_tensor(accumulator) / steps)
+                accumulator.assign(ops.zeros_like(accumulator))
+        return means
+
+    def _update(self, grads, variables) -> None:
+        learning_rate = self.learning_rate
+        self._backend_update_step(
+            self._clip_gradients(grads), variables, learning_rate
+        )
+
+    def _clip_gradients(self, grads):
+        # The zeros that a sparse gradient leaves out change no norm.
+        clipped = super()._clip_gradients(
+            [g.values if _is_rows(g) else g for g in grads]
+        )
+        return [
+            _map_values(lambda _, c=c: c, g)
+            for g, c in zip(grads, clipped, strict=True)
+        ]
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if not self._replicated:
+            for gradient, variable in zip(grads, trainable_variables, strict=True):
+                self.update_step(gradient, variable, learning_rate)
+            return
+
+        def update_everywhere(strategy, grads, learning_rate):
+            for gradient, variable in zip(grads, trainable_variables, strict=True):
+                strategy.extended.update(
+                    getattr(variable, "value", variable),
+                    lambda v, g, lr: self.update_step(g, v, lr),
+                    args=(gradient, learning_rate),
+                    group=False,
+                )
+
+        tf.__internal__.distribute.interim.maybe_merge_call(
+            update_everywhere, self._distribution_strategy, grads, learning_rate
+        )
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        """Updates one variable and its state by its gradient."""
+        i = self._get_variable_index(variable)
+        hyper = self._hyper(learning_rate, self._compute_dtype(i))
+        slots = self._slots(i)
+        if _is_rows(gradient):
+            self._sparse.update(gradient, variable, i, slots, hyper)
+            return
+        parameter, state = self._advanced(
+            ops.cast(ops.convert_to_tensor(variable), hyper.dtype),
+            {name: ops.convert_to_tensor(slot) for name, slot in slots.items()},
+            gradient,
+            i,
+            hyper,
+        )
+        # Everything is computed by now: on some backends what was read above
+        # would change with the variables.
+        self.assign(variable, ops.cast(parameter, variable.dtype))
+        for name, slot in slots.items():
+            self.assign(slot, state[name])
+
+    def _advanced(self, parameter, state, gradient, i: int, hyper: Hyper):
+        """The parameter and the state after one update, as tensors."""
+        if self._decays(i):
+            decay = parameter * hyper.weight_decay * hyper.learning_rate
+            parameter = parameter - decay
+        step, state = self.rule(gradient, state, hyper)
+        return parameter - step, state
+
+    def _hyper(self, learning_rate, dtype: str) -> Hyper:
+        return Hyper(self, learning_rate, self.iterations, dtype)
+
+    def _slots(self, i: int) -> dict[str, keras.Variable]:
+        return {name: self._state[name][i] for name in self.slots}
+
+    def _compute_dtype(self, i: int) -> str:
+        return _compute_dtype(self._trainable_variables[i])
+
+    def _decays(self, i: int) -> bool:
+        return self.weight_decay is not None and self._use_weight_decay(
+            self._trainable_variables[i]
+        )
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None) -> None:
+        """Excludes variables from weight decay; to be called before `build`.
+
+        Args:
+            var_list: Variables to exclude.
+            var_names: Regular expressions: a variable in whose path (such as
+                `"dense/bias"`) one of them is found is excluded.
+        """
+        super().exclude_from_weight_decay(var_list, var_names)
+
+    def _use_weight_decay(self, variable) -> bool:
+        # Keras looks at the path on TensorFlow and at the bare name elsewhere.
+        pattern = getattr(self, "_exclude_from_weight_decay_pattern", None)
+        path = getattr(variable, "path", variable.name)
+        if pattern is not None and re.search(pattern, path):
+            return False
+        return super()._use_weight_decay(variable)
+
+    # Points at which to evaluate.
+
+    def _average(self, i: int):
+        return self._state.get("average", {}).get(i)
+
+    def _averaged(self, average, parameter):
+        """The moving average one call later; as Keras, it starts at the weights."""
+        dtype = keras.backend.standardize_dtype(average.dtype)
+        momentum = self._average_momentum(dtype)
+        return momentum * average + (1 - momentum) * parameter
+
+    def _average_momentum(self, dtype: str):
+        started = ops.cast(ops.not_equal(self.iterations, 0), dtype)
+        return started * ops.convert_to_tensor(self.ema_momentum, dtype)
+
+    def _update_model_variables_moving_average(self, trainable_variables) -> None:
+        for variable in trainable_variables:
+            i = self._get_variable_index(variable)
+            average = self._average(i)
+            if average is None or self._has_clock(i):
+                continue
+            parameter = ops.cast(ops.convert_to_tensor(variable), average.dtype)
+            average.assign(
+                self._averaged(ops.convert_to_tensor(average), parameter)
+            )
+
+    def _has_clock(self, i: int) -> bool:
+        return self._sparse is not None and self._sparse.has_clock(i)
+
+    def _overwrite_by_average(self, variables, now) -> None:
+        for variable in variables:
+            i = self._get_variable_index(variable)
+            average = self._average(i)
+            if self._has_clock(i):
+                self._sparse.flush(i, variable, now, overwrite=True)
+            elif average is not None:
+                variable.assign(ops.cast(average, variable.dtype))
+
+    def flush(self, variables=None) -> None:
+        """Brings the rows of deferred updates up to date, wherever there are any.
+
+        Training goes on afterwards as if nothing had happened.
+
+        Args:
+            variables: The variables to bring up to date; by default all.
+        """
+        if variables is None:
+            variables = self._trainable_variables
+        for variable in variables:
+            i = self._get_variable_index(variable)
+            if self._has_clock(i):
+                self._sparse.flush(i, variable, self._iterations)
+
+    def finalize_variable_values(self, var_list) -> None:
+        """Brings all rows up to date; with `use_ema`, writes the averages.
+
+        Keras calls it at the end of `fit`.
+
+        Args:
+            var_list: The variables of the model.
+        """
+        self.flush(var_list)
+        if self.use_ema:
+            self._overwrite_by_average(var_list, self._iterations)
+
+
+def _named_parameters(function) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name != "self"
+        and parameter.kind
+        not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    }
+
+
+def _compute_dtype(variable) -> str:
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def _is_sparse(gradient) -> bool:
+    return keras.backend.backend() == "tensorflow" and isinstance(
+        gradient, tf.IndexedSlices
+    )
+
+
+def _is_rows(gradient) -> bool:
+    return keras.backend.backend() == "tensorflow" and isinstance(gradient, rows.Rows)
+
+
+def _map_values(function, gradient):
+    if _is_rows(gradient):
+        return gradient.replace(function(gradient.values))
+    return function(gradient)
+
+
+def _by_index(variables) -> dict[int, keras.Variable]:
+    return {i: v for i, v in enumerate(variables) if v is not None}
+
+
+def _check_gradient(gradient, variable) -> None:
+    if gradient is None:
+        return
+    name = getattr(variable, "path", variable.name)
+    dtype = keras.backend.standardize_dtype(gradient.dtype)
+    if "float" not in dtype:
+        raise ValueError(
+            f"The gradient of '{name}' must be of a float dtype. Received: {dtype}."
+        )
+    expected = tuple(variable.shape)
+    if _is_sparse(gradient):
+        received = (*expected[:1], *gradient.values.shape[1:])
+    else:
+        received = tuple(gradient.shape)
+    if len(received) != len(expected) or any(
+        r is not None and r != e for r, e in zip(received, expected, strict=True)
+    ):
+        raise ValueError(
+            f"The gradient of '{name}' must have the variable's shape {expected}. "
+            f"Received: {received}."
+        )

@@ -1,0 +1,137 @@
+"""Missed steps in closed form: what a row would have done with zero gradients.
+
+A row that no batch touches still moves in a dense optimizer: momentum drifts on,
+moments and weights decay, the moving average follows. Here these missed steps are
+made up for at once, when the row is next touched or flushed.
+
+While its gradient is zero, a row moves along a fixed direction u, the j-th missed
+update by `rate * ratio**j * u`, where `rate` is a number of the update (Adam's
+bias-corrected learning rate, say). With weight decay and a moving average the whole
+is linear, so for a row with weights w and average x when it was last up to date
+
+    w ← decay · w - drift · u
+    x ← old · x + standing · w - lag · u
+
+and the coefficients depend on nothing but when that was. There is one table of
+them for all rows, with a place for each of the last `HISTORY` calls of `apply`. Each
+call takes every place one step further, which is exact under any schedule; a row
+then catches up by reading its place, however many steps it has missed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+HISTORY = 16_384
+"""For how many calls of `apply` back the coefficients are known."""
+
+
+def standing_still(self, state, missed, hyper):
+    """An `idle` for rules in which nothing moves while the gradient is zero."""
+    return None, state
+
+
+BEGINNING = {
+    "power": 1.0,
+    "drift": 0.0,
+    "decay": 1.0,
+    "old": 1.0,
+    "standing": 0.0,
+    "lag": 0.0,
+}
+"""The coefficients of a row that is up to date."""
+
+
+def columns(drifts: bool, decays: bool, averages: bool) -> list[str]:
+    """The coefficients that have to be kept.
+
+    Args:
+        drifts: Whether rows move while their gradient is zero.
+        decays: Whether weights decay.
+        averages: Whether there is a moving average.
+    """
+    kept = ["power", "drift"] if drifts else []
+    kept += ["decay"] if decays else []
+    kept += ["old", "standing"] if averages else []
+    return kept + (["lag"] if drifts and averages else [])
+
+
+def advanced(
+    table: dict[str, Any],
+    update: Any,
+    rate: Any = 0.0,
+    ratio: Any = 1.0,
+    decay: Any = 0.0,
+    momentum: Any = 0.0,
+) -> dict[str, Any]:
+    """The coefficients after one more call of `apply`.
+
+    Args:
+        table: The columns to keep, by name; float tensors of one shape.
+        update: Bool scalar, whether the call is an update; with gradient
+            accumulation not every call is.
+        rate: The rate of the drift in this update.
+        ratio: The factor from one missed step to the next.
+        decay: The share of the weights that this update decays.
+        momentum: The momentum of the moving average in this call.
+
+    Returns:
+        The same columns.
+    """
+    new = dict(table)
+    if "power" in table:
+        new["power"] = table["power"] * ratio
+        new["drift"] = table["drift"] * (1 - decay) + rate * new["power"]
+    if "decay" in table:
+        new["decay"] = table["decay"] * (1 - decay)
+    new = {
+        name: ops.where(update, column, table[name]) for name, column in new.items()
+    }
+    if "old" in table:
+        row = new.get("decay", 1)
+        new["old"] = momentum * table["old"]
+        new["standing"] = momentum * table["standing"] + (1 - momentum) * row
+    if "lag" in table:
+        new["lag"] = momentum * table["lag"] + (1 - momentum) * new["drift"]
+    return new
+
+
+def caught_up(parameter, average, direction, coefficients: dict[str, Any]):
+    """Rows and their moving averages after the steps that they have missed.
+
+    Args:
+        parameter: Tensor of shape `(n, ...)`, the rows when last up to date.
+        average: Their moving averages then, or `None`.
+        direction: The direction of the drift, of the same shape, or `None`.
+        coefficients: One number a row, tensors of shape `(n,)`, by name.
+
+    Returns:
+        `(parameter, average)`.
+    """
+    shape = (-1,) + (1,) * (len(parameter.shape) - 1)
+    per_row = {name: ops.reshape(c, shape) for name, c in coefficients.items()}
+    if average is not None:
+        average = per_row["old"] * average + per_row["standing"] * parameter
+        if direction is not None:
+            average = average - per_row["lag"] * direction
+    if "decay" in per_row:
+        parameter = per_row["decay"] * parameter
+    if direction is not None:
+        parameter = parameter - per_row["drift"] * direction
+    return parameter, average
+
+
+def standing_average(calls, begins, momentum, dtype: str) -> dict[str, Any]:
+    """The coefficients of rows that stand still, from their number of calls alone.
+
+    Args:
+        calls: Integer tensor `(n,)`, the calls of `apply` that rows have missed.
+        begins: Bool tensor `(n,)`, whether the average begins among these calls.
+        momentum: The momentum of the moving average.
+        dtype: The dtype to compute in.
+    """
+    old = ops.power(ops.convert_to_tensor(momentum, dtype), ops.cast(calls, dtype))
+    old = ops.where(begins, ops.zeros_like(old), old)
+    return {"old": old, "standing": 1 - old}

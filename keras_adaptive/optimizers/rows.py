@@ -1,0 +1,171 @@
+"""Sparse gradients on TensorFlow: coalesce, gather, scatter, in O(rows).
+
+All TensorFlow-only code of the sparse path is here. A row is an index of the
+first axis of a variable. Nothing here reads or writes a whole table.
+
+Under XLA, where shapes are static, unused places hold the id `height`, one past
+the last row: XLA's gather clamps it and its scatter drops it. Outside XLA there
+are no unused places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+BLOCK = 16_384
+
+
+class Rows:
+    """A sparse gradient: unique rows and one value for each.
+
+    Args:
+        ids: int64 tensor of shape `(n,)`, without repetitions.
+        values: Float tensor of shape `(n, ...)`.
+    """
+
+    def __init__(self, ids: tf.Tensor, values: tf.Tensor):
+        self.ids = ids
+        self.values = values
+
+    def replace(self, values: tf.Tensor) -> Rows:
+        return Rows(self.ids, values)
+
+    def __truediv__(self, scale) -> Rows:
+        return self.replace(self.values / scale)
+
+
+def in_xla() -> bool:
+    """Whether the code being traced will be compiled by XLA."""
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def checked_ids(ids: tf.Tensor, height: int, name: str) -> tf.Tensor:
+    """The ids as int64, after a check that there are some, all in the table.
+
+    Under XLA only the static part of the check is made: XLA has no assertions.
+    """
+    empty = (
+        f"The sparse gradient of '{name}' has no rows: the batch held no ids. "
+        "Leave empty batches out."
+    )
+    if ids.shape[0] == 0:
+        raise ValueError(empty)
+    ids = tf.cast(ids, tf.int64)
+    if in_xla():
+        return ids
+    outside = (
+        f"The sparse gradient of '{name}' has row ids outside [0, {height}). "
+        "Check the ids of the batch, or give the table more rows. Outside are:"
+    )
+    # One assertion in the usual case: both conditions hold or the first fails.
+    inside = (ids >= 0) & (ids < height)
+    with tf.control_dependencies(
+        [
+            tf.debugging.Assert(tf.size(ids) > 0, [empty]),
+            tf.debugging.Assert(
+                tf.reduce_all(inside), [outside, tf.boolean_mask(ids, ~inside)]
+            ),
+        ]
+    ):
+        return tf.identity(ids)
+
+
+def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int) -> Rows:
+    """Sums the values of equal ids, which may come in any order."""
+    if in_xla():
+        count = ids.shape[0]
+        order = tf.argsort(ids)
+        ids, values = tf.gather(ids, order), tf.gather(values, order)
+        fresh = tf.concat([[False], ids[1:] != ids[:-1]], axis=0)
+        place = tf.cumsum(tf.cast(fresh, tf.int32))
+        unique = tf.math.unsorted_segment_min(ids, place, count)
+        unique = tf.minimum(unique, tf.constant(height, unique.dtype))
+    else:
+        unique, place = tf.unique(ids)
+        count = tf.size(unique)
+    return Rows(unique, tf.math.unsorted_segment_sum(values, place, count))
+
+
+def dense(rows: Rows, shape: tuple[int, ...]) -> tf.Tensor:
+    """The gradient with all its zeros, of the table's shape."""
+    return tf.scatter_nd(rows.ids[:, None], rows.values, shape)
+
+
+def gather(variable, ids: tf.Tensor) -> tf.Tensor:
+    """Reads rows of a Keras or TensorFlow variable."""
+    return tf.gather(getattr(variable, "value", variable), ids)
+
+
+def scatter(variable, ids: tf.Tensor, values: tf.Tensor) -> None:
+    """Overwrites rows of a Keras or TensorFlow variable."""
+    variable = getattr(variable, "value", variable)
+    tf.raw_ops.ResourceScatterUpdate(
+        resource=variable.handle,
+        indices=ids,
+        updates=tf.cast(values, variable.dtype),
+    )
+
+
+def next_block(cursor, size: tf.Tensor, height: int) -> tf.Tensor:
+    """The ids of the next `size` rows in turn, around the table again and again.
+
+    Args:
+        cursor: int64 scalar variable, the first row of the block; moved on.
+        size: Number of rows, at most `height`.
+        height: Number of rows of the table.
+    """
+    start = tf.identity(tf.convert_to_tensor(cursor))
+    ids = tf.math.floormod(start + tf.range(size, dtype=tf.int64), height)
+    cursor.assign(tf.math.floormod(start + tf.cast(size, tf.int64), height))
+    return ids
+
+
+def for_each_block(height: int, function: Callable[[tf.Tensor], None]) -> None:
+    """Calls `function(ids)` for blocks of consecutive rows, the whole table."""
+    size = min(BLOCK, height)
+
+    def body(start):
+        if in_xla():
+            ids = tf.minimum(start + tf.range(size, dtype=tf.int64), height)
+        else:
+            ids = tf.range(start, tf.minimum(start + size, height))
+        function(ids)
+        return (start + size,)
+
+    tf.while_loop(
+        lambda start: start < height, body, (tf.constant(0, tf.int64),)
+    )
+
+
+def add_pending(ids: tf.Tensor, queue, queued, count) -> None:
+    """Puts the rows that are not queued yet at the end of the queue.
+
+    Args:
+        ids: Unique row ids.
+        queue: int64 variable of shape `(height + 1,)`; the last place is waste.
+        queued: bool variable of shape `(height,)`.
+        count: int64 scalar variable, the length of the queue.
+    """
+    height = queued.shape[0]
+    fresh = ~gather(queued, ids) & (ids < height)
+    place = tf.convert_to_tensor(count) + tf.cumsum(tf.cast(fresh, tf.int64)) - 1
+    scatter(queue, tf.where(fresh, place, tf.constant(height, tf.int64)), ids)
+    scatter(queued, ids, tf.ones_like(fresh))
+    count.assign_add(tf.reduce_sum(tf.cast(fresh, tf.int64)))
+
+
+def drain_pending(queue, queued, count) -> tf.Tensor:
+    """Empties the queue of `add_pending` and returns the ids that it held."""
+    height = queued.shape[0]
+    length = tf.identity(tf.convert_to_tensor(count))
+    place = tf.range(height if in_xla() else length, dtype=tf.int64)
+    ids = gather(queue, place)
+    if in_xla():
+        ids = tf.where(place < length, ids, tf.constant(height, tf.int64))
+    scatter(queued, ids, tf.zeros_like(ids, tf.bool))
+    count.assign(0)
+    return ids

@@ -1,0 +1,301 @@
+"""Updates of the rows that a sparse gradient touches, and of those it does not.
+
+TensorFlow only: the other backends hand over dense gradients.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_adaptive.optimizers import deferred, rows
+
+IDS_PER_FLUSHED_ROW = 8
+"""Each step of a deferred optimizer also takes one further row for so many ids."""
+
+
+class SparseUpdates:
+    """The sparse half of an optimizer: row clocks, queues, catching up.
+
+    The variables that it needs are made when a variable gets its first sparse
+    gradient, so a model without any pays nothing.
+
+    Args:
+        optimizer: The `AdaptiveOptimizer` that it belongs to.
+
+    Attributes:
+        state: Row state by name and index of the model variable. `clock` counts
+            the calls of `apply` that each row has seen; `cursor` is the next row to
+            bring up to date in turn; `queue`, `queued` and `queue_length` hold the
+            rows with accumulated gradients.
+        tables: The coefficients of `deferred`, by name, in place `call % HISTORY`;
+            with `"decayed "` before the name those of variables that decay.
+    """
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+        self.state: dict[str, dict[int, keras.Variable]] = {}
+        self.tables: dict[str, keras.Variable] = {}
+
+    # What is kept.
+
+    def has_clock(self, i: int) -> bool:
+        return i in self.state.get("clock", {})
+
+    def knows(self, i: int) -> bool:
+        return any(i in variables for variables in self.state.values())
+
+    @property
+    def _deferred(self) -> bool:
+        return self.optimizer.sparse == "deferred"
+
+    @property
+    def _changes(self) -> bool:
+        """Whether anything but decay changes in a row while its gradient is zero."""
+        return self._deferred and type(self.optimizer).idle != deferred.standing_still
+
+    def prepare(self, i: int) -> None:
+        """Makes the row state of variable `i` unless it is there."""
+        if self.knows(i):
+            return
+        optimizer = self.optimizer
+        height = int(optimizer._trainable_variables[i].shape[0])
+        decays = self._deferred and optimizer._decays(i)
+        with tf.init_scope():
+            if self._changes or decays or optimizer.use_ema:
+                now = int(ops.convert_to_numpy(optimizer._iterations))
+                self._add("clock", i, (height,), "int64", now)
+            if self._deferred and self.has_clock(i):
+                self._add("cursor", i, (), "int64")
+                hyper = optimizer._hyper(optimizer.learning_rate, "float64")
+                drifts = self._changes and optimizer.drift(hyper) is not None
+                for name in deferred.columns(drifts, decays, optimizer.use_ema):
+                    key = _key(name, decays)
+                    if key not in self.tables:
+                        self.tables[key] = self._variable(
+                            key.replace(" ", "_"),
+                            (deferred.HISTORY,),
+                            "float64",
+                            deferred.BEGINNING[name],
+                        )
+            if optimizer.gradient_accumulation_steps:
+                self._add("queue", i, (height + 1,), "int64")
+                self._add("queued", i, (height,), "bool")
+                self._add("queue_length", i, (), "int64")
+
+    def _add(self, name, i, shape, dtype, initial=0) -> None:
+        self.state.setdefault(name, {})[i] = self._variable(
+            f"{name}_{i}", shape, dtype, initial
+        )
+
+    def _variable(self, name, shape, dtype, initial):
+        return self.optimizer.add_variable(
+            shape=shape,
+            initializer=keras.initializers.Constant(initial),
+            dtype=dtype,
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    def _columns(self, decays: bool) -> dict[str, keras.Variable]:
+        return {
+            name: self.tables[_key(name, decays)]
+            for name in deferred.BEGINNING
+            if _key(name, decays) in self.tables
+        }
+
+    # From a gradient to rows.
+
+    def by_row(self, gradient, i: int):
+        """The gradient as unique rows; as it is, if there is nothing sparse to it."""
+        if isinstance(gradient, tf.IndexedSlices):
+            return self._coalesced(gradient, i)
+        if self.knows(i):
+            ids = tf.range(gradient.shape[0], dtype=tf.int64)
+            return rows.Rows(ids, gradient)
+        return gradient
+
+    def _coalesced(self, gradient: tf.IndexedSlices, i: int):
+        variable = self.optimizer._trainable_variables[i]
+        height = int(variable.shape[0])
+        name = getattr(variable, "path", variable.name)
+        ids = rows.checked_ids(gradient.indices, height, name)
+        values = tf.cast(gradient.values, self.optimizer._compute_dtype(i))
+        if self.optimizer.sparse != "dense":
+            self.prepare(i)
+        cursor = self.state.get("cursor", {}).get(i)
+        if cursor is not None:
+            block = rows.next_block(cursor, self._block_size(ids, height), height)
+            nothing = tf.zeros([tf.size(block), *values.shape[1:]], values.dtype)
+            ids = tf.concat([ids, block], axis=0)
+            values = tf.concat([values, nothing], axis=0)
+        coalesced = rows.coalesce(ids, values, height)
+        if self.optimizer.sparse == "dense":
+            return rows.dense(coalesced, tuple(variable.shape))
+        return coalesced
+
+    @staticmethod
+    def _block_size(ids, height: int):
+        """How many rows a step takes in turn.
+
+        A share of the ids, but enough that no row is ever too old for the tables.
+        """
+        least = height // (deferred.HISTORY - 1) + 1
+        if rows.in_xla():
+            return min(max(int(ids.shape[0]) // IDS_PER_FLUSHED_ROW, least), height)
+        return tf.minimum(
+            tf.maximum(tf.size(ids) // IDS_PER_FLUSHED_ROW, least), height
+        )
+
+    def as_slices(self, gradient):
+        """Rows as the `tf.IndexedSlices` that TensorFlow sums over replicas."""
+        if not isinstance(gradient, rows.Rows):
+            return gradient
+        return tf.IndexedSlices(gradient.values, gradient.ids)
+
+    def accumulate(self, gradient: rows.Rows, i: int, accumulator) -> None:
+        """Adds a gradient to the accumulator and queues its rows."""
+        total = rows.gather(accumulator, gradient.ids) + gradient.values
+        rows.scatter(accumulator, gradient.ids, total)
+        rows.add_pending(gradient.ids, *self._queue(i))
+
+    def drained(self, i: int, accumulator) -> rows.Rows:
+        """The accumulated gradient, and zeros in its place."""
+        ids = rows.drain_pending(*self._queue(i))
+        values = rows.gather(accumulator, ids)
+        rows.scatter(accumulator, ids, tf.zeros_like(values))
+        return rows.Rows(ids, values)
+
+    def _queue(self, i: int):
+        return (self.state[name][i] for name in ("queue", "queued", "queue_length"))
+
+    # Updates.
+
+    def update(self, gradient: rows.Rows, variable, i: int, slots, hyper) -> None:
+        """One update of the rows of a gradient."""
+        optimizer = self.optimizer
+        ids = gradient.ids
+        now = tf.convert_to_tensor(optimizer._iterations)
+        parameter, state, average = self._read(variable, i, slots, ids)
+        if self.has_clock(i):
+            parameter, state, average = self._caught_up(
+                parameter, state, average, i, ids, now, hyper
+            )
+        parameter, state = optimizer._advanced(
+            parameter, state, gradient.values, i, hyper
+        )
+        if average is not None:
+            average = optimizer._averaged(average, parameter)
+        self._write(variable, i, slots, ids, parameter, state, average, now + 1)
+
+    def flush(self, i: int, variable, now, overwrite: bool = False) -> None:
+        """Brings all rows of a variable up to date, a block at a time.
+
+        Args:
+            i: The index of the variable.
+            variable: The variable.
+            now: The number of calls of `apply` to bring it up to.
+            overwrite: Whether to write the moving average into the variable.
+        """
+        optimizer = self.optimizer
+        slots = optimizer._slots(i)
+        now = tf.convert_to_tensor(now)
+        hyper = optimizer._hyper(optimizer.learning_rate, optimizer._compute_dtype(i))
+
+        def flush_block(ids):
+            parameter, state, average = self._caught_up(
+                *self._read(variable, i, slots, ids), i, ids, now, hyper
+            )
+            if overwrite:
+                parameter = average
+            self._write(variable, i, slots, ids, parameter, state, average, now)
+
+        rows.for_each_block(int(variable.shape[0]), flush_block)
+
+    def advance(self, update, learning_rate) -> None:
+        """Takes the coefficients one call of `apply` further.
+
+        Args:
+            update: Bool scalar, whether this call is an update.
+            learning_rate: The learning rate of this call.
+        """
+        optimizer = self.optimizer
+        for decays in (False, True):
+            table = self._columns(decays)
+            if not table:
+                continue
+            hyper = optimizer._hyper(learning_rate, "float64")
+            numbers = {}
+            if "drift" in table:
+                numbers["rate"], numbers["ratio"] = optimizer.drift(hyper)
+            if decays:
+                numbers["decay"] = hyper.learning_rate * hyper.weight_decay
+            if "old" in table:
+                numbers["momentum"] = optimizer._average_momentum("float64")
+            new = deferred.advanced(
+                {name: tf.convert_to_tensor(v) for name, v in table.items()},
+                update,
+                **numbers,
+            )
+            place = tf.math.floormod(
+                tf.convert_to_tensor(optimizer._iterations) + 1, deferred.HISTORY
+            )
+            fresh = tf.equal(tf.range(deferred.HISTORY, dtype=tf.int64), place)
+            for name, column in new.items():
+                beginning = tf.constant(deferred.BEGINNING[name], column.dtype)
+                table[name].assign(tf.where(fresh, beginning, column))
+
+    def _caught_up(self, parameter, state, average, i, ids, now, hyper):
+        """Rows after the steps that they have missed up to call `now`."""
+        optimizer = self.optimizer
+        clock = rows.gather(self.state["clock"][i], ids)
+        accumulation = optimizer.gradient_accumulation_steps or 1
+        direction = None
+        if self._changes:
+            updates = now // accumulation - clock // accumulation
+            shape = (-1,) + (1,) * (len(parameter.shape) - 1)
+            missed = tf.reshape(tf.cast(updates, hyper.dtype), shape)
+            direction, state = optimizer.idle(state, missed, hyper)
+        if self._deferred:
+            place = tf.math.floormod(
+                tf.maximum(clock, now + 1 - deferred.HISTORY), deferred.HISTORY
+            )
+            coefficients = {
+                name: tf.cast(rows.gather(column, place), hyper.dtype)
+                for name, column in self._columns(optimizer._decays(i)).items()
+                if name != "power"
+            }
+        else:
+            coefficients = deferred.standing_average(
+                now - clock,
+                (clock < accumulation) & (clock < now),
+                optimizer.ema_momentum,
+                hyper.dtype,
+            )
+        parameter, average = deferred.caught_up(
+            parameter, average, direction, coefficients
+        )
+        return parameter, state, average
+
+    def _read(self, variable, i: int, slots, ids):
+        dtype = self.optimizer._compute_dtype(i)
+        parameter = ops.cast(rows.gather(variable, ids), dtype)
+        state = {name: rows.gather(slot, ids) for name, slot in slots.items()}
+        average = self.optimizer._average(i)
+        if average is not None:
+            average = rows.gather(average, ids)
+        return parameter, state, average
+
+    def _write(self, variable, i, slots, ids, parameter, state, average, now) -> None:
+        rows.scatter(variable, ids, parameter)
+        for name, slot in slots.items():
+            rows.scatter(slot, ids, state[name])
+        if average is not None:
+            rows.scatter(self.optimizer._average(i), ids, average)
+        if self.has_clock(i):
+            rows.scatter(self.state["clock"][i], ids, tf.zeros_like(ids) + now)
+
+
+def _key(column: str, decays: bool) -> str:
+    return f"decayed {column}" if decays else column
