@@ -357,7 +357,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         place = contextlib.nullcontext()
         if keras.backend.backend() == "tensorflow":
             place = self._distribution_strategy.extended.colocate_vars_with(
-                getattr(variable, "value", variable)
+                rows.raw(variable)
             )
         with place:
             return self.add_variable(
@@ -630,7 +630,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         def update_everywhere(strategy, grads, learning_rate):
             for gradient, variable in zip(grads, trainable_variables, strict=True):
                 strategy.extended.update(
-                    getattr(variable, "value", variable),
+                    rows.raw(variable),
                     lambda v, g, lr: self.update_step(g, v, lr),
                     args=(gradient, learning_rate),
                     group=False,

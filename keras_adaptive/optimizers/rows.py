@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import keras
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
@@ -95,19 +96,40 @@ def dense(rows: Rows, shape: tuple[int, ...]) -> tf.Tensor:
     return tf.scatter_nd(rows.ids[:, None], rows.values, shape)
 
 
+def raw(variable) -> tf.Variable:
+    """The TensorFlow variable of a Keras variable."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
 def gather(variable, ids: tf.Tensor) -> tf.Tensor:
-    """Reads rows of a Keras or TensorFlow variable."""
-    return tf.gather(getattr(variable, "value", variable), ids)
+    """Reads rows of a Keras or TensorFlow variable; anything for unused places."""
+    return tf.gather(raw(variable), ids)
+
+
+def zero_unused(values: tf.Tensor, ids: tf.Tensor, height: int) -> tf.Tensor:
+    """Values of rows with zeros in the unused places."""
+    if not in_xla():
+        return values
+    used = tf.reshape(ids < height, (-1,) + (1,) * (len(values.shape) - 1))
+    return tf.where(used, values, tf.zeros_like(values))
 
 
 def scatter(variable, ids: tf.Tensor, values: tf.Tensor) -> None:
-    """Overwrites rows of a Keras or TensorFlow variable."""
-    variable = getattr(variable, "value", variable)
+    """Overwrites rows of a Keras or TensorFlow variable.
+
+    TensorFlow puts a variable into which rows were scattered into a mode in which
+    every later read copies all of it, so the next forward pass of an `Embedding`
+    would cost the whole table. Reading by reference is safe without that mode:
+    the next scatter copies the table if somebody still holds it.
+    """
+    variable = raw(variable)
     tf.raw_ops.ResourceScatterUpdate(
         resource=variable.handle,
         indices=ids,
         updates=tf.cast(values, variable.dtype),
     )
+    if not in_xla():
+        tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
 
 
 def next_block(cursor, size: tf.Tensor, height: int) -> tf.Tensor:

@@ -120,8 +120,11 @@ class SparseUpdates:
         variable = self.optimizer._trainable_variables[i]
         height = int(variable.shape[0])
         name = getattr(variable, "path", variable.name)
-        ids = rows.checked_ids(gradient.indices, height, name)
         values = tf.cast(gradient.values, self.optimizer._compute_dtype(i))
+        # The ids are known before the forward pass, which holds the table; rows
+        # read or written while it does would make TensorFlow copy all of it.
+        with tf.control_dependencies([values]):
+            ids = rows.checked_ids(gradient.indices, height, name)
         if self.optimizer.sparse != "dense":
             self.prepare(i)
         cursor = self.state.get("cursor", {}).get(i)
@@ -165,6 +168,7 @@ class SparseUpdates:
         ids = rows.drain_pending(*self._queue(i))
         values = rows.gather(accumulator, ids)
         rows.scatter(accumulator, ids, tf.zeros_like(values))
+        values = rows.zero_unused(values, ids, int(accumulator.shape[0]))
         return rows.Rows(ids, values)
 
     def _queue(self, i: int):

@@ -1,0 +1,14 @@
+"""Compare optimizers fairly, on real data, with every run recorded in MLflow.
+
+The pieces are small and can be used one by one:
+
+- `keras_adaptive.study.corpora`: labelled sparse data (docstrings, newsgroups,
+  LIBSVM and CSV files), split and vectorized.
+- `keras_adaptive.study.training`: one contender trained once with one seed.
+- `keras_adaptive.study.ledger`: the record of the runs in MLflow.
+- `keras_adaptive.study.results` and `keras_adaptive.study.tables`: what the runs say.
+- `keras_adaptive.study.plots`: the curves of the runs.
+- `keras_adaptive.study.comparison`: all of the above in one call.
+
+They need the extra `study`: `pip install 'keras-adaptive[study]'`.
+"""
