@@ -149,7 +149,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
     `finalize_variable_values`, by `flush`, and by `callbacks.FlushRows`; and every
     step also takes the next few rows of the table in turn, one for every eight row
     ids of its gradient, so that in a table of `V` rows no row is ever more than
-    `8 * V / ids` steps behind.
+    `min(8 * V / ids, 16384)` steps behind. Under `tf.distribute` with several
+    replicas it is the same as `"dense"`, and `"lazy"` is an error.
 
     Subclasses define:
 
@@ -570,9 +571,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         """Sums over replicas, before anything that is not linear is done."""
         if not self._replicated:
             return grads
-        grads = [self._sparse.as_slices(g) for g in grads]
-        summed = self._all_reduce_sum_gradients(list(zip(grads, variables)))
-        return [self._by_row(g, self._get_variable_index(v)) for g, v in summed]
+        pairs = zip(grads, variables, strict=True)
+        return [gradient for gradient, _ in self._all_reduce_sum_gradients(pairs)]
 
     @property
     def _replicated(self) -> bool:

@@ -125,7 +125,14 @@ class SparseUpdates:
         # read or written while it does would make TensorFlow copy all of it.
         with tf.control_dependencies([values]):
             ids = rows.checked_ids(gradient.indices, height, name)
-        if self.optimizer.sparse != "dense":
+        densify = self.optimizer.sparse == "dense" or self.optimizer._replicated
+        if densify and self.optimizer.sparse == "lazy":
+            raise ValueError(
+                "sparse='lazy' does not work with several replicas yet. Use "
+                "sparse='deferred' or sparse='dense': with replicas both update the "
+                "whole table."
+            )
+        if not densify:
             self.prepare(i)
         cursor = self.state.get("cursor", {}).get(i)
         if cursor is not None:
@@ -134,7 +141,7 @@ class SparseUpdates:
             ids = tf.concat([ids, block], axis=0)
             values = tf.concat([values, nothing], axis=0)
         coalesced = rows.coalesce(ids, values, height)
-        if self.optimizer.sparse == "dense":
+        if densify:
             return rows.dense(coalesced, tuple(variable.shape))
         return coalesced
 
@@ -150,12 +157,6 @@ class SparseUpdates:
         return tf.minimum(
             tf.maximum(tf.size(ids) // IDS_PER_FLUSHED_ROW, least), height
         )
-
-    def as_slices(self, gradient):
-        """Rows as the `tf.IndexedSlices` that TensorFlow sums over replicas."""
-        if not isinstance(gradient, rows.Rows):
-            return gradient
-        return tf.IndexedSlices(gradient.values, gradient.ids)
 
     def accumulate(self, gradient: rows.Rows, i: int, accumulator) -> None:
         """Adds a gradient to the accumulator and queues its rows."""
