@@ -18,9 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_adaptive.optimizers import deferred
 from keras_adaptive.optimizers.bounds import (
-    DECAY_RATE,
     NON_NEGATIVE,
     POSITIVE,
     Interval,
@@ -36,7 +34,8 @@ PACKAGE = "keras_adaptive"
 
 SPARSE_MODES = ("deferred", "lazy", "dense")
 
-ROW_STATE = ("clock", "cursor", "queue", "queued", "queue_length")
+ROW_STATE = "row_"
+"""What the saved names of the state of `SparseUpdates` begin with."""
 
 OPTION_BOUNDS = {
     "learning_rate": NON_NEGATIVE,
@@ -374,12 +373,10 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         named = {"iteration": self._iterations}
         if isinstance(self._learning_rate, keras.Variable):
             named["learning_rate"] = self._learning_rate
-        state = self._state
-        if self._sparse is not None:
-            named.update(self._sparse.tables)
-            state = {**state, **self._sparse.state}
-        for name, slots in state.items():
+        for name, slots in self._state.items():
             named.update({f"{name}:{i}": v for i, v in slots.items()})
+        if self._sparse is not None:
+            named.update(self._sparse.named_variables())
         return named
 
     def save_own_variables(self, store) -> None:
@@ -411,57 +408,35 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
                 f"{writer}, or load it with `compile=False`."
             )
         del saved["optimizer"]
-        saved = self._with_row_state(saved, store)
+        row_state = {name for name in saved if name.startswith(ROW_STATE)}
+        if self._sparse is None:
+            _check_up_to_date(row_state, store)
+            saved = {name: None for name in saved if name not in row_state}
+        else:
+            self._sparse.restart(row_state, int(np.asarray(store["iteration"])))
         named = self._named_variables()
-        if saved.keys() != named.keys():
+        # Row state that was not saved had not been needed yet.
+        differs = {
+            n for n in saved.keys() ^ named.keys() if not n.startswith(ROW_STATE)
+        }
+        differs |= row_state & saved.keys() - named.keys()
+        if differs:
             raise ValueError(
                 f"{owner} cannot load this state. "
-                f"Missing: {sorted(named.keys() - saved.keys()) or 'nothing'}; "
-                f"not known: {sorted(saved.keys() - named.keys()) or 'nothing'}. "
+                f"Missing: {sorted(differs & named.keys()) or 'nothing'}; "
+                f"not known: {sorted(differs & saved.keys()) or 'nothing'}. "
                 "The constructor arguments must be those of the optimizer that "
                 "saved it, and it must be built on the same variables."
             )
         values = {name: np.asarray(store[name]) for name in saved}
-        for name, variable in named.items():
-            if tuple(values[name].shape) != tuple(variable.shape):
+        for name, value in values.items():
+            if value.shape != tuple(named[name].shape):
                 raise ValueError(
-                    f"{owner} cannot load '{name}' of shape {values[name].shape} "
-                    f"into shape {tuple(variable.shape)}."
+                    f"{owner} cannot load '{name}' of shape {value.shape} "
+                    f"into shape {tuple(named[name].shape)}."
                 )
-        for name, variable in named.items():
-            variable.assign(values[name])
-
-    def _with_row_state(self, saved, store):
-        """Makes the row state that was saved, which only TensorFlow keeps."""
-        indices = {n.partition(":")[2] for n in saved if n.partition(":")[0] in ROW_STATE}
-        if self._sparse is not None:
-            for index in indices:
-                self._sparse.prepare(int(index))
-            return saved
-        behind = [
-            f"clock:{index}"
-            for index in indices
-            if f"clock:{index}" in saved
-            and np.any(np.asarray(store[f"clock:{index}"]) != store["iteration"])
-        ]
-        waiting = [
-            f"queue_length:{index}"
-            for index in indices
-            if f"queue_length:{index}" in saved
-            and np.any(np.asarray(store[f"queue_length:{index}"]))
-        ]
-        if behind or waiting:
-            raise ValueError(
-                "This state was saved on TensorFlow while rows of a sparse variable "
-                f"were not up to date ({', '.join(behind + waiting)}), and the "
-                f"{keras.backend.backend()} backend has dense gradients only. Load it "
-                "on TensorFlow, call `optimizer.flush()` between two updates, and "
-                "save it again."
-            )
-        return {
-            name: None for name in saved if name.partition(":")[0] not in ROW_STATE
-            and name.removeprefix("decayed ") not in deferred.BEGINNING
-        }
+        for name, value in values.items():
+            named[name].assign(value)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -607,9 +582,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
 
     def _update(self, grads, variables) -> None:
         learning_rate = self.learning_rate
-        self._backend_update_step(
-            self._clip_gradients(grads), variables, learning_rate
-        )
+        self._backend_update_step(self._clip_gradients(grads), variables, learning_rate)
 
     def _clip_gradients(self, grads):
         # The zeros that a sparse gradient leaves out change no norm.
@@ -723,9 +696,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             if average is None or self._has_clock(i):
                 continue
             parameter = ops.cast(ops.convert_to_tensor(variable), average.dtype)
-            average.assign(
-                self._averaged(ops.convert_to_tensor(average), parameter)
-            )
+            average.assign(self._averaged(ops.convert_to_tensor(average), parameter))
 
     def _has_clock(self, i: int) -> bool:
         return self._sparse is not None and self._sparse.has_clock(i)
@@ -800,6 +771,24 @@ def _map_values(function, gradient):
 
 def _by_index(variables) -> dict[int, keras.Variable]:
     return {i: v for i, v in enumerate(variables) if v is not None}
+
+
+def _check_up_to_date(row_state: set[str], store) -> None:
+    """Row state means nothing on other backends, once all rows are up to date."""
+    behind = [
+        name
+        for name in sorted(row_state)
+        for value in [np.asarray(store[name])]
+        if (name.startswith("row_clock:") and np.any(value != store["iteration"]))
+        or (name.startswith("row_queue_length:") and np.any(value))
+    ]
+    if behind:
+        raise ValueError(
+            "This state was saved on TensorFlow while rows of a sparse variable were "
+            f"not up to date ({', '.join(behind)}), and the "
+            f"{keras.backend.backend()} backend has dense gradients only. Load it on "
+            "TensorFlow, call `optimizer.flush()` between two updates, and save again."
+        )
 
 
 def _check_gradient(gradient, variable) -> None:

@@ -86,9 +86,7 @@ def advanced(
         new["drift"] = table["drift"] * (1 - decay) + rate * new["power"]
     if "decay" in table:
         new["decay"] = table["decay"] * (1 - decay)
-    new = {
-        name: ops.where(update, column, table[name]) for name, column in new.items()
-    }
+    new = {name: ops.where(update, column, table[name]) for name, column in new.items()}
     if "old" in table:
         row = new.get("decay", 1)
         new["old"] = momentum * table["old"]

@@ -80,9 +80,7 @@ class RMSprop(AdaptiveOptimizer):
 
     def rule(self, gradient, state, hyper):
         rho = hyper.rho
-        new = {
-            "velocity": rho * state["velocity"] + (1 - rho) * self.squared(gradient)
-        }
+        new = {"velocity": rho * state["velocity"] + (1 - rho) * self.squared(gradient)}
         variance = new["velocity"]
         if self.centered:
             mean = rho * state["average_gradient"] + (1 - rho) * gradient

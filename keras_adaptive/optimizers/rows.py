@@ -158,9 +158,7 @@ def for_each_block(height: int, function: Callable[[tf.Tensor], None]) -> None:
         function(ids)
         return (start + size,)
 
-    tf.while_loop(
-        lambda start: start < height, body, (tf.constant(0, tf.int64),)
-    )
+    tf.while_loop(lambda start: start < height, body, (tf.constant(0, tf.int64),))
 
 
 def add_pending(ids: tf.Tensor, queue, queued, count) -> None:

@@ -84,6 +84,42 @@ class SparseUpdates:
                 self._add("queued", i, (height,), "bool")
                 self._add("queue_length", i, (), "int64")
 
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """All that has to be saved, by name."""
+        named = {
+            f"row_{name}:{i}": variable
+            for name, variables in self.state.items()
+            for i, variable in variables.items()
+        }
+        tables = {
+            f"row_table_{key.replace(' ', '_')}": variable
+            for key, variable in self.tables.items()
+        }
+        return named | tables
+
+    def restart(self, names, now: int) -> None:
+        """Makes the row state of these names, and starts all of it at a call.
+
+        Args:
+            names: Names as in `named_variables`.
+            now: The number of calls of `apply` so far.
+        """
+        for name in names:
+            index = name.partition(":")[2]
+            if index:
+                self.prepare(int(index))
+        for name, variables in self.state.items():
+            for variable in variables.values():
+                variable.assign(
+                    tf.fill(
+                        variable.shape,
+                        tf.cast(now if name == "clock" else 0, variable.dtype),
+                    )
+                )
+        for key, variable in self.tables.items():
+            beginning = deferred.BEGINNING[key.removeprefix("decayed ")]
+            variable.assign(tf.fill(variable.shape, tf.cast(beginning, variable.dtype)))
+
     def _add(self, name, i, shape, dtype, initial=0) -> None:
         self.state.setdefault(name, {})[i] = self._variable(
             f"{name}_{i}", shape, dtype, initial
