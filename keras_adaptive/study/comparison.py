@@ -198,8 +198,9 @@ def compare(
             seeds = len(protocol.seeds)
             caption = (
                 f"Median [range] over {seeds} seed{'s' if seeds > 1 else ''}. "
-                f"{TARGET_RULE.format(reference=reference).capitalize()}. Here it is "
-                f"{target:.4f}. ms per step: first epoch left out."
+                f"{TARGET_RULE.format(reference=reference)}. Here the target is "
+                f"{target:.4f}. ms per step: without the first epoch, which "
+                "includes compilation."
             )
             files = [
                 save_curves(results, title, folder / "curves.png"),

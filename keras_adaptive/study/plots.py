@@ -24,6 +24,8 @@ COLOURS = {
 }
 OTHER_COLOUR = "#D55E00"
 LINE_STYLES = {"keras": (0, (4, 2)), "keras_adaptive": "-"}
+MARKERS = {"train_loss": "", "val_accuracy": "."}
+PLAIN_NUMBERS = "{x:.2g}"
 PANELS = (("train_loss", "training loss"), ("val_accuracy", "validation accuracy"))
 AXES = (("step", "training steps"), ("seconds", "training time (s)"))
 
@@ -84,7 +86,7 @@ def curves_figure(results: Sequence[RunResult], title: str) -> Figure:
             for panel, (axis, _) in zip(line, AXES, strict=True):
                 x, (low, median, high) = band(runs, metric, axis)
                 panel.fill_between(x, low, high, color=look["color"], alpha=0.12, lw=0)
-                panel.plot(x, median, linewidth=1.7, **look)
+                panel.plot(x, median, linewidth=1.7, marker=MARKERS[metric], **look)
         diverged = sum(run.diverged_at is not None for run in runs)
         label = f"{name} ({diverged} of {len(runs)} diverged)" if diverged else name
         handles.append(Line2D([], [], linewidth=1.7, label=label, **look))
@@ -92,12 +94,15 @@ def curves_figure(results: Sequence[RunResult], title: str) -> Figure:
         line[0].set_ylabel(quantity)
         if metric == "train_loss":
             line[0].set_yscale("log")
+            line[0].yaxis.set_major_formatter(PLAIN_NUMBERS)
+            line[0].yaxis.set_minor_formatter(PLAIN_NUMBERS)
     for panel, (_, quantity) in zip(panels[-1], AXES, strict=True):
         panel.set_xlabel(quantity)
     for panel in panels.flat:
         panel.grid(color="0.9", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
+    figure.align_ylabels(panels[:, 0])
+    figure.suptitle(f"{title} (line: median over seeds, band: range)")
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return figure
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from keras_adaptive.study.training import Contender, RunResult
 
 TARGET_RULE = (
-    "target: the median over seeds of the best validation accuracy of the reference, "
+    "Target: the median over seeds of the best validation accuracy of the reference, "
     "{reference}; epochs to target: the first epoch whose validation accuracy reaches "
-    "it, a miss counts as later than any epoch"
+    "it, and how many runs did; a miss counts as later than any epoch"
 )
 
 

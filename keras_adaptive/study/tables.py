@@ -9,17 +9,18 @@ from keras_adaptive.study.errors import needs_extra
 from keras_adaptive.study.results import Row, Spread
 
 with needs_extra("study"):
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
 HEADINGS = (
     "optimizer",
-    "learning rate",
+    "rate",
     "test accuracy",
     "test loss",
     "epochs to target",
     "ms per step",
     "first epoch, s",
-    "diverged",
 )
 
 
@@ -36,7 +37,11 @@ def spread(values: Spread, form: str, infinite: str = "diverged") -> str:
         number(value, form, infinite)
         for value in (values.median, values.low, values.high)
     )
-    return median if low == high else f"{median} [{low}–{high}]"
+    return (
+        median
+        if low == high or math.isnan(values.median)
+        else f"{median} [{low}–{high}]"
+    )
 
 
 def scaled(values: Spread, factor: float) -> Spread:
@@ -47,30 +52,31 @@ def scaled(values: Spread, factor: float) -> Spread:
 def cells(row: Row) -> tuple[str, ...]:
     """Returns the cells of a contender's line, one for each of `HEADINGS`."""
     return (
-        row.contender.name,
+        row.contender.name + (f" ({row.diverged} diverged)" if row.diverged else ""),
         f"{row.contender.learning_rate:g}",
         spread(row.test_accuracy, ".3f"),
         spread(row.test_loss, ".3f"),
-        f"{spread(row.epochs_to_target, 'g', 'miss')} ({row.hits} of {row.runs})",
+        f"{spread(row.epochs_to_target, 'g', 'miss')}, {row.hits}/{row.runs} runs",
         spread(scaled(row.step_seconds, 1e3), ".2f"),
         spread(row.first_epoch_seconds, ".1f"),
-        f"{row.diverged} of {row.runs}",
     )
 
 
 def to_rich(rows: Sequence[Row], title: str, caption: str) -> Table:
-    """Makes the table for the terminal.
+    """Makes the table for the terminal, with each range below its median.
 
     Args:
         rows: The lines.
         title: Text above the table.
         caption: Text below the table.
     """
-    table = Table(title=title, caption=caption, caption_justify="left")
+    table = Table(
+        title=title, caption=Text(caption), caption_justify="left", box=SIMPLE_HEAD
+    )
     for at, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="right" if at else "left")
     for row in rows:
-        table.add_row(*cells(row))
+        table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in cells(row)))
     return table
 
 

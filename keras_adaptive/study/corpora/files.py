@@ -52,10 +52,11 @@ def read_lines(path: Path) -> Iterator[bytes]:
     line = 0
     try:
         with open_binary(path) as file:
-            for line, content in enumerate(file, start=1):
+            for content in file:
+                line += 1
                 yield content
     except UNREADABLE as error:
         raise StudyError(
-            f"{path} cannot be read after line {line}: {error}. The file is damaged, "
+            f"{path} cannot be read at line {line + 1}: {error}. The file is damaged, "
             "cut off, or not of the kind that its name ends in: get it again."
         ) from error

@@ -1,0 +1,1 @@
+"""Scripted experiments: short files to run, to copy and to change."""

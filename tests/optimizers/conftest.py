@@ -1,0 +1,23 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+TENSORFLOW = [
+    "test_bad_input.py",
+    "test_contract.py",
+    "test_deferred.py",
+    "test_graph.py",
+    "test_layers.py",
+    "test_other_backends.py",
+    "test_resume.py",
+    "test_rows.py",
+    "test_sparse.py",
+]
+"""Only TensorFlow has sparse gradients; the rest runs on every backend."""
+
+backend = keras.backend.backend()
+collect_ignore = [] if backend == "tensorflow" else TENSORFLOW
+if backend != "jax":
+    collect_ignore.append("test_jax.py")

@@ -1,0 +1,108 @@
+"""A small problem with two sparse variables, one of rank 3, and a dense one."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+HEIGHT, WIDTH, COUNT = 11, 3, 9
+CUBE = (7, 2, 2)
+
+
+def variables(dtype="float64"):
+    rng = np.random.default_rng(1)
+    shapes = {"table": (HEIGHT, WIDTH), "excluded": CUBE, "bias": (WIDTH,)}
+    return [
+        keras.Variable(rng.normal(size=shape), dtype=dtype, name=name)
+        for name, shape in shapes.items()
+    ]
+
+
+def batches(steps, seed=0, height=HEIGHT, count=COUNT, cube=CUBE):
+    """Ids, with repetitions, and values that every float dtype can add exactly."""
+    rng = np.random.default_rng(seed)
+
+    def values(*shape):
+        return rng.integers(-16, 17, shape) / 8
+
+    return [
+        (
+            rng.integers(0, height, count),
+            values(count, WIDTH),
+            rng.integers(0, cube[0], count // 2),
+            values(count // 2, *cube[1:]),
+        )
+        for _ in range(steps)
+    ]
+
+
+def one_hot(ids, values, shape):
+    """What one-hot × matrix has for a gradient."""
+    flat = tf.reshape(values, (values.shape[0], -1))
+    hot = tf.one_hot(ids, shape[0], dtype=values.dtype)
+    return tf.reshape(tf.matmul(hot, flat, transpose_a=True), shape)
+
+
+def gradients(batch, model, sparse: bool):
+    ids, values, cube_ids, cube_values = batch
+    table, cube, bias = model
+    pairs = []
+    for i, v, variable in ((ids, values, table), (cube_ids, cube_values, cube)):
+        v = tf.cast(v, variable.dtype)
+        if sparse:
+            pairs.append(tf.IndexedSlices(v, i, tf.constant(list(variable.shape))))
+        else:
+            pairs.append(one_hot(i, v, tuple(variable.shape)))
+    return [*pairs, tf.cast(tf.reduce_sum(values, axis=0), bias.dtype)]
+
+
+def stepper(optimizer, model, sparse=True, how="graph"):
+    """A function of a batch that makes one step."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+
+    def step(*batch):
+        grads = gradients(batch, model, sparse)
+        if inner is not optimizer:
+            if not optimizer.built:
+                optimizer.build(model)
+            scale = optimizer.dynamic_scale
+        else:
+            scale = optimizer.loss_scale_factor
+        if scale is not None:
+            grads = [g * tf.cast(scale, g.dtype) for g in grads]
+        optimizer.apply(grads, model)
+
+    if how == "eager":
+        compiled = step
+    else:
+        compiled = tf.function(step, autograph=False, jit_compile=how == "xla")
+    return lambda batch: compiled(*[tf.constant(array) for array in batch])
+
+
+def values(model):
+    return [np.array(v.numpy(), "float64") for v in model]
+
+
+def trajectory(optimizer, sparse, how="graph", steps=12, dtype="float64", flush=()):
+    """The variables after each step, and last the final ones."""
+    if optimizer.name.startswith("exclud"):
+        optimizer.exclude_from_weight_decay(var_names=["excluded", "bias"])
+    model = variables(dtype)
+    step = stepper(optimizer, model, sparse, how)
+    seen = []
+    for number, batch in enumerate(batches(steps)):
+        step(batch)
+        if number in flush:
+            optimizer.flush()
+        seen.append(values(model))
+    optimizer.finalize_variable_values(model)
+    return [*seen, values(model)]
+
+
+def distance(left, right) -> float:
+    """The largest distance of two lists of arrays, relative to the second."""
+    return np.max(
+        [
+            np.max(np.abs(a - b)) / max(1e-300, np.max(np.abs(b)))
+            for a, b in zip(left, right, strict=True)
+        ]
+    )

@@ -1,0 +1,58 @@
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from scipy import sparse
+
+from keras_adaptive.study.corpora.dataset import SparseDataset, Split
+from keras_adaptive.study.training import Contender
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder with the real datasets, or a skip where it is absent."""
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    folder = Path(os.environ.get("KERAS_ADAPTIVE_TEST_DATA", beside))
+    if not (folder / "SHA256SUMS").exists():
+        pytest.skip(f"no real data in {folder}; set KERAS_ADAPTIVE_TEST_DATA")
+    return folder
+
+
+def rows(count, seed, features=40):
+    """Rows whose class shows in which half of the features they use."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, count)
+    x = sparse.lil_matrix((count, features), dtype=np.float32)
+    for row, label in enumerate(y):
+        half = features // 2
+        x[row, label * half + rng.choice(half, 4, replace=False)] = 0.5
+    return Split(x.tocsr(), y)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return SparseDataset(
+        "tiny", "made for tests", ("a", "b"), rows(60, 0), rows(30, 1), rows(30, 2)
+    )
+
+
+def small_model(seed):
+    words = keras.Input(shape=(40,), sparse=True)
+    glorot = keras.initializers.GlorotUniform(seed=seed)
+    return keras.Model(words, keras.layers.Dense(2, kernel_initializer=glorot)(words))
+
+
+@pytest.fixture(scope="session")
+def build_model():
+    return small_model
+
+
+def sgd(rate, library="keras"):
+    return Contender("sgd", library, keras.optimizers.SGD, rate)
+
+
+@pytest.fixture(scope="session")
+def make_sgd():
+    return sgd

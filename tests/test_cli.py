@@ -1,0 +1,95 @@
+import socket
+import subprocess
+import sys
+
+import mlflow
+import pytest
+
+from keras_adaptive import cli
+from keras_adaptive.study.errors import MissingExtraError
+
+
+def test_an_unknown_experiment_is_told_with_the_nearest(capsys):
+    assert cli.main(["run", "sparse_txt"]) == 2
+    error = capsys.readouterr().err
+    assert "Known experiments: sparse_text" in error
+    assert "Did you mean 'sparse_text'?" in error
+
+
+def test_options_go_to_the_experiment(monkeypatch):
+    from experiments import sparse_text
+
+    seen = []
+    monkeypatch.setattr(
+        sparse_text, "main", lambda argv, prog: seen.append((argv, prog)) or 0
+    )
+    assert cli.main(["run", "sparse_text", "--data", "newsgroups", "--no-headers"]) == 0
+    expected = (
+        ["--data", "newsgroups", "--no-headers"],
+        "keras-adaptive run sparse_text",
+    )
+    assert seen == [expected]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MissingExtraError("install it"), 2, "error: install it"),
+    ],
+)
+def test_how_a_run_may_end(monkeypatch, capsys, error, status, words):
+    def run(name, arguments):
+        raise error
+
+    monkeypatch.setattr(cli, "run_experiment", run)
+    assert cli.main(["run", "sparse_text"]) == status
+    assert words in capsys.readouterr().err
+
+
+def test_no_command_is_an_error(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([])
+    assert caught.value.code == 2
+
+
+def test_ui_serves_the_store_on_loopback(monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr(subprocess, "call", lambda c: commands.append(c) or 0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert cli.main(["ui", "--port", str(port)]) == 0
+    (command,) = commands
+    options = dict(zip(command[4::2], command[5::2], strict=True))
+    assert options["--host"] == "127.0.0.1"
+    assert options["--port"] == str(port)
+    assert options["--backend-store-uri"] == mlflow.get_tracking_uri()
+
+
+def test_ui_on_a_port_in_use(capsys):
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = str(busy.getsockname()[1])
+        assert cli.main(["ui", "--port", port]) == 2
+    assert f"Port {port}" in capsys.readouterr().err
+
+
+def test_ui_of_a_server(monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://runs.example")
+    assert cli.main(["ui"]) == 2
+    assert "http://runs.example" in capsys.readouterr().err
+
+
+def test_importing_the_package_imports_no_study_library():
+    code = (
+        "import sys, keras_adaptive, keras_adaptive.cli;"
+        "heavy = {'mlflow', 'sklearn', 'pandas', 'matplotlib'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"
