@@ -9,8 +9,8 @@ row ids drawn anew for every step; with `--training` the forward pass of an `Emb
 on these ids, and its gradient, are part of it. Ids are drawn uniformly (so that all
 tables have about as many touched rows, and only the height differs) or by Zipf's law,
 and repeat within a batch as chance has it. torch's SparseAdam, where torch is
-installed, does the same eagerly, on one thread: on two it was no faster, and far slower
-where a core was busy.
+installed, does the same eagerly, on one thread: two were a fifth faster on an idle
+machine of two cores, and many times slower on a busy one.
 
 The optimizers of one family, on all tables, take turns within a round, in random order;
 a sample is the mean over enough consecutive steps to last 50 ms. Numbers are medians
@@ -112,7 +112,7 @@ def keras_steps(
         if training:
             with tf.GradientTape() as tape:
                 rows = keras.ops.take(problem.variable, ids[batch], axis=0)
-                loss = tf.reduce_sum(rows * values)
+                loss = tf.reduce_sum(tf.square(rows - values)) / 2
             gradient = tape.gradient(loss, problem.variable.value)
         optimizer.apply([gradient], [problem.variable])
 

@@ -24,13 +24,15 @@ from keras_adaptive.study.comparison import Comparison, compare
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.training import Contender, Protocol
 
-# The best of a grid by validation accuracy on docstrings, with seeds of its own.
+# By validation accuracy on docstrings and newsgroups within four epochs, with a seed of
+# its own (100), the best of: SGD and Adagrad 0.1, 0.3, 1, 3; RMSprop and AdamW 0.003,
+# 0.01, 0.03; Adam 0.001, 0.003, 0.01, 0.03. Keras's and ours take the same rate.
 LEARNING_RATES = {
-    "sgd": 0.5,
-    "adagrad": 0.05,
-    "rmsprop": 0.001,
-    "adam": 0.003,
-    "adamw": 0.003,
+    "sgd": 1.0,
+    "adagrad": 1.0,
+    "rmsprop": 0.01,
+    "adam": 0.01,
+    "adamw": 0.01,
 }
 REFERENCE = "keras/sgd"
 MAKERS = {
@@ -88,7 +90,7 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     corpora.add_arguments(parser)
-    parser.add_argument("--epochs", type=count, default=5)
+    parser.add_argument("--epochs", type=count, default=4)
     parser.add_argument("--seeds", type=count, default=3, help="number of seeds")
     parser.add_argument("--batch-size", type=count, default=128)
     parser.add_argument("--hidden", type=count, default=64, help="hidden units")

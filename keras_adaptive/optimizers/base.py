@@ -478,11 +478,14 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
                 with keras.name_scope(self.name):
                     self.build(variables)
             self._check_variables_are_known(variables)
-            grads = [
+            by_row = [
                 self._by_row(g, self._get_variable_index(v))
                 for g, v in zip(grads, variables, strict=True)
             ]
-        super().apply(grads, trainable_variables)
+            with _after_checks(grads, by_row):
+                super().apply(by_row, trainable_variables)
+        else:
+            super().apply(grads, trainable_variables)
 
     def _by_row(self, gradient, i: int):
         if gradient is None or self._sparse is None:
@@ -761,6 +764,16 @@ def _is_sparse(gradient) -> bool:
 
 def _is_rows(gradient) -> bool:
     return keras.backend.backend() == "tensorflow" and isinstance(gradient, rows.Rows)
+
+
+def _after_checks(grads, by_row):
+    """Nothing is written before the ids of all sparse gradients have been checked."""
+    checked = [
+        new.ids if _is_rows(new) else new
+        for old, new in zip(grads, by_row, strict=True)
+        if _is_sparse(old)
+    ]
+    return tf.control_dependencies(checked) if checked else contextlib.nullcontext()
 
 
 def _map_values(function, gradient):

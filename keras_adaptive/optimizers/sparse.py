@@ -189,10 +189,10 @@ class SparseUpdates:
         """
         least = height // (deferred.HISTORY - 1) + 1
         if rows.in_xla():
-            return min(max(int(ids.shape[0]) // IDS_PER_FLUSHED_ROW, least), height)
-        return tf.minimum(
-            tf.maximum(tf.size(ids) // IDS_PER_FLUSHED_ROW, least), height
-        )
+            share = -(-int(ids.shape[0]) // IDS_PER_FLUSHED_ROW)
+            return min(max(share, least), height)
+        share = -(-tf.size(ids) // IDS_PER_FLUSHED_ROW)
+        return tf.minimum(tf.maximum(share, least), height)
 
     def accumulate(self, gradient: rows.Rows, i: int, accumulator) -> None:
         """Adds a gradient to the accumulator and queues its rows."""

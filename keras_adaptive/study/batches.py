@@ -10,7 +10,13 @@ with needs_extra("study"):
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the order of the rows in an epoch, from nothing but the arguments."""
+    """Returns the order of the rows in an epoch, from nothing but the arguments.
+
+    Args:
+        rows: How many rows there are.
+        seed: Seed of the training.
+        epoch: Number of the epoch; each has an order of its own.
+    """
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
@@ -18,7 +24,8 @@ class SparseBatches(keras.utils.PyDataset):
     """Feeds a scipy CSR matrix to a model with a sparse `Input`, never densified.
 
     Training data is reshuffled every epoch, in an order that depends on the seed and
-    the epoch alone, so that every optimizer sees the same batches.
+    the epoch alone, so that every optimizer sees the same batches. That needs
+    `shuffle=False` in `fit`, else Keras mixes the batches by the global random state.
 
     Args:
         x: The features, a CSR matrix.
@@ -34,7 +41,7 @@ class SparseBatches(keras.utils.PyDataset):
     Example:
 
     >>> batches = SparseBatches(data.train.x, data.train.y, batch_size=128, seed=0)
-    >>> model.fit(batches, epochs=5)
+    >>> model.fit(batches, epochs=5, shuffle=False)
     """
 
     def __init__(

@@ -176,8 +176,8 @@ class Ledger:
     """
 
     def __init__(self, experiment: str):
-        client = mlflow.MlflowClient()
         try:
+            client = mlflow.MlflowClient()
             found = client.get_experiment_by_name(experiment)
             self.experiment_id = (
                 found.experiment_id if found else client.create_experiment(experiment)

@@ -52,7 +52,7 @@ def scaled(values: Spread, factor: float) -> Spread:
 def cells(row: Row) -> tuple[str, ...]:
     """Returns the cells of a contender's line, one for each of `HEADINGS`."""
     return (
-        row.contender.name + (f" ({row.diverged} diverged)" if row.diverged else ""),
+        row.contender.name + (f", {row.diverged} diverged" if row.diverged else ""),
         f"{row.contender.learning_rate:g}",
         spread(row.test_accuracy, ".3f"),
         spread(row.test_loss, ".3f"),
@@ -62,8 +62,13 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def stacked(cell: str) -> str:
+    """Breaks a cell into short lines, the range below the median."""
+    return cell.replace(" [", "\n").replace("]", "").replace(", ", "\n")
+
+
 def to_rich(rows: Sequence[Row], title: str, caption: str) -> Table:
-    """Makes the table for the terminal, with each range below its median.
+    """Makes the table for the terminal, with short lines that fit 80 columns.
 
     Args:
         rows: The lines.
@@ -71,12 +76,17 @@ def to_rich(rows: Sequence[Row], title: str, caption: str) -> Table:
         caption: Text below the table.
     """
     table = Table(
-        title=title, caption=Text(caption), caption_justify="left", box=SIMPLE_HEAD
+        title=title,
+        caption=Text(caption),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     for at, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if at else "left")
+        table.add_column(heading, justify="right" if at else "left", no_wrap=not at)
     for row in rows:
-        table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in cells(row)))
+        name, *numbers = map(stacked, cells(row))
+        table.add_row(Text(name.replace("/", "/\n")), *map(Text, numbers))
     return table
 
 

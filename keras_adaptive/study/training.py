@@ -237,6 +237,7 @@ def train(
         epochs=protocol.epochs,
         validation_data=validation,
         callbacks=[FlushRows(), recorder],
+        shuffle=False,  # SparseBatches shuffles; Keras would by the global random state
         verbose=0,
     )
     loss, accuracy = math.inf, -math.inf

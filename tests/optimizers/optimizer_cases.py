@@ -38,6 +38,12 @@ class Case:
         return tuple(mode for mode in SPARSE_MODES if possible(mode))
 
     @functools.cached_property
+    def drifts(self) -> bool:
+        """Whether a row moves while its gradient is zero."""
+        optimizer = self.make()
+        return optimizer.drift(optimizer._hyper(0.1, "float64")) is not None
+
+    @functools.cached_property
     def namesake(self) -> type | None:
         """Keras's class of the same name, if it takes these arguments."""
         cls = getattr(keras.optimizers, self.cls.__name__, None)
@@ -57,24 +63,27 @@ def parameters(function) -> dict[str, inspect.Parameter]:
     }
 
 
-# Adam's deferred mode is exact but for epsilon, hence a tiny one.
-ADAM = {"learning_rate": 0.01, "epsilon": 1e-14}
-RMSPROP = {"learning_rate": 0.01}
+# Adam's deferred mode is exact but for epsilon, hence a tiny one. The others are
+# sums of few powers of two: Keras rounds them to float32, which leaves them alone.
+ADAGRAD = {"learning_rate": 2**-3, "initial_accumulator_value": 2**-3}
+RMSPROP = {"learning_rate": 2**-6, "rho": 0.875, "epsilon": 2**-20}
+ADAM = {"learning_rate": 2**-6, "beta_1": 0.875, "beta_2": 1 - 2**-8}
+ADAM["epsilon"] = 2**-45
 
 CASES = (
-    Case("adagrad", optimizers.Adagrad, {"learning_rate": 0.1}),
-    Case("adagrad-row", optimizers.Adagrad, {"learning_rate": 0.1, "row_wise": True}),
+    Case("adagrad", optimizers.Adagrad, ADAGRAD),
+    Case("adagrad-row", optimizers.Adagrad, {**ADAGRAD, "row_wise": True}),
     Case("rmsprop", optimizers.RMSprop, RMSPROP),
     Case(
         "rmsprop-momentum",
         optimizers.RMSprop,
-        {**RMSPROP, "momentum": 0.8, "centered": True},
+        {**RMSPROP, "momentum": 0.75, "centered": True},
     ),
     Case("rmsprop-row", optimizers.RMSprop, {**RMSPROP, "row_wise": True}),
     Case("adam", optimizers.Adam, ADAM),
     Case("adam-amsgrad", optimizers.Adam, {**ADAM, "amsgrad": True}),
     Case("adam-row", optimizers.Adam, {**ADAM, "row_wise": True}),
-    Case("adamw", optimizers.AdamW, {**ADAM, "weight_decay": 0.2}),
+    Case("adamw", optimizers.AdamW, {**ADAM, "weight_decay": 0.125}),
 )
 
 CLASSES = {case.cls for case in CASES}
@@ -91,7 +100,7 @@ def name_of(value) -> str | None:
 class Ramp(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule that moves at every step, so that one step off is seen."""
 
-    def __init__(self, peak=0.05, period=7):
+    def __init__(self, peak=0.0625, period=8):
         self.peak = peak
         self.period = period
 

@@ -4,14 +4,14 @@ import jax
 import keras
 import numpy as np
 import pytest
-from optimizer_cases import CASES, name_of
+from optimizer_cases import CASES, NAMESAKES, name_of
 
 STEPS = 7
 OPTIONS = {
-    "weight_decay": 0.1,
+    "weight_decay": 0.125,
     "clipnorm": 0.5,
     "use_ema": True,
-    "ema_momentum": 0.8,
+    "ema_momentum": 0.75,
     "ema_overwrite_frequency": 2,
     "gradient_accumulation_steps": 2,
 }
@@ -26,54 +26,65 @@ def gradients():
     return list(np.random.default_rng(1).normal(size=(STEPS, 4, 3)))
 
 
-def stateful(optimizer):
-    kernel = variable()
-    for gradient in gradients():
-        optimizer.apply([jax.numpy.asarray(gradient)], [kernel])
-    return np.asarray(kernel.value)
-
-
-@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["plain", "options"])
-@pytest.mark.parametrize("case", CASES, ids=name_of)
-def test_stateless_apply_under_jit(case, options):
-    optimizer = case.make(**options)
+def built(optimizer):
     kernel = variable()
     optimizer.build([kernel])
+    return optimizer, [v.value for v in optimizer.variables], [kernel.value]
+
+
+def jitted(optimizer, rate=None):
+    optimizer, state, weights = built(optimizer)
+    if rate is not None:
+        place = place_of_learning_rate(optimizer)
+        state[place] = jax.numpy.asarray(rate, state[place].dtype)
     step = jax.jit(optimizer.stateless_apply)
-    state, weights = [v.value for v in optimizer.variables], [kernel.value]
     for gradient in gradients():
         weights, state = step(state, [gradient], weights)
-    np.testing.assert_allclose(
-        weights[0], stateful(case.make(**options)), rtol=1e-10, atol=1e-13
-    )
     assert step._cache_size() == 1
+    return weights[0]
+
+
+def place_of_learning_rate(optimizer) -> int:
+    variables = [id(v) for v in optimizer.variables]
+    return variables.index(id(optimizer._learning_rate))
+
+
+def assert_close(got, want):
+    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_stateless_apply_under_jit_equals_apply(case):
+    kernel, optimizer = variable(), case.make(weight_decay=0.125, use_ema=True)
+    for gradient in gradients():
+        optimizer.apply([jax.numpy.asarray(gradient)], [kernel])
+    assert_close(jitted(case.make(weight_decay=0.125, use_ema=True)), kernel.value)
+
+
+@pytest.mark.parametrize("case", NAMESAKES, ids=name_of)
+def test_all_options_under_jit_are_keras_s(case):
+    assert_close(jitted(case.make(**OPTIONS)), jitted(case.make_namesake(**OPTIONS)))
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_vmap_over_learning_rates(case):
-    rates = np.array([0.001, 0.01, 0.1])
-    optimizer = case.make(**OPTIONS)
-    kernel = variable()
-    optimizer.build([kernel])
-    where = next(
-        i for i, v in enumerate(optimizer.variables) if v is optimizer._learning_rate
-    )
+    rates = [0.001, 0.01, 0.1]
+    optimizer, start, weights = built(case.make(**OPTIONS))
+    place = place_of_learning_rate(optimizer)
 
     def train(rate):
-        state, weights = [v.value for v in optimizer.variables], [kernel.value]
-        state[where] = rate.astype(state[where].dtype)
+        state = list(start)
+        state[place] = rate.astype(state[place].dtype)
 
-        def body(carry, gradient):
-            weights, state = optimizer.stateless_apply(carry[1], [gradient], carry[0])
-            return (weights, state), None
+        def step(carry, gradient):
+            return optimizer.stateless_apply(carry[1], [gradient], carry[0]), None
 
-        grads = jax.numpy.asarray(gradients())
-        return jax.lax.scan(body, (weights, state), grads)[0][0][0]
+        carry = (weights, state)
+        return jax.lax.scan(step, carry, jax.numpy.asarray(gradients()))[0][0][0]
 
     together = jax.jit(jax.vmap(train))(jax.numpy.asarray(rates))
-    for rate, weights in zip(rates, together, strict=True):
-        alone = stateful(case.make(**{**OPTIONS, "learning_rate": float(rate)}))
-        np.testing.assert_allclose(weights, alone, rtol=1e-6, atol=1e-9)
+    for rate, got in zip(rates, together, strict=True):
+        assert_close(got, jitted(case.make(**OPTIONS), rate))
 
 
 def test_accumulation_and_average_in_fit():

@@ -13,64 +13,76 @@ PROTOCOL = Protocol(epochs=3, batch_size=16, seeds=(0,))
 
 
 @pytest.fixture
-def seen(monkeypatch):
-    """What each run of a test started from and saw."""
-    runs = []
-
-    class Watched(SparseBatches):
-        def _order(self):
-            order = super()._order()
-            if self.seed is not None:
-                runs[-1]["orders"].append(order.tolist())
-            return order
-
-    def watched(build_model):
-        def build(seed):
-            model = build_model(seed)
-            weights = [weight.copy() for weight in model.get_weights()]
-            runs.append({"weights": weights, "orders": []})
-            return model
-
-        return build
-
-    monkeypatch.setattr(training, "SparseBatches", Watched)
-    return runs, watched
-
-
-def test_contenders_are_paired_by_seed(tiny, build_model, seen):
-    runs, watched = seen
-    for optimizer in (keras.optimizers.SGD, keras.optimizers.Adam):
-        contender = Contender("x", "keras", optimizer, 0.1)
-        keras.utils.set_random_seed(len(runs))
-        train(watched(build_model), contender, tiny, PROTOCOL, seed=5)
-    train(watched(build_model), contender, tiny, PROTOCOL, seed=6)
-    first, second, other = runs
-    assert first["orders"] == second["orders"] != other["orders"]
-    for one, two, three in zip(*(run["weights"] for run in runs), strict=True):
-        np.testing.assert_array_equal(one, two)
-        assert one.ndim == 1 or (one != three).any()
-
-
-def test_batches_are_reshuffled_every_epoch_and_fed_in_that_order(tiny, build_model):
+def runs(monkeypatch):
+    """The labels and values of every training batch fed, a list for each run."""
     fed = []
 
-    class Fed(SparseBatches):
-        def __getitem__(self, index):
-            fed.append((self.epoch, index))
-            return super().__getitem__(index)
+    class Watched(SparseBatches):
+        def __init__(self, x, y, batch_size, seed):
+            super().__init__(x, y, batch_size, seed)
+            if seed is not None:
+                fed.append([])
 
-    batches = Fed(*tiny.train, batch_size=16, seed=3)
-    model = build_model(0)
-    model.compile(
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,
-    )
-    model.fit(batches, epochs=3, verbose=0)
+        def __getitem__(self, index):
+            batch = super().__getitem__(index)
+            if self.seed is not None:
+                fed[-1].append(batch[0].indices.numpy().tolist())
+            return batch
+
+    monkeypatch.setattr(training, "SparseBatches", Watched)
+    return fed
+
+
+def test_contenders_are_paired_by_seed(tiny, build_model, runs):
+    started = []
+
+    def watched(seed):
+        model = build_model(seed)
+        started.append([weight.copy() for weight in model.get_weights()])
+        return model
+
+    def run(optimizer, seed):
+        keras.utils.set_random_seed(len(started))
+        contender = Contender("x", "keras", optimizer, 0.1)
+        train(watched, contender, tiny, PROTOCOL, seed)
+
+    run(keras.optimizers.SGD, seed=5)
+    run(keras.optimizers.Adam, seed=5)
+    run(keras.optimizers.Adam, seed=6)
+    assert len(runs[0]) >= 3 * 4
+    assert runs[0] == runs[1] != runs[2]
+    kernels = [weights[0] for weights in started]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[1] != kernels[2]).any()
+
+
+def losses_in_order(model, data, order):
+    """The loss of each batch of 16 rows, taken in an order."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for start in range(0, len(order), 16):
+        rows = order[start : start + 16]
+        logits = model(data.x[rows].toarray())
+        yield float(loss(data.y[rows], logits))
+
+
+def test_each_epoch_has_an_order_of_its_own_and_losses_are_true(
+    tiny, build_model, make_sgd
+):
+    still = make_sgd(1e-12)
+    result = train(build_model, still, tiny, PROTOCOL, seed=0)
+    losses = [value for _, value in result.series("train_loss")]
+    candidates = [
+        list(losses_in_order(build_model(0), tiny.train, epoch_order(60, 0, epoch)))
+        for epoch in range(6)
+    ]
+    used = []
     for epoch in range(3):
-        assert [i for e, i in fed if e == epoch][-4:] == [0, 1, 2, 3]
-    orders = [epoch_order(60, 3, epoch).tolist() for epoch in range(3)]
-    assert sorted(orders[0]) == list(range(60))
-    assert orders[0] != orders[1] != orders[2]
+        seen = losses[4 * epoch : 4 * epoch + 4]
+        used += [
+            at for at, one in enumerate(candidates) if np.allclose(seen, one, rtol=1e-4)
+        ]
+    assert len(used) == 3
+    assert np.diff(used).tolist() == [1, 1]
 
 
 def test_batches_hold_the_rows(tiny):
@@ -112,20 +124,17 @@ def test_curve_and_times(tiny, build_model, make_sgd):
     assert {rate for _, rate in result.series("learning_rate")} == {1.0}
 
 
-def test_training_losses_are_means_since_the_point_before(tiny, build_model, make_sgd):
+def test_losses_are_means_since_the_point_before(
+    tiny, build_model, make_sgd, monkeypatch
+):
     still = make_sgd(1e-12)
-    result = train(build_model, still, tiny, PROTOCOL, seed=0)
-    losses = [value for _, value in result.series("train_loss")]
-    model = build_model(0)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    expected = []
-    for epoch in range(3):
-        order = epoch_order(60, 0, epoch)
-        for start in range(0, 60, 16):
-            rows = order[start : start + 16]
-            logits = model(tiny.train.x[rows].toarray())
-            expected.append(float(loss(tiny.train.y[rows], logits)))
-    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    fine = train(build_model, still, tiny, PROTOCOL, seed=0).series("train_loss")
+    monkeypatch.setattr(training, "POINTS_PER_EPOCH", 2)
+    coarse = train(build_model, still, tiny, PROTOCOL, seed=0).series("train_loss")
+    assert [point.step for point, _ in coarse] == [2, 4, 6, 8, 10, 12]
+    one, two, three, last = (value for _, value in fine[:4])
+    np.testing.assert_allclose(coarse[0][1], (one + two) / 2, rtol=1e-5)
+    np.testing.assert_allclose(coarse[1][1], (16 * three + 12 * last) / 28, rtol=1e-5)
 
 
 def test_one_epoch_has_no_time_per_step(tiny, build_model, make_sgd):
