@@ -1,5 +1,10 @@
 """Batches of a sparse matrix in a seeded order."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
@@ -8,78 +13,80 @@ from keras_adaptive.study.errors import StudyError, needs_extra
 with needs_extra("study"):
     from scipy import sparse
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the order of the rows in an epoch, from nothing but the arguments.
+
+def epoch_orders(rows: int, epochs: int, seed: int) -> list[np.ndarray]:
+    """Returns the order of the rows in each epoch, from nothing but the arguments.
 
     Args:
         rows: How many rows there are.
+        epochs: How many epochs there are; each has an order of its own.
         seed: Seed of the training.
-        epoch: Number of the epoch; each has an order of its own.
     """
-    return np.random.default_rng([seed, epoch]).permutation(rows)
+    rng = np.random.default_rng(seed)
+    return [rng.permutation(rows) for _ in range(epochs)]
 
 
-class SparseBatches(keras.utils.PyDataset):
+def sparse_batches(
+    x: sparse.csr_matrix,
+    y: np.ndarray,
+    batch_size: int,
+    orders: Iterable[np.ndarray],
+) -> tf.data.Dataset:
     """Feeds a scipy CSR matrix to a model with a sparse `Input`, never densified.
 
-    Training data is reshuffled every epoch, in an order that depends on the seed and
-    the epoch alone, so that every optimizer sees the same batches. That needs
-    `shuffle=False` in `fit`, else Keras mixes the batches by the global random state.
+    `fit` itself would shuffle by TensorFlow's global random state, and a `PyDataset`
+    passes every batch through Python. Here the orders are given, so that every
+    optimizer sees the same batches, and TensorFlow picks the rows.
 
     Args:
         x: The features, a CSR matrix.
         y: The class of each row.
-        batch_size: Rows of a batch; the last one may be smaller.
-        seed: Seed of the orders. `None` keeps the order of the rows, as evaluation
-            does.
+        batch_size: Rows of a batch; the last one of an epoch may be smaller.
+        orders: The rows of each epoch, in the order in which they are fed.
+
+    Returns:
+        The batches of all epochs, one epoch after the other.
 
     Raises:
-        StudyError: If Keras does not run on TensorFlow, the one backend that trains
-            on sparse inputs with sparse gradients.
+        StudyError: If Keras does not run on TensorFlow, the one backend that has
+            sparse gradients.
 
     Example:
 
-    >>> batches = SparseBatches(data.train.x, data.train.y, batch_size=128, seed=0)
-    >>> model.fit(batches, epochs=5, shuffle=False)
+    >>> x, y = sparse.eye(4, format="csr", dtype="float32"), np.array([0, 1, 0, 1])
+    >>> batches = sparse_batches(x, y, 2, orders=epoch_orders(4, epochs=1, seed=0))
+    >>> [len(labels) for _, labels in batches]
+    [2, 2]
     """
+    if keras.backend.backend() != "tensorflow":
+        raise StudyError(
+            "Sparse inputs need Keras on TensorFlow, but it runs on "
+            f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
+        )
+    import tensorflow as tf
 
-    def __init__(
-        self, x: sparse.csr_matrix, y: np.ndarray, batch_size: int, seed: int | None
-    ):
-        super().__init__()
-        if keras.backend.backend() != "tensorflow":
-            raise StudyError(
-                "Sparse inputs need Keras on TensorFlow, but it runs on "
-                f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
-            )
-        self.x = x
-        self.y = y
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-        self.order = self._order()
+    columns, values = (
+        tf.RaggedTensor.from_row_splits(part, x.indptr.astype(np.int64))
+        for part in (x.indices.astype(np.int64), x.data)
+    )
+    labels = tf.constant(y)
 
-    def _order(self) -> np.ndarray:
-        rows = len(self.y)
-        if self.seed is None:
-            return np.arange(rows)
-        return epoch_order(rows, self.seed, self.epoch)
+    def pick(rows):
+        column, value = tf.gather(columns, rows), tf.gather(values, rows)
+        indices = tf.stack([column.value_rowids(), column.flat_values], axis=1)
+        shape = tf.stack([tf.size(rows, out_type=tf.int64), x.shape[1]])
+        features = tf.SparseTensor(indices, value.flat_values, shape)
+        return features, tf.gather(labels, rows)
 
-    def __len__(self) -> int:
-        return -(-len(self.y) // self.batch_size)
-
-    def __getitem__(self, index: int):
-        import tensorflow as tf
-
-        start = index * self.batch_size
-        rows = self.order[start : start + self.batch_size]
-        x = self.x[rows]
-        x.sort_indices()
-        row_of_value = np.repeat(np.arange(len(rows)), np.diff(x.indptr))
-        indices = np.column_stack([row_of_value, x.indices]).astype(np.int64)
-        return tf.SparseTensor(indices, x.data, x.shape), self.y[rows]
-
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self.order = self._order()
+    chunks = [
+        order[start : start + batch_size]
+        for order in orders
+        for start in range(0, len(order), batch_size)
+    ]
+    rows = tf.RaggedTensor.from_row_lengths(
+        np.concatenate(chunks), [len(chunk) for chunk in chunks]
+    )
+    return tf.data.Dataset.from_tensor_slices(rows).map(pick).prefetch(1)

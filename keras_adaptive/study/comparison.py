@@ -91,7 +91,7 @@ def run_all(
         The results in the order of the runs.
     """
     runs = list(plan(contenders, protocol))
-    steps_per_epoch = -(-len(data.train.y) // protocol.batch_size)
+    steps_per_epoch = protocol.steps_per_epoch(len(data.train.y))
     steps_per_run = steps_per_epoch * protocol.epochs
     results: list[RunResult] = []
     with Progress(

@@ -13,6 +13,7 @@ with needs_extra("study"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, NullLocator
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {
@@ -23,9 +24,13 @@ COLOURS = {
     "adamw": "#009E73",
 }
 OTHER_COLOUR = "#D55E00"
-LINE_STYLES = {"keras": (0, (4, 2)), "keras_adaptive": "-"}
+# Keras's lines are broad and pale, so that they show where ours run on top of them.
+LINES = {
+    "keras": {"linestyle": (0, (3, 1.5)), "linewidth": 3.2, "alpha": 0.5},
+    "keras_adaptive": {"linestyle": "-", "linewidth": 1.5},
+}
+OTHER_LINE = {"linestyle": ":", "linewidth": 1.5}
 MARKERS = {"train_loss": "", "val_accuracy": "."}
-PLAIN_NUMBERS = "{x:.2g}"
 PANELS = (("train_loss", "training loss"), ("val_accuracy", "validation accuracy"))
 AXES = (("step", "training steps"), ("seconds", "training time (s)"))
 
@@ -80,22 +85,23 @@ def curves_figure(results: Sequence[RunResult], title: str) -> Figure:
         contender = runs[0].contender
         look = {
             "color": COLOURS.get(contender.algorithm, OTHER_COLOUR),
-            "linestyle": LINE_STYLES.get(contender.library, ":"),
+            **LINES.get(contender.library, OTHER_LINE),
         }
         for line, (metric, _) in zip(panels, PANELS, strict=True):
             for panel, (axis, _) in zip(line, AXES, strict=True):
                 x, (low, median, high) = band(runs, metric, axis)
                 panel.fill_between(x, low, high, color=look["color"], alpha=0.12, lw=0)
-                panel.plot(x, median, linewidth=1.7, marker=MARKERS[metric], **look)
+                panel.plot(x, median, marker=MARKERS[metric], **look)
         diverged = sum(run.diverged_at is not None for run in runs)
         label = f"{name} ({diverged} of {len(runs)} diverged)" if diverged else name
-        handles.append(Line2D([], [], linewidth=1.7, label=label, **look))
+        handles.append(Line2D([], [], label=label, **look))
     for line, (metric, quantity) in zip(panels, PANELS, strict=True):
         line[0].set_ylabel(quantity)
         if metric == "train_loss":
             line[0].set_yscale("log")
-            line[0].yaxis.set_major_formatter(PLAIN_NUMBERS)
-            line[0].yaxis.set_minor_formatter(PLAIN_NUMBERS)
+            line[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            line[0].yaxis.set_major_formatter("{x:g}")
+            line[0].yaxis.set_minor_locator(NullLocator())
     for panel, (_, quantity) in zip(panels[-1], AXES, strict=True):
         panel.set_xlabel(quantity)
     for panel in panels.flat:

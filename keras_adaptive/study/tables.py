@@ -57,7 +57,7 @@ def cells(row: Row) -> tuple[str, ...]:
         spread(row.test_accuracy, ".3f"),
         spread(row.test_loss, ".3f"),
         f"{spread(row.epochs_to_target, 'g', 'miss')}, {row.hits}/{row.runs} runs",
-        spread(scaled(row.step_seconds, 1e3), ".2f"),
+        spread(scaled(row.step_seconds, 1e3), ".1f"),
         spread(row.first_epoch_seconds, ".1f"),
     )
 
@@ -81,9 +81,11 @@ def to_rich(rows: Sequence[Row], title: str, caption: str) -> Table:
         caption_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     for at, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if at else "left", no_wrap=not at)
+        lines = heading.replace(" ", "\n")
+        table.add_column(lines, justify="right" if at else "left", no_wrap=True)
     for row in rows:
         name, *numbers = map(stacked, cells(row))
         table.add_row(Text(name.replace("/", "/\n")), *map(Text, numbers))

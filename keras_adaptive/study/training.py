@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_adaptive.callbacks import FlushRows
-from keras_adaptive.study.batches import SparseBatches
+from keras_adaptive.study.batches import epoch_orders, sparse_batches
 from keras_adaptive.study.corpora.dataset import SparseDataset
 
 POINTS_PER_EPOCH = 10
-EVALUATION_BATCHES = 4
+EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Protocol:
     epochs: int
     batch_size: int
     seeds: tuple[int, ...]
+
+    def steps_per_epoch(self, rows: int) -> int:
+        """Returns the batches of an epoch, the last of which may be smaller."""
+        return -(-rows // self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,15 @@ class Recorder(keras.callbacks.Callback):
     Training stops as soon as the loss is not finite.
 
     Args:
-        batches: The training batches.
+        rows: Training rows of an epoch.
+        batch_size: Rows of a batch; the last one of an epoch may be smaller.
         on_step: Called after each training step.
     """
 
-    def __init__(self, batches: SparseBatches, on_step: Callable[[], None]):
+    def __init__(self, rows: int, batch_size: int, on_step: Callable[[], None]):
         super().__init__()
-        self.batches = batches
+        self.rows = rows
+        self.batch_size = batch_size
         self.on_step = on_step
         self.curve: list[Point] = []
         self.epoch_seconds: list[float] = []
@@ -151,13 +158,13 @@ class Recorder(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             self.diverged_at = self.step
             self.model.stop_training = True
-        share = POINTS_PER_EPOCH / len(self.batches)
+        share = POINTS_PER_EPOCH / self.params["steps"]
         if self.diverged_at or int((batch + 1) * share) > int(batch * share):
             self._record_training(batch, logs["loss"])
 
     def _record_training(self, batch: int, mean_loss_of_epoch: float) -> None:
         """Records the mean loss since the last record, from that of the epoch."""
-        seen = min((batch + 1) * self.batches.batch_size, len(self.batches.y))
+        seen = min((batch + 1) * self.batch_size, self.rows)
         loss_sum = mean_loss_of_epoch * seen
         self._record(
             self._clock,
@@ -226,18 +233,24 @@ def train(
         metrics=["accuracy"],
         jit_compile=False,  # XLA cannot compile Dense on a sparse input
     )
-    training = SparseBatches(*data.train, protocol.batch_size, seed)
+    rows = len(data.train.y)
+    batches = sparse_batches(
+        *data.train,
+        protocol.batch_size,
+        epoch_orders(rows, protocol.epochs, seed),
+    )
     validation, test = (
-        SparseBatches(*part, EVALUATION_BATCHES * protocol.batch_size, seed=None)
+        sparse_batches(*part, EVALUATION_BATCH, [np.arange(len(part.y))])
         for part in (data.validation, data.test)
     )
-    recorder = Recorder(training, on_step)
+    recorder = Recorder(rows, protocol.batch_size, on_step)
     model.fit(
-        training,
+        batches,
         epochs=protocol.epochs,
+        steps_per_epoch=protocol.steps_per_epoch(rows),
         validation_data=validation,
         callbacks=[FlushRows(), recorder],
-        shuffle=False,  # SparseBatches shuffles; Keras would by the global random state
+        shuffle=False,
         verbose=0,
     )
     loss, accuracy = math.inf, -math.inf

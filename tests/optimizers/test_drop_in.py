@@ -116,6 +116,17 @@ def test_excluded_from_weight_decay(case):
     assert not np.array_equal(got[-1], with_decay[-1])
 
 
+def test_exclusion_looks_at_the_path_on_every_backend():
+    with keras.name_scope("layer"):
+        inside = keras.Variable(np.ones(2), name="bias")
+    outside = keras.Variable(np.ones(2), name="bias")
+    optimizer = NAMESAKES[0].make(weight_decay=0.125)
+    optimizer.exclude_from_weight_decay(var_names=["layer/bias"])
+    optimizer.apply([keras.ops.zeros(2)] * 2, [inside, outside])
+    assert (keras.ops.convert_to_numpy(inside) == 1).all()
+    assert (keras.ops.convert_to_numpy(outside) < 1).all()
+
+
 @pytest.mark.parametrize("case", NAMESAKES, ids=name_of)
 def test_loads_keras_s_config(case):
     config = case.make_namesake(clipnorm=0.5).get_config()

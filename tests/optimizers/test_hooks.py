@@ -1,4 +1,4 @@
-"""Keras's private hooks that `base.py` builds on: a release that drops one is noticed."""
+"""Private hooks of Keras that `base.py` builds on: one that goes is noticed."""
 
 import keras
 import pytest

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from keras_adaptive.study import training
-from keras_adaptive.study.batches import SparseBatches, epoch_order
+from keras_adaptive.study.batches import epoch_orders, sparse_batches
+from keras_adaptive.study.corpora import SparseDataset, Split
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.training import Contender, Protocol, plan, train
 
@@ -14,22 +15,16 @@ PROTOCOL = Protocol(epochs=3, batch_size=16, seeds=(0,))
 
 @pytest.fixture
 def runs(monkeypatch):
-    """The labels and values of every training batch fed, a list for each run."""
+    """The training batches of each run, as they are fed."""
     fed = []
 
-    class Watched(SparseBatches):
-        def __init__(self, x, y, batch_size, seed):
-            super().__init__(x, y, batch_size, seed)
-            if seed is not None:
-                fed.append([])
+    def watched(*args):
+        batches = sparse_batches(*args)
+        if len(args[3]) == PROTOCOL.epochs:
+            fed.append([(x.indices.numpy().tolist(), list(y)) for x, y in batches])
+        return batches
 
-        def __getitem__(self, index):
-            batch = super().__getitem__(index)
-            if self.seed is not None:
-                fed[-1].append(batch[0].indices.numpy().tolist())
-            return batch
-
-    monkeypatch.setattr(training, "SparseBatches", Watched)
+    monkeypatch.setattr(training, "sparse_batches", watched)
     return fed
 
 
@@ -43,65 +38,75 @@ def test_contenders_are_paired_by_seed(tiny, build_model, runs):
 
     def run(optimizer, seed):
         keras.utils.set_random_seed(len(started))
-        contender = Contender("x", "keras", optimizer, 0.1)
-        train(watched, contender, tiny, PROTOCOL, seed)
+        contender = Contender("x", "keras", optimizer, 1e-12)
+        return train(watched, contender, tiny, PROTOCOL, seed)
 
-    run(keras.optimizers.SGD, seed=5)
-    run(keras.optimizers.Adam, seed=5)
-    run(keras.optimizers.Adam, seed=6)
-    assert len(runs[0]) >= 3 * 4
+    results = [
+        run(keras.optimizers.SGD, seed=5),
+        run(keras.optimizers.Adam, seed=5),
+        run(keras.optimizers.Adam, seed=6),
+    ]
     assert runs[0] == runs[1] != runs[2]
     kernels = [weights[0] for weights in started]
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert (kernels[1] != kernels[2]).any()
+    losses = [[loss for _, loss in each.series("train_loss")] for each in results]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    assert not np.allclose(losses[1], losses[2], rtol=1e-3)
 
 
-def losses_in_order(model, data, order):
-    """The loss of each batch of 16 rows, taken in an order."""
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    for start in range(0, len(order), 16):
-        rows = order[start : start + 16]
-        logits = model(data.x[rows].toarray())
-        yield float(loss(data.y[rows], logits))
-
-
-def test_each_epoch_has_an_order_of_its_own_and_losses_are_true(
-    tiny, build_model, make_sgd
-):
+def test_fit_sees_the_batches_in_order_and_losses_are_true(tiny, build_model, make_sgd):
     still = make_sgd(1e-12)
     result = train(build_model, still, tiny, PROTOCOL, seed=0)
+    model = build_model(0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    expected = []
+    for order in epoch_orders(60, 3, seed=0):
+        for start in range(0, 60, 16):
+            rows = order[start : start + 16]
+            logits = model(tiny.train.x[rows].toarray())
+            expected.append(float(loss(tiny.train.y[rows], logits)))
     losses = [value for _, value in result.series("train_loss")]
-    candidates = [
-        list(losses_in_order(build_model(0), tiny.train, epoch_order(60, 0, epoch)))
-        for epoch in range(6)
-    ]
-    used = []
-    for epoch in range(3):
-        seen = losses[4 * epoch : 4 * epoch + 4]
-        used += [
-            at for at, one in enumerate(candidates) if np.allclose(seen, one, rtol=1e-4)
-        ]
-    assert len(used) == 3
-    assert np.diff(used).tolist() == [1, 1]
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+
+
+def test_orders_are_permutations_of_their_own():
+    orders = epoch_orders(60, 3, seed=3)
+    assert all(sorted(order) == list(range(60)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+    np.testing.assert_array_equal(orders, epoch_orders(60, 3, seed=3))
+    assert (orders[0] != epoch_orders(60, 3, seed=4)[0]).any()
 
 
 def test_batches_hold_the_rows(tiny):
-    batches = SparseBatches(*tiny.train, batch_size=16, seed=None)
-    dense = tiny.train.x.toarray()
-    for index in range(len(batches)):
-        x, y = batches[index]
-        rows = slice(16 * index, 16 * index + 16)
-        np.testing.assert_array_equal(
-            keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(x, sparse=False)),
-            dense[rows],
-        )
-        np.testing.assert_array_equal(y, tiny.train.y[rows])
+    x, y = tiny.train
+    x = x.copy()
+    x.data[x.indptr[7] : x.indptr[8]] = 0
+    x.eliminate_zeros()
+    orders = epoch_orders(60, 2, seed=0)
+    fed = list(sparse_batches(x, y, 16, orders))
+    assert len(fed) == 2 * 4
+    for batch, (features, labels) in enumerate(fed):
+        start = 16 * (batch % 4)
+        rows = orders[batch // 4][start : start + 16]
+        assert features.shape == (len(rows), 40)
+        dense = keras.ops.convert_to_tensor(features, sparse=False)
+        np.testing.assert_array_equal(dense, x[rows].toarray())
+        np.testing.assert_array_equal(labels, y[rows])
+
+
+def test_rows_with_nothing_in_them_can_be_trained_on(tiny, build_model, make_sgd):
+    nothing = Split(tiny.train.x * 0, tiny.train.y)
+    nothing.x.eliminate_zeros()
+    empty = SparseDataset("e", "e", ("a", "b"), nothing, nothing, nothing)
+    result = train(build_model, make_sgd(0.1), empty, PROTOCOL, seed=0)
+    assert result.diverged_at is None
 
 
 def test_other_backends_are_refused(tiny, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(StudyError, match="KERAS_BACKEND=tensorflow"):
-        SparseBatches(*tiny.train, batch_size=16, seed=0)
+        sparse_batches(*tiny.train, 16, [np.arange(60)])
 
 
 def test_curve_and_times(tiny, build_model, make_sgd):

@@ -80,7 +80,7 @@ class DocstringOptions:
 
     libraries: tuple[str, ...] = LIBRARIES
     min_characters: int = 200
-    max_per_library: int = 2_000
+    max_per_library: int = 1_500
     masked: bool = True
     seed: int = 0
 

@@ -60,11 +60,16 @@ def vectorize(
             f"{source}: the {len(train.texts)} training texts hold no words. Expected "
             "ordinary texts: check that the right column is used as the text."
         ) from error
+
+    def features(texts: list[str]):
+        # scikit-learn refuses to transform no texts; the dataset says why it does.
+        return vectorizer.transform(texts) if texts else x[:0]
+
     return SparseDataset(
         name=name,
         source=source,
         classes=classes,
         train=Split(x, train.labels),
-        validation=Split(vectorizer.transform(validation.texts), validation.labels),
-        test=Split(vectorizer.transform(test.texts), test.labels),
+        validation=Split(features(validation.texts), validation.labels),
+        test=Split(features(test.texts), test.labels),
     )
