@@ -199,6 +199,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
     bounds: ClassVar[Mapping[str, Interval]] = {}
     idle: Callable | None = None
     row_wise: bool = False
+    _sparse: SparseUpdates | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -241,7 +242,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         )
         self.sparse = self._sparse_mode(sparse)
         self._state: dict[str, dict[int, keras.Variable]] = {}
-        self._sparse = None
+        self._loaded_before_build: dict[str, np.ndarray] | None = None
         if keras.backend.backend() == "tensorflow":
             self._sparse = SparseUpdates(self)
 
@@ -327,6 +328,10 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
                 for i, variable in enumerate(variables)
                 if not self._overwrite_variable_with_gradient(variable)
             }
+        if self._loaded_before_build is not None:
+            with _outside_of_graphs():
+                self._load(self._loaded_before_build)
+            self._loaded_before_build = None
 
     def add_variable_from_reference(
         self, reference_variable, name=None, initializer="zeros"
@@ -368,32 +373,54 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
                 name=f"{re.sub('[/:]', '_', path)}_{name}",
             )
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables of the optimizer, without the row state.
+
+        Keras's wrappers save their optimizers' variables by position; row state, made
+        by the first sparse gradient, would not be there yet when they load.
+        """
+        row_state = {id(v) for v in self._named_row_state().values()}
+        return [v for v in super().variables if id(v) not in row_state]
+
     def _named_variables(self) -> dict[str, keras.Variable]:
-        """All that has to be saved, by name and index of the model variable."""
+        """All but the row state, by name and index of the model variable."""
         named = {"iteration": self._iterations}
         if isinstance(self._learning_rate, keras.Variable):
             named["learning_rate"] = self._learning_rate
         for name, slots in self._state.items():
             named.update({f"{name}:{i}": v for i, v in slots.items()})
-        if self._sparse is not None:
-            named.update(self._sparse.named_variables())
         return named
 
+    def _named_row_state(self) -> dict[str, keras.Variable]:
+        return {} if self._sparse is None else self._sparse.named_variables()
+
     def save_own_variables(self, store) -> None:
-        """Saves the state by slot name and position of the model variable."""
+        """Saves the state by slot name and position of the model variable.
+
+        An optimizer that is not built has no state yet and saves nothing.
+        """
+        if not self.built:
+            return
         store["optimizer"] = np.frombuffer(type(self).__name__.encode(), np.uint8)
-        for name, variable in self._named_variables().items():
+        named = self._named_variables() | self._named_row_state()
+        for name, variable in named.items():
             store[name] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store) -> None:
         """Loads what `save_own_variables` saved.
+
+        An optimizer that is not built yet loads it when it is.
 
         Raises:
             ValueError: The state is another optimizer's, or has other slots or
                 shapes than this one.
         """
         owner = type(self).__name__
-        saved = dict.fromkeys(store.keys())
+        names = list(store.keys())
+        saved = {name: np.asarray(store[name]) for name in names}
+        if not saved:
+            return
         if "optimizer" not in saved:
             raise ValueError(
                 f"{owner} cannot load this optimizer state: it has no slot names "
@@ -401,42 +428,51 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
                 "one's state would load silently into another). Load the model "
                 "with `compile=False` and compile it anew."
             )
-        writer = bytes(np.asarray(store["optimizer"])).decode()
+        writer = bytes(saved.pop("optimizer")).decode()
         if writer != owner:
             raise ValueError(
                 f"{owner} cannot load the state of {writer}. Compile the model with "
                 f"{writer}, or load it with `compile=False`."
             )
-        del saved["optimizer"]
-        row_state = {name for name in saved if name.startswith(ROW_STATE)}
-        if self._sparse is None:
-            _check_up_to_date(row_state, store)
-            saved = {name: None for name in saved if name not in row_state}
+        if self.built:
+            self._load(saved)
         else:
-            self._sparse.restart(row_state, int(np.asarray(store["iteration"])))
+            self._loaded_before_build = saved
+
+    def _load(self, saved: dict[str, np.ndarray]) -> None:
+        """Loads a state by name."""
+        row_state = {n: v for n, v in saved.items() if n.startswith(ROW_STATE)}
+        state = {n: v for n, v in saved.items() if n not in row_state}
         named = self._named_variables()
-        # Row state that was not saved had not been needed yet.
-        differs = {
-            n for n in saved.keys() ^ named.keys() if not n.startswith(ROW_STATE)
-        }
-        differs |= row_state & saved.keys() - named.keys()
-        if differs:
+        self._check_state(state, named)
+        if self._sparse is None:
+            _check_up_to_date(row_state, now=state["iteration"])
+        else:
+            self._sparse.restart(row_state, now=int(state["iteration"]))
+            # Row state that was not saved had not been needed yet.
+            rows = self._named_row_state()
+            rows = {n: v for n, v in rows.items() if n in row_state}
+            self._check_state(row_state, rows)
+            state, named = saved, named | rows
+        for name, value in state.items():
+            named[name].assign(value)
+
+    def _check_state(self, saved, named) -> None:
+        owner = type(self).__name__
+        if saved.keys() != named.keys():
             raise ValueError(
                 f"{owner} cannot load this state. "
-                f"Missing: {sorted(differs & named.keys()) or 'nothing'}; "
-                f"not known: {sorted(differs & saved.keys()) or 'nothing'}. "
+                f"Missing: {sorted(named.keys() - saved.keys()) or 'nothing'}; "
+                f"not known: {sorted(saved.keys() - named.keys()) or 'nothing'}. "
                 "The constructor arguments must be those of the optimizer that "
                 "saved it, and it must be built on the same variables."
             )
-        values = {name: np.asarray(store[name]) for name in saved}
-        for name, value in values.items():
+        for name, value in saved.items():
             if value.shape != tuple(named[name].shape):
                 raise ValueError(
                     f"{owner} cannot load '{name}' of shape {value.shape} "
                     f"into shape {tuple(named[name].shape)}."
                 )
-        for name, value in values.items():
-            named[name].assign(value)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -580,7 +616,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             else:
                 # A new tensor: the accumulator is about to be overwritten.
                 means.append(ops.convert_to_tensor(accumulator) / steps)
-                accumulator.assign(ops.zeros_like(accumulator))
+                accumulator.assign(ops.zeros(accumulator.shape, accumulator.dtype))
         return means
 
     def _update(self, grads, variables) -> None:
@@ -741,6 +777,13 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             self._overwrite_by_average(var_list, self._iterations)
 
 
+def _outside_of_graphs():
+    """TensorFlow may build an optimizer while it traces the first step."""
+    if keras.backend.backend() == "tensorflow":
+        return tf.init_scope()
+    return contextlib.nullcontext()
+
+
 def _named_parameters(function) -> dict[str, inspect.Parameter]:
     return {
         name: parameter
@@ -786,13 +829,12 @@ def _by_index(variables) -> dict[int, keras.Variable]:
     return {i: v for i, v in enumerate(variables) if v is not None}
 
 
-def _check_up_to_date(row_state: set[str], store) -> None:
+def _check_up_to_date(row_state: dict[str, np.ndarray], now) -> None:
     """Row state means nothing on other backends, once all rows are up to date."""
     behind = [
         name
-        for name in sorted(row_state)
-        for value in [np.asarray(store[name])]
-        if (name.startswith("row_clock:") and np.any(value != store["iteration"]))
+        for name, value in sorted(row_state.items())
+        if (name.startswith("row_clock:") and np.any(value != now))
         or (name.startswith("row_queue_length:") and np.any(value))
     ]
     if behind:

@@ -63,8 +63,8 @@ class SparseUpdates:
         height = int(optimizer._trainable_variables[i].shape[0])
         decays = self._deferred and optimizer._decays(i)
         with tf.init_scope():
+            now = int(ops.convert_to_numpy(optimizer._iterations))
             if self._changes or decays or optimizer.use_ema:
-                now = int(ops.convert_to_numpy(optimizer._iterations))
                 self._add("clock", i, (height,), "int64", now)
             if self._deferred and self.has_clock(i):
                 self._add("cursor", i, (), "int64")
@@ -80,9 +80,14 @@ class SparseUpdates:
                             deferred.BEGINNING[name],
                         )
             if optimizer.gradient_accumulation_steps:
+                # Dense gradients that were accumulated before touch all rows.
+                begun = now % optimizer.gradient_accumulation_steps > 0
                 self._add("queue", i, (height + 1,), "int64")
-                self._add("queued", i, (height,), "bool")
-                self._add("queue_length", i, (), "int64")
+                if begun:
+                    queue = self.state["queue"][i]
+                    queue.assign(tf.range(height + 1, dtype=tf.int64))
+                self._add("queued", i, (height,), "bool", begun)
+                self._add("queue_length", i, (), "int64", height * begun)
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """All that has to be saved, by name."""

@@ -1,117 +1,184 @@
-"""Bad input is refused with a clear error, before anything changes."""
+"""Bad input: a clear error, and nothing has changed."""
+
+import math
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from optimizer_cases import CASES, CLASSES
+from training import HEIGHT, WIDTH, batches, gradients, stepper, values, variables
 
 from keras_adaptive import optimizers
-from keras_adaptive.optimizers import AdaptiveOptimizer, Slot
+from keras_adaptive.optimizers import AdaptiveOptimizer
+
+NOT_NUMBERS = [-1.0, math.nan, math.inf, -math.inf, True, "0.1"]
+DECAY_RATES = {"beta_1", "beta_2", "rho", "momentum"}
 
 
-class WithoutClosedForm(AdaptiveOptimizer):
-    slots = {"velocity": Slot()}
-
-    def __init__(self, learning_rate=0.1, **options):
-        super().__init__(learning_rate, **options)
-
+class NoClosedForm(AdaptiveOptimizer):
     def rule(self, gradient, state, hyper):
-        return hyper.learning_rate * gradient, state
+        return hyper.learning_rate * gradient, {}
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ({"sparse": "lasy"}, "Did you mean 'lazy'"),
-        ({"sparse": 3}, "one of deferred, lazy, dense"),
-        ({"beta_1": 1.0}, "`beta_1` must be a finite number >= 0 and < 1"),
-        ({"beta_2": -0.1}, "beta_2"),
-        ({"epsilon": -1e-7}, "epsilon"),
-        ({"epsilon": float("nan")}, "epsilon"),
-        ({"learning_rate": -0.1}, "learning_rate"),
-        ({"learning_rate": float("inf")}, "learning_rate"),
-        ({"weight_decay": float("nan")}, "weight_decay"),
-        ({"clipnorm": 0.0}, "clipnorm"),
-        ({"global_clipnorm": -1.0}, "global_clipnorm"),
-        ({"clipvalue": "1"}, "clipvalue"),
-        ({"ema_momentum": 1.1}, "ema_momentum"),
-        ({"gradient_accumulation_steps": 1}, "an integer >= 2, or None"),
-        ({"gradient_accumulation_steps": 2.5}, "an integer >= 2"),
-        ({"loss_scale_factor": 0}, "loss_scale_factor"),
-        ({"beta_1": True}, "beta_1"),
-        ({"beta_1": 0.9, "beta_2": 0.5, "sparse": "deferred"}, "beta_1 <= sqrt"),
-    ],
-)
-def test_constructor(arguments, message):
-    with pytest.raises(ValueError, match="Adam") as error:
-        optimizers.Adam(**arguments)
-    assert message in str(error.value)
-
-
-def test_unknown_argument():
-    with pytest.raises(TypeError, match="momentum"):
-        optimizers.Adam(momentum=0.9)
-
-
-def test_hyper_parameters_are_checked_when_they_are_changed():
-    optimizer = optimizers.RMSprop(0.1)
-    for name in ("rho", "momentum", "learning_rate"):
-        with pytest.raises(ValueError, match=name):
-            setattr(optimizer, name, float("nan"))
-    with pytest.raises(ValueError, match="weight_decay"):
-        optimizers.AdamW(weight_decay=None)
+@pytest.mark.parametrize("cls", CLASSES)
+def test_unknown_sparse_mode_suggests_the_nearest(cls):
+    with pytest.raises(ValueError, match="Did you mean 'deferred'") as error:
+        cls(sparse="defered")
+    assert cls.__name__ in str(error.value) and "'defered'" in str(error.value)
+    for bad in ("", 3, True):
+        with pytest.raises(ValueError, match="deferred, lazy, dense"):
+            cls(sparse=bad)
 
 
 def test_deferred_needs_a_closed_form():
-    assert WithoutClosedForm().sparse == "lazy"
-    with pytest.raises(ValueError, match="WithoutClosedForm has no closed form"):
-        WithoutClosedForm(sparse="deferred")
-    assert optimizers.Adam(beta_1=0.9, beta_2=0.5).sparse == "lazy"
+    assert NoClosedForm(0.1).sparse == "lazy"
+    with pytest.raises(ValueError, match="no closed form.*sparse='lazy'"):
+        NoClosedForm(0.1, sparse="deferred")
 
 
-def refused(gradient, error, message, how="eager"):
-    table = keras.Variable(np.ones((5, 2)), dtype="float32", name="table")
-    for mode in ("deferred", "lazy", "dense"):
-        optimizer = optimizers.Adam(0.1, sparse=mode)
-        optimizer.build([table])
-
-        def step(optimizer=optimizer):
-            optimizer.apply([gradient()], [table])
-
-        with pytest.raises(error, match=message):
-            (tf.function(step) if how == "graph" else step)()
-        assert int(optimizer.iterations) == 0
-        for variable in optimizer.variables[2:]:
-            if "momentum" in variable.path or "velocity" in variable.path:
-                assert not variable.numpy().any()
-    np.testing.assert_array_equal(table.numpy(), 1)
+def test_deferred_adam_needs_a_ratio_of_at_most_one():
+    with pytest.raises(ValueError, match=r"beta_1 <= sqrt\(beta_2\)"):
+        optimizers.Adam(beta_1=0.9, beta_2=0.8, sparse="deferred")
+    assert optimizers.Adam(beta_1=0.9, beta_2=0.8).sparse == "lazy"
+    assert optimizers.Adam(beta_1=0.9, beta_2=0.81).sparse == "deferred"
+    amsgrad = optimizers.Adam(beta_1=0.9, beta_2=0.8, amsgrad=True, sparse="deferred")
+    assert amsgrad.sparse == "deferred"
 
 
-def slices(ids, width=2):
-    ids = np.asarray(ids, "int64")
-    return tf.IndexedSlices(tf.ones((len(ids), width)), ids, tf.constant([5, width]))
+@pytest.mark.parametrize("cls", CLASSES)
+def test_hyper_parameters_outside_their_bounds(cls):
+    numeric = {*cls.bounds, "learning_rate", "weight_decay", "loss_scale_factor"}
+    numeric |= {"clipnorm", "clipvalue", "global_clipnorm", "ema_momentum"}
+    for name in numeric:
+        bad = [*NOT_NUMBERS, *([1.0] if name in DECAY_RATES else [])]
+        for value in bad:
+            with pytest.raises(ValueError, match=f"{cls.__name__}.*`{name}`"):
+                cls(**{name: value})
+            optimizer = cls()
+            with pytest.raises(ValueError, match=f"{cls.__name__}.*`{name}`"):
+                setattr(optimizer, name, value)
+            assert optimizer.get_config()[name] == cls().get_config()[name]
+    for name in ("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor"):
+        with pytest.raises(ValueError, match=name):
+            cls(**{name: 0.0})
+    for name in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+        for value in (0, 1.5, -2, True, "3"):
+            with pytest.raises(ValueError, match=name):
+                cls(**{name: value}, use_ema=True)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_unknown_arguments(cls):
+    with pytest.raises(TypeError, match="beta_3"):
+        cls(beta_3=0.5)
+
+
+def test_adamw_needs_weight_decay():
+    with pytest.raises(ValueError, match="AdamW.*`weight_decay`"):
+        optimizers.AdamW(weight_decay=None)
+
+
+def test_only_one_way_of_clipping():
+    with pytest.raises(ValueError, match="Only one of"):
+        optimizers.Adam(clipnorm=1.0, clipvalue=1.0)
+
+
+def slices(ids, values=None, shape=(HEIGHT, WIDTH)):
+    ids = np.asarray(ids)
+    values = np.ones((len(ids), WIDTH)) if values is None else values
+    return tf.IndexedSlices(tf.constant(values), tf.constant(ids), tf.constant(shape))
+
+
+BAD_GRADIENTS = {
+    "shape": (lambda: tf.ones((HEIGHT, WIDTH + 1)), "must have the variable's shape"),
+    "height": (lambda: tf.ones((HEIGHT - 1, WIDTH)), "must have the variable's shape"),
+    "rank": (lambda: tf.ones((HEIGHT,)), "must have the variable's shape"),
+    "row width": (lambda: slices([1], np.ones((1, WIDTH + 1))), "variable's shape"),
+    "row rank": (lambda: slices([1], np.ones(1)), "variable's shape"),
+    "integers": (lambda: tf.ones((HEIGHT, WIDTH), tf.int32), "float dtype.*int32"),
+    "bools": (lambda: tf.ones((HEIGHT, WIDTH), tf.bool), "float dtype.*bool"),
+    "integer rows": (lambda: slices([1], np.ones((1, WIDTH), int)), "float dtype"),
+    "no ids": (lambda: slices(np.zeros(0, int)), "no rows"),
+}
+
+
+def state(optimizer, model):
+    # Which row is taken in turn next is all that an error may move on.
+    kept = [v for v in optimizer.variables if not v.name.startswith("cursor")]
+    return [*values(model), *(np.array(v.numpy()) for v in kept)]
+
+
+def trained(case, **options):
+    model, optimizer = variables(), case.make(**options)
+    stepper(optimizer, model, how="eager")(batches(1)[0])
+    return optimizer, model
+
+
+def assert_unchanged(got, want):
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_array_equal(g, w)
+
+
+@pytest.mark.parametrize("bad", BAD_GRADIENTS)
+def test_bad_gradients(bad):
+    make, message = BAD_GRADIENTS[bad]
+    optimizer, model = trained(CASES[5])
+    before = state(optimizer, model)
+    others = gradients(batches(1)[0], model, sparse=True)[1:]
+    for grads, order in (
+        ([make(), *others], model),
+        # The bad one last: those before it must not have been applied.
+        ([*others, make()], [*model[1:], model[0]]),
+    ):
+        with pytest.raises(ValueError, match=f"(?s)table.*{message}|{message}.*table"):
+            optimizer.apply(grads, order)
+    assert_unchanged(state(optimizer, model), before)
 
 
 @pytest.mark.parametrize("how", ["eager", "graph"])
-def test_gradients(how):
-    invalid = tf.errors.InvalidArgumentError
-    refused(lambda: tf.ones((5, 3)), ValueError, r"shape \(5, 2\)", how)
-    refused(lambda: tf.ones((5, 2), tf.int32), ValueError, "float dtype", how)
-    refused(lambda: slices([1], 3), ValueError, r"shape \(5, 2\)", how)
-    refused(lambda: slices([4, 5]), invalid, r"outside \[0, 5\)", how)
-    refused(lambda: slices([-1, 2]), invalid, r"outside \[0, 5\)", how)
-    refused(lambda: slices([]), ValueError, "no rows", how)
+@pytest.mark.parametrize("mode", ["deferred", "lazy", "dense"])
+@pytest.mark.parametrize("ids", [[0, HEIGHT], [3, -1], [2**31 + 3], []], ids=str)
+def test_row_ids_out_of_range_or_none(ids, mode, how):
+    optimizer, model = trained(CASES[5], sparse=mode, weight_decay=0.1)
+    before = state(optimizer, model)
+    cube, bias = gradients(batches(1)[0], model, sparse=True)[1:]
 
+    def step(ids, values):
+        shape = tf.constant([HEIGHT, WIDTH])
+        # The good ones first: they must not have been applied.
+        grads = [bias, cube, tf.IndexedSlices(values, ids, shape)]
+        optimizer.apply(grads, model[::-1])
 
-def test_batch_that_turns_out_empty():
-    def gradient():
-        ids = tf.boolean_mask(tf.constant([1, 2]), tf.constant([False, False]))
-        return tf.IndexedSlices(tf.gather(tf.ones((5, 2)), ids), ids, [5, 2])
-
-    refused(gradient, tf.errors.InvalidArgumentError, "no rows", "graph")
+    errors = tf.errors.InvalidArgumentError if ids else ValueError
+    if how == "graph":
+        signature = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, WIDTH])
+        step = tf.function(step, input_signature=signature, autograph=False)
+        errors = tf.errors.InvalidArgumentError
+    message = "no rows" if not ids else "outside"
+    with pytest.raises(errors, match=f"(?s)table.*{message}"):
+        step(tf.constant(ids, tf.int64), tf.ones((len(ids), WIDTH)))
+    assert_unchanged(state(optimizer, model), before)
 
 
 def test_number_of_gradients():
-    variables = [keras.Variable(np.ones(2)) for _ in range(2)]
-    with pytest.raises(ValueError, match="1 gradients for 2 variables"):
-        optimizers.Adagrad().apply([tf.ones(2)], variables)
+    optimizer, model = trained(CASES[5])
+    before = state(optimizer, model)
+    grads = gradients(batches(1)[0], model, sparse=True)
+    with pytest.raises(ValueError, match="2 gradients for 3 variables"):
+        optimizer.apply(grads[:2], model)
+    with pytest.raises(ValueError, match="(?i)gradients"):
+        optimizer.apply(grads[:2])
+    assert_unchanged(state(optimizer, model), before)
+
+
+def test_unknown_variable():
+    optimizer, _ = trained(CASES[5])
+    stranger = keras.Variable(np.zeros(2), name="stranger")
+    with pytest.raises(ValueError, match="Unknown variable"):
+        optimizer.apply([tf.ones(2)], [stranger])
+
+
+def test_apply_before_build_without_variables():
+    with pytest.raises(ValueError, match="must already be built"):
+        optimizers.Adam().apply([tf.ones(2)])

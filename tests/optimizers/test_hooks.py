@@ -1,43 +1,116 @@
-"""Private hooks of Keras that `base.py` builds on: one that goes is noticed."""
+"""The private parts of Keras that `AdaptiveOptimizer` overrides, calls or reads.
+
+A Keras release that drops or renames one of them is noticed here.
+"""
+
+import inspect
+import re
 
 import keras
+import numpy as np
 import pytest
 
-HOOKS = [
-    "_all_reduce_sum_gradients",
-    "_backend_apply_gradients",
-    "_backend_update_step",
-    "_check_variables_are_known",
-    "_clip_gradients",
-    "_get_variable_index",
-    "_overwrite_variable_with_gradient",
-    "_update_model_variables_moving_average",
-    "_use_weight_decay",
-    "add_variable_from_reference",
-    "finalize_variable_values",
-    "load_own_variables",
-    "save_own_variables",
-]
-TENSORFLOW_ONLY = ["_all_reduce_sum_gradients"]
+from keras_adaptive import optimizers
+from keras_adaptive.optimizers import base
+
+BACKEND = keras.backend.backend()
+OPTIMIZER = keras.optimizers.Optimizer
+
+OVERRIDDEN = {
+    "_backend_apply_gradients": ["grads", "trainable_variables"],
+    "_backend_update_step": ["grads", "trainable_variables", "learning_rate"],
+    "_clip_gradients": ["grads"],
+    "_update_model_variables_moving_average": ["trainable_variables"],
+    "_use_weight_decay": ["variable"],
+    "add_variable_from_reference": ["reference_variable", "name", "initializer"],
+    "apply": ["grads", "trainable_variables"],
+    "build": ["variables"],
+    "exclude_from_weight_decay": ["var_list", "var_names"],
+    "finalize_variable_values": ["var_list"],
+    "get_config": [],
+    "load_own_variables": ["store"],
+    "save_own_variables": ["store"],
+    "update_step": ["gradient", "variable", "learning_rate"],
+}
+CALLED = {
+    "_check_variables_are_known": ["variables"],
+    "_get_variable_index": ["variable"],
+    "_overwrite_variable_with_gradient": ["variable"],
+    "add_variable": ["shape", "initializer", "dtype", "aggregation", "layout", "name"],
+    "assign": ["variable", "value"],
+}
+CALLED_ON_TENSORFLOW = {"_all_reduce_sum_gradients": ["grads_and_vars"]}
+READ = {
+    "_accumulated_gradients",
+    "_iterations",
+    "_learning_rate",
+    "_model_variables_moving_average",
+    "_trainable_variables",
+    "_exclude_from_weight_decay_pattern",
+}
+READ_ON_TENSORFLOW = {"_distribution_strategy"}
+
+on_tensorflow = BACKEND == "tensorflow"
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_keras_has_the_hook(hook):
-    if hook in TENSORFLOW_ONLY and keras.backend.backend() != "tensorflow":
-        pytest.skip("a hook of the TensorFlow backend")
-    assert callable(getattr(keras.optimizers.Optimizer, hook, None))
+def test_methods_exist_with_these_arguments():
+    expected = OVERRIDDEN | CALLED | (CALLED_ON_TENSORFLOW if on_tensorflow else {})
+    found = {
+        name: [p for p in inspect.signature(getattr(OPTIMIZER, name)).parameters][1:]
+        for name in expected
+        if hasattr(OPTIMIZER, name)
+    }
+    assert found == expected
 
 
-def test_keras_has_the_attributes():
+def test_attributes_exist():
     optimizer = keras.optimizers.SGD(use_ema=True, gradient_accumulation_steps=2)
-    optimizer.build([keras.Variable([1.0])])
     optimizer.exclude_from_weight_decay(var_names=["bias"])
-    for name in (
-        "_accumulated_gradients",
-        "_exclude_from_weight_decay_pattern",
-        "_iterations",
-        "_learning_rate",
-        "_model_variables_moving_average",
-        "_trainable_variables",
-    ):
-        assert hasattr(optimizer, name), name
+    optimizer.build([keras.Variable(np.zeros(2), name="kernel")])
+    wanted = READ | (READ_ON_TENSORFLOW if on_tensorflow else set())
+    assert {name for name in wanted if hasattr(optimizer, name)} == wanted
+
+
+def test_keras_applies_by_calling_the_overridden_methods():
+    sources = "".join(
+        inspect.getsource(cls)
+        for cls in OPTIMIZER.__mro__
+        if cls.__module__.startswith("keras")
+    )
+    private = [name for name in OVERRIDDEN if name.startswith("_")]
+    assert all(f"self.{name}(" in sources for name in private)
+
+
+def test_these_are_all():
+    """Whatever private name of Keras's optimizers our sources mention is above."""
+    plain = keras.optimizers.SGD(use_ema=True, gradient_accumulation_steps=2)
+    plain.exclude_from_weight_decay(var_names=["bias"])
+    plain.build([keras.Variable(np.zeros(2), name="kernel")])
+    source = inspect.getsource(base)
+    if on_tensorflow:
+        from keras_adaptive.optimizers import rows, sparse
+
+        source += inspect.getsource(rows) + inspect.getsource(sparse)
+    mentioned = set(re.findall(r"[.\"](_[a-z]\w+)", source))
+    mentioned |= set(re.findall(r"def (_[a-z]\w+)", source))
+    named = {*OVERRIDDEN, *CALLED, *CALLED_ON_TENSORFLOW, *READ, *READ_ON_TENSORFLOW}
+    assert {name for name in mentioned if hasattr(plain, name)} <= named
+
+
+def test_ours_really_override():
+    own = vars(optimizers.AdaptiveOptimizer)
+    assert OVERRIDDEN.keys() <= own.keys()
+    public = {n for n in own if callable(own[n]) and hasattr(OPTIMIZER, n)}
+    plain = {n for n in public if not n.startswith("__")}
+    assert plain == OVERRIDDEN.keys()
+
+
+@pytest.mark.skipif(not on_tensorflow, reason="row updates are for TensorFlow")
+def test_names_of_tensorflow():
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    assert hasattr(control_flow_util, "GraphOrParentsInXlaContext")
+    assert hasattr(tf.raw_ops, "ResourceScatterUpdate")
+    assert hasattr(tf.raw_ops, "DisableCopyOnRead")
+    assert hasattr(tf.__internal__.distribute.interim, "maybe_merge_call")

@@ -55,6 +55,14 @@ def gradients(batch, model, sparse: bool):
     return [*pairs, tf.cast(tf.reduce_sum(values, axis=0), bias.dtype)]
 
 
+def scaled(gradient, scale):
+    # The product of `tf.IndexedSlices` and a number would be dense.
+    if isinstance(gradient, tf.IndexedSlices):
+        values = gradient.values * tf.cast(scale, gradient.dtype)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return gradient * tf.cast(scale, gradient.dtype)
+
+
 def stepper(optimizer, model, sparse=True, how="graph"):
     """A function of a batch that makes one step."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -68,7 +76,7 @@ def stepper(optimizer, model, sparse=True, how="graph"):
         else:
             scale = optimizer.loss_scale_factor
         if scale is not None:
-            grads = [g * tf.cast(scale, g.dtype) for g in grads]
+            grads = [scaled(g, scale) for g in grads]
         optimizer.apply(grads, model)
 
     if how == "eager":
