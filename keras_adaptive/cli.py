@@ -79,7 +79,12 @@ def open_ui(port: int) -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--host", LOOPBACK]
     command += ["--port", str(port), "--backend-store-uri", store]
     print(f"MLflow UI of {store}: http://{LOOPBACK}:{port} (Ctrl-C ends it)")
-    return subprocess.call(command)
+    server = subprocess.Popen(command)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:  # the server got it as well and is shutting down
+        server.wait()
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:

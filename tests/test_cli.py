@@ -53,18 +53,41 @@ def test_no_command_is_an_error(capsys):
     assert caught.value.code == 2
 
 
-def test_ui_serves_the_store_on_loopback(monkeypatch, tmp_path):
-    commands = []
-    monkeypatch.setattr(subprocess, "call", lambda c: commands.append(c) or 0)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+class Server:
+    """Stands in for the server process: the first wait may be interrupted."""
+
+    commands: list[list[str]] = []
+    interrupted = False
+
+    def __init__(self, command):
+        self.waits = 0
+        Server.commands.append(command)
+
+    def wait(self):
+        self.waits += 1
+        if self.interrupted and self.waits == 1:
+            raise KeyboardInterrupt
+        return 0
+
+
+@pytest.fixture
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert cli.main(["ui", "--port", str(port)]) == 0
-    (command,) = commands
+        return str(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_ui_serves_the_store_on_loopback(monkeypatch, tmp_path, free_port, interrupted):
+    monkeypatch.setattr(Server, "commands", [])
+    monkeypatch.setattr(Server, "interrupted", interrupted)
+    monkeypatch.setattr(subprocess, "Popen", Server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert cli.main(["ui", "--port", free_port]) == 0
+    (command,) = Server.commands
     options = dict(zip(command[4::2], command[5::2], strict=True))
     assert options["--host"] == "127.0.0.1"
-    assert options["--port"] == str(port)
+    assert options["--port"] == free_port
     assert options["--backend-store-uri"] == mlflow.get_tracking_uri()
 
 

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+def require_tensorflow() -> None:
+    """Checks that Keras runs on the one backend that has sparse gradients.
+
+    Raises:
+        StudyError: If it runs on another.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise StudyError(
+            "Sparse inputs need Keras on TensorFlow, but it runs on "
+            f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
+        )
+
+
 def epoch_orders(rows: int, epochs: int, seed: int) -> list[np.ndarray]:
     """Returns the order of the rows in each epoch, from nothing but the arguments.
 
@@ -51,8 +64,7 @@ def sparse_batches(
         The batches of all epochs, one epoch after the other.
 
     Raises:
-        StudyError: If Keras does not run on TensorFlow, the one backend that has
-            sparse gradients.
+        StudyError: If Keras does not run on TensorFlow.
 
     Example:
 
@@ -61,11 +73,7 @@ def sparse_batches(
     >>> [len(labels) for _, labels in batches]
     [2, 2]
     """
-    if keras.backend.backend() != "tensorflow":
-        raise StudyError(
-            "Sparse inputs need Keras on TensorFlow, but it runs on "
-            f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
-        )
+    require_tensorflow()
     import tensorflow as tf
 
     columns, values = (

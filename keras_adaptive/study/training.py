@@ -1,6 +1,7 @@
 """One contender, trained once with one seed by an ordinary `model.fit`."""
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -192,16 +193,13 @@ class Recorder(keras.callbacks.Callback):
 
     def step_seconds(self) -> float:
         """Returns the time per step, of the median epoch after the first."""
-        later = sorted(
+        later = [
             seconds / steps
             for seconds, steps in zip(
                 self.epoch_seconds[1:], self.epoch_steps[1:], strict=True
             )
-        )
-        if not later:
-            return math.nan
-        middle = len(later) // 2
-        return (later[middle] + later[~middle]) / 2
+        ]
+        return statistics.median(later) if later else math.nan
 
 
 def train(

@@ -79,6 +79,12 @@ def test_bad_input_is_told_before_training(texts, capsys, arguments, words):
     assert "Traceback" not in error
 
 
+def test_another_backend_is_told_before_the_data_is_loaded(monkeypatch, capsys):
+    monkeypatch.setattr(sparse_text.keras.backend, "backend", lambda: "torch")
+    assert sparse_text.main(["--data", "nowhere"]) == 2
+    assert "KERAS_BACKEND=tensorflow" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
