@@ -167,7 +167,7 @@ class Sampler:
         """Compiles, sets the length of a sample, and returns it in seconds."""
         for _ in range(3):
             next(self.steps)
-        seconds = self.seconds_a_step()
+        seconds = min(self.seconds_a_step() for _ in range(3))
         self.steps_a_sample = max(1, round(SAMPLE_SECONDS / seconds))
         return seconds * self.steps_a_sample
 
@@ -178,8 +178,7 @@ class Sampler:
         return (time.perf_counter() - start) / self.steps_a_sample
 
     def sample(self) -> None:
-        if self.steps_a_sample > 1:
-            next(self.steps)
+        next(self.steps)  # the first one may find the table as another left it
         self.milliseconds.append(1000 * self.seconds_a_step())
 
 
