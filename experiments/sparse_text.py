@@ -26,9 +26,9 @@ from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.training import Contender, Protocol
 
 # Of half decades, those with the best validation accuracy on docstrings (of the best
-# epoch, the median over three seeds) by `--first-seed 100 --learning-rate adam=0.01` and
-# so on: 0.1 to 3 for SGD and Adagrad (both fail at 3), 0.001 to 0.1 for RMSprop, 0.003
-# to 0.1 for Adam and AdamW. Keras's and ours take the same rate.
+# epoch, the median over three seeds) by `--first-seed 100 --learning-rate adam=0.01`
+# and so on: 0.1 to 3 for SGD and Adagrad (both fail at 3), 0.001 to 0.1 for RMSprop,
+# 0.003 to 0.1 for Adam and AdamW. Keras's and ours take the same rate.
 LEARNING_RATES = {
     "sgd": 0.3,
     "adagrad": 1.0,

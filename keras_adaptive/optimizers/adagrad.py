@@ -5,9 +5,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer, Slot
+from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
 from keras_adaptive.optimizers.bounds import NON_NEGATIVE
 from keras_adaptive.optimizers.deferred import standing_still
+from keras_adaptive.optimizers.rule import Slot
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer, Slot
+from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
 from keras_adaptive.optimizers.bounds import DECAY_RATE, NON_NEGATIVE
+from keras_adaptive.optimizers.rule import Slot
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -12,6 +12,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import keras
@@ -23,6 +24,7 @@ from keras_adaptive.optimizers.bounds import (
     POSITIVE,
     Interval,
 )
+from keras_adaptive.optimizers.rule import Hyper, Slot
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -48,54 +50,6 @@ OPTION_BOUNDS = {
     "loss_scale_factor": dataclasses.replace(POSITIVE, optional=True),
     "gradient_accumulation_steps": Interval(2, whole=True, optional=True),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """A number that an optimizer remembers for each entry of a variable.
-
-    Args:
-        initial: The value to start from.
-        row_wise: Keep one number a row (an index of the first axis) instead of
-            one an entry. Variables with fewer than two axes keep one an entry.
-    """
-
-    initial: float = 0.0
-    row_wise: bool = False
-
-    def shape(self, variable_shape: tuple[int, ...]) -> tuple[int, ...]:
-        if self.row_wise and len(variable_shape) > 1:
-            return (variable_shape[0],) + (1,) * (len(variable_shape) - 1)
-        return tuple(variable_shape)
-
-
-class Hyper:
-    """The hyper-parameters of one step, as scalar tensors of one dtype.
-
-    An attribute `name` is the optimizer's attribute of that name: `hyper.beta_1`
-    in a rule is the optimizer's `beta_1`. (A Python number would do on
-    TensorFlow, but passes through float32 in `keras.ops` elsewhere.)
-
-    Args:
-        optimizer: The optimizer.
-        learning_rate: The learning rate of this step.
-        iterations: Integer tensor, the number of updates made so far.
-        dtype: The dtype to compute in.
-
-    Attributes:
-        dtype: The dtype to compute in.
-        learning_rate: The learning rate of this step, with schedules applied.
-        step: The number of this update, counted from 1.
-    """
-
-    def __init__(self, optimizer, learning_rate, iterations, dtype: str):
-        self._optimizer = optimizer
-        self.dtype = dtype
-        self.learning_rate = ops.cast(learning_rate, dtype)
-        self.step = ops.cast(iterations + 1, dtype)
-
-    def __getattr__(self, name: str):
-        return ops.convert_to_tensor(getattr(self._optimizer, name), self.dtype)
 
 
 class AdaptiveOptimizer(keras.optimizers.Optimizer):
@@ -126,6 +80,10 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             calls, by the mean of their gradients. As in Keras, learning-rate
             schedules and the moving average count calls, not updates.
         name: Name of the optimizer.
+        cautious: Leave out of each step the entries that point against the gradient,
+            and scale the others by one over their share, at most 1000
+            (arXiv:2411.16085). In deferred and dense updates of a table the share is
+            of all entries, in lazy ones of the rows touched.
         sparse: What happens to the rows that a sparse gradient does not touch:
 
             - `"deferred"`: they move as if their gradient were zero, but only when
@@ -164,7 +122,19 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
       their number, a float tensor that broadcasts against the state;
     - with it, if the parameter drifts, `drift(hyper)`: returns `(rate, ratio)`; at
       the j-th missed step the parameter moves by minus `direction * rate *
-      ratio**j`, with the rate of that step.
+      ratio**j`, with the rate of that step;
+    - optionally `decayed(parameter, hyper)`, how weight decay changes the parameter
+      before a step. A rule that has the decay inside (by `hyper.weight_decay`)
+      returns the parameter as it is; it cannot be deferred while weights decay;
+    - optionally `dense_only`: why the rule needs whole variables, and what to use
+      for large tables instead. Then `sparse` can only be `"dense"`;
+    - optionally `shared_slots`, `measure` and `share`, for rules that need numbers
+      summed over all variables: `measure(gradient, state, hyper)` returns numbers of
+      one variable by name, `share(sums, shared, hyper)` the new values of the
+      `shared_slots` from the sums over all variables and the old values; the rule
+      finds them as `hyper.shared` and `hyper.shared_before`;
+    - optionally `uses_fallback(variable)`: whether the variable is updated by the
+      rule of `self.fallback`, another `AdaptiveOptimizer`, instead.
 
     Every constructor argument must be kept in the attribute of its name; then
     `get_config` needs no code.
@@ -196,8 +166,11 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
     """
 
     slots: Mapping[str, Slot] = {}
+    shared_slots: Mapping[str, Slot] = {}
     bounds: ClassVar[Mapping[str, Interval]] = {}
     idle: Callable | None = None
+    dense_only: str | None = None
+    fallback: AdaptiveOptimizer | None = None
     row_wise: bool = False
     _sparse: SparseUpdates | None = None
 
@@ -223,6 +196,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
+        cautious: bool = False,
         sparse: str | None = None,
     ):
         if not callable(learning_rate):
@@ -240,7 +214,10 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
+        self.cautious = cautious
         self.sparse = self._sparse_mode(sparse)
+        self._shared: dict[str, keras.Variable] = {}
+        self._shared_now: tuple[dict, dict] | None = None
         self._state: dict[str, dict[int, keras.Variable]] = {}
         self._loaded_before_build: dict[str, np.ndarray] | None = None
         if keras.backend.backend() == "tensorflow":
@@ -255,10 +232,10 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         super().__setattr__(name, value)
 
     def _sparse_mode(self, sparse: str | None) -> str:
-        closed_form = self.idle is not None
-        if sparse is None:
-            return "deferred" if closed_form else "lazy"
         owner = type(self).__name__
+        refused = self._refused_modes()
+        if sparse is None:
+            return next(mode for mode in SPARSE_MODES if mode not in refused)
         if sparse not in SPARSE_MODES:
             near = difflib.get_close_matches(str(sparse), SPARSE_MODES, 1)
             raise ValueError(
@@ -266,13 +243,31 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
                 f"Received: sparse={sparse!r}."
                 + (f" Did you mean {near[0]!r}?" if near else "")
             )
-        if sparse == "deferred" and not closed_form:
+        if sparse in refused:
             raise ValueError(
-                f"{owner} has no closed form for the steps that a row misses "
-                "(no `idle` method), so sparse='deferred' cannot be had. Use "
-                "sparse='lazy' (such rows stand still) or sparse='dense'."
+                f"{owner}: sparse={sparse!r} cannot be had: {refused[sparse]}"
             )
         return sparse
+
+    def _refused_modes(self) -> dict[str, str]:
+        """The modes that this optimizer does not have, and why."""
+        if self.dense_only:
+            return dict.fromkeys(("deferred", "lazy"), self.dense_only)
+        if self._sparse_part.idle is None:
+            why = (
+                "it has no closed form for the steps that a row misses (no `idle` "
+                "method). "
+            )
+        elif self._decay_is_inside and self.weight_decay:
+            why = "with weight decay inside the rule it has no closed form. "
+        else:
+            return {}
+        alternative = "Use sparse='lazy' (such rows stand still) or sparse='dense'."
+        return {"deferred": why + alternative}
+
+    @property
+    def _decay_is_inside(self) -> bool:
+        return type(self).decayed is not AdaptiveOptimizer.decayed
 
     # The algorithm, for subclasses to write.
 
@@ -300,6 +295,31 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         """
         return None
 
+    def decayed(self, parameter, hyper: Hyper):
+        """The parameter after weight decay, before a step."""
+        return parameter - parameter * hyper.weight_decay * hyper.learning_rate
+
+    def measure(self, gradient, state: dict[str, Any], hyper: Hyper) -> dict[str, Any]:
+        """Numbers of one variable, to be summed over all; see `share`."""
+        return {}
+
+    def share(self, sums: dict[str, Any], shared: dict[str, Any], hyper: Hyper):
+        """The new values of `shared_slots`, from the sums of `measure`.
+
+        Args:
+            sums: The sums over all variables, by name.
+            shared: The values of `shared_slots` so far.
+            hyper: The hyper-parameters.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has `shared_slots` and must define "
+            "`share(sums, shared, hyper)`."
+        )
+
+    def uses_fallback(self, variable) -> bool:
+        """Whether a variable is updated by the rule of `fallback`."""
+        return False
+
     def squared(self, values):
         """Squares of values; with `row_wise=True`, their mean over each row."""
         squares = ops.square(values)
@@ -322,12 +342,21 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             self._state["average"] = _by_index(self._model_variables_moving_average)
         if self.gradient_accumulation_steps:
             self._state["gradient_accumulator"] = _by_index(self._accumulated_gradients)
-        for name, slot in self.slots.items():
-            self._state[name] = {
-                i: self._add_like(variable, name, slot)
-                for i, variable in enumerate(variables)
-                if not self._overwrite_variable_with_gradient(variable)
-            }
+        for i, variable in enumerate(variables):
+            if self._overwrite_variable_with_gradient(variable):
+                continue
+            for name, slot in self._part(i).slots.items():
+                slots = self._state.setdefault(name, {})
+                slots[i] = self._add_like(variable, name, slot)
+        dtypes = [_compute_dtype(variable) for variable in variables]
+        for name, slot in self.shared_slots.items():
+            self._shared[name] = self.add_variable(
+                shape=(),
+                initializer=partial(_full, slot.initial),
+                dtype=keras.backend.result_type(*dtypes),
+                aggregation="only_first_replica",
+                name=name,
+            )
         if self._loaded_before_build is not None:
             with _outside_of_graphs():
                 self._load(self._loaded_before_build)
@@ -351,8 +380,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             name,
             slot.shape(tuple(variable.shape)),
             _compute_dtype(variable),
-            # `initializers.Constant` would round the value to float32.
-            lambda shape, dtype: ops.full(shape, slot.initial, dtype),
+            lambda shape, dtype: slot.initial_value(variable, shape, dtype),
         )
 
     def _add_aligned(self, variable, name, shape, dtype, initializer):
@@ -388,6 +416,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         named = {"iteration": self._iterations}
         if isinstance(self._learning_rate, keras.Variable):
             named["learning_rate"] = self._learning_rate
+        named.update(self._shared)
         for name, slots in self._state.items():
             named.update({f"{name}:{i}": v for i, v in slots.items()})
         return named
@@ -621,7 +650,31 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
 
     def _update(self, grads, variables) -> None:
         learning_rate = self.learning_rate
-        self._backend_update_step(self._clip_gradients(grads), variables, learning_rate)
+        grads = self._clip_gradients(grads)
+        if self.shared_slots:
+            self._shared_now = self._newly_shared(grads, variables, learning_rate)
+        self._backend_update_step(grads, variables, learning_rate)
+        if self.shared_slots:
+            _, after = self._shared_now
+            for name, variable in self._shared.items():
+                variable.assign(after[name])
+            self._shared_now = None
+
+    def _newly_shared(self, grads, variables, learning_rate):
+        """The shared values before and after this update."""
+        before = {n: ops.convert_to_tensor(v) for n, v in self._shared.items()}
+        dtype = keras.backend.standardize_dtype(next(iter(before.values())).dtype)
+        sums: dict[str, Any] = {}
+        for gradient, variable in zip(grads, variables, strict=True):
+            i = self._get_variable_index(variable)
+            hyper = self._hyper(learning_rate, self._compute_dtype(i), i)
+            hyper.shared_before = hyper._cast(before)
+            parameter, state = self._tensors(variable, i, hyper.dtype)
+            hyper.parameter = parameter
+            for name, number in self.measure(gradient, state, hyper).items():
+                number = ops.cast(number, dtype)
+                sums[name] = sums[name] + number if name in sums else number
+        return before, self.share(sums, before, self._hyper(learning_rate, dtype))
 
     def _clip_gradients(self, grads):
         # The zeros that a sparse gradient leaves out change no norm.
@@ -655,43 +708,85 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Updates one variable and its state by its gradient."""
         i = self._get_variable_index(variable)
-        hyper = self._hyper(learning_rate, self._compute_dtype(i))
+        hyper = self._hyper(learning_rate, self._compute_dtype(i), i)
         slots = self._slots(i)
         if _is_rows(gradient):
             self._sparse.update(gradient, variable, i, slots, hyper)
             return
-        parameter, state = self._advanced(
-            ops.cast(ops.convert_to_tensor(variable), hyper.dtype),
-            {name: ops.convert_to_tensor(slot) for name, slot in slots.items()},
-            gradient,
-            i,
-            hyper,
-        )
+        parameter, state = self._tensors(variable, i, hyper.dtype)
+        parameter, state = self._advanced(parameter, state, gradient, i, hyper)
         # Everything is computed by now: on some backends what was read above
         # would change with the variables.
         self.assign(variable, ops.cast(parameter, variable.dtype))
         for name, slot in slots.items():
             self.assign(slot, state[name])
 
+    def _tensors(self, variable, i: int, dtype: str):
+        """A variable and its state as tensors."""
+        slots = self._slots(i)
+        state = {name: ops.convert_to_tensor(slot) for name, slot in slots.items()}
+        return ops.cast(ops.convert_to_tensor(variable), dtype), state
+
     def _advanced(self, parameter, state, gradient, i: int, hyper: Hyper):
         """The parameter and the state after one update, as tensors."""
+        part = self._part(i)
         if self._decays(i):
-            decay = parameter * hyper.weight_decay * hyper.learning_rate
-            parameter = parameter - decay
-        step, state = self.rule(gradient, state, hyper)
+            parameter = part.decayed(parameter, hyper)
+        hyper.parameter = parameter
+        step, state = part.rule(gradient, state, hyper)
+        if self.cautious:
+            step = step * self._caution(step, gradient, i)
         return parameter - step, state
 
-    def _hyper(self, learning_rate, dtype: str) -> Hyper:
-        return Hyper(self, learning_rate, self.iterations, dtype)
+    def _caution(self, step, gradient, i: int):
+        """The mask of the entries that agree with the gradient, over its mean."""
+        dtype = keras.backend.standardize_dtype(step.dtype)
+        mask = ops.cast(step * gradient > 0, dtype)
+        if self.sparse == "lazy":
+            size = ops.cast(ops.size(mask), dtype)
+        else:
+            size = float(np.prod(self._trainable_variables[i].shape))
+        return mask / ops.maximum(
+            ops.sum(mask) / size, ops.convert_to_tensor(1e-3, dtype)
+        )
+
+    def _part(self, i: int) -> AdaptiveOptimizer:
+        """The optimizer whose rule updates a variable: this one or its fallback."""
+        if self.fallback and self.uses_fallback(self._trainable_variables[i]):
+            return self.fallback
+        return self
+
+    @property
+    def _sparse_part(self) -> AdaptiveOptimizer:
+        """The optimizer whose rule updates rows."""
+        return self.fallback or self
+
+    def _hyper(self, learning_rate, dtype: str, i: int | None = None) -> Hyper:
+        """The hyper-parameters for a variable, or else for rows."""
+        before, after = self._shared_now or (self._shared, self._shared)
+        part = self._sparse_part if i is None else self._part(i)
+        decays = i is None or self._decays(i)
+        return Hyper(
+            part,
+            self._part_learning_rate(part, learning_rate),
+            self.iterations,
+            dtype,
+            part.weight_decay if decays else 0.0,
+            after,
+            before,
+        )
+
+    def _part_learning_rate(self, part: AdaptiveOptimizer, learning_rate):
+        return learning_rate
 
     def _slots(self, i: int) -> dict[str, keras.Variable]:
-        return {name: self._state[name][i] for name in self.slots}
+        return {name: self._state[name][i] for name in self._part(i).slots}
 
     def _compute_dtype(self, i: int) -> str:
         return _compute_dtype(self._trainable_variables[i])
 
     def _decays(self, i: int) -> bool:
-        return self.weight_decay is not None and self._use_weight_decay(
+        return self._part(i).weight_decay is not None and self._use_weight_decay(
             self._trainable_variables[i]
         )
 
@@ -823,6 +918,10 @@ def _map_values(function, gradient):
     if _is_rows(gradient):
         return gradient.replace(function(gradient.values))
     return function(gradient)
+
+
+def _full(value: float, shape: tuple[int, ...], dtype: str):
+    return ops.full(shape, value, dtype)
 
 
 def _by_index(variables) -> dict[int, keras.Variable]:

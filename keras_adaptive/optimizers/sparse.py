@@ -51,9 +51,18 @@ class SparseUpdates:
         return self.optimizer.sparse == "deferred"
 
     @property
+    def _part(self):
+        """The optimizer whose rule updates rows."""
+        return self.optimizer._sparse_part
+
+    @property
     def _changes(self) -> bool:
         """Whether anything but decay changes in a row while its gradient is zero."""
-        return self._deferred and type(self.optimizer).idle != deferred.standing_still
+        return self._deferred and type(self._part).idle != deferred.standing_still
+
+    def _drift(self, hyper):
+        """Of a row whose gradient is zero; a cautious step leaves it alone."""
+        return None if self.optimizer.cautious else self._part.drift(hyper)
 
     def prepare(self, i: int) -> None:
         """Makes the row state of variable `i` unless it is there."""
@@ -69,7 +78,7 @@ class SparseUpdates:
             if self._deferred and self.has_clock(i):
                 self._add("cursor", i, (), "int64")
                 hyper = optimizer._hyper(optimizer.learning_rate, "float64")
-                drifts = self._changes and optimizer.drift(hyper) is not None
+                drifts = self._changes and self._drift(hyper) is not None
                 for name in deferred.columns(drifts, decays, optimizer.use_ema):
                     key = _key(name, decays)
                     if key not in self.tables:
@@ -166,7 +175,11 @@ class SparseUpdates:
         # read or written while it does would make TensorFlow copy all of it.
         with tf.control_dependencies([values]):
             ids = rows.checked_ids(gradient.indices, height, name)
-        densify = self.optimizer.sparse == "dense" or self.optimizer._replicated
+        densify = (
+            self.optimizer.sparse == "dense"
+            or self.optimizer._replicated
+            or self.optimizer._part(i).dense_only is not None
+        )
         if densify and self.optimizer.sparse == "lazy":
             raise ValueError(
                 "sparse='lazy' does not work with several replicas yet. Use "
@@ -247,7 +260,9 @@ class SparseUpdates:
         optimizer = self.optimizer
         slots = optimizer._slots(i)
         now = tf.convert_to_tensor(now)
-        hyper = optimizer._hyper(optimizer.learning_rate, optimizer._compute_dtype(i))
+        hyper = optimizer._hyper(
+            optimizer.learning_rate, optimizer._compute_dtype(i), i
+        )
 
         def flush_block(ids):
             parameter, state, average = self._caught_up(
@@ -274,7 +289,7 @@ class SparseUpdates:
             hyper = optimizer._hyper(learning_rate, "float64")
             numbers = {}
             if "drift" in table:
-                numbers["rate"], numbers["ratio"] = optimizer.drift(hyper)
+                numbers["rate"], numbers["ratio"] = self._drift(hyper)
             if decays:
                 numbers["decay"] = hyper.learning_rate * hyper.weight_decay
             if "old" in table:
@@ -302,7 +317,10 @@ class SparseUpdates:
             updates = now // accumulation - clock // accumulation
             shape = (-1,) + (1,) * (len(parameter.shape) - 1)
             missed = tf.reshape(tf.cast(updates, hyper.dtype), shape)
-            direction, state = optimizer.idle(state, missed, hyper)
+            hyper.parameter = parameter
+            direction, state = self._part.idle(state, missed, hyper)
+            if optimizer.cautious:
+                direction = None
         if self._deferred:
             place = tf.math.floormod(
                 tf.maximum(clock, now + 1 - deferred.HISTORY), deferred.HISTORY
