@@ -76,6 +76,7 @@ def run_all(
     build_model: Callable[[int], keras.Model],
     protocol: Protocol,
     console: Console,
+    phase: str = "compare",
 ) -> list[RunResult]:
     """Trains every contender with every seed and records each run when it ends.
 
@@ -86,6 +87,7 @@ def run_all(
         build_model: Builds the model for a seed.
         protocol: How long to train and with which seeds.
         console: Where to show the progress.
+        phase: What the runs are for: `"compare"` or `"tune"`.
 
     Returns:
         The results in the order of the runs.
@@ -123,7 +125,7 @@ def run_all(
                         f"epoch {epoch}/{protocol.epochs}",
                     )
 
-            with ledger.child(data, contender, seed) as run:
+            with ledger.child(data, contender, seed, phase) as run:
                 result = train(build_model, contender, data, protocol, seed, show)
                 record(run, result)
             results.append(result)

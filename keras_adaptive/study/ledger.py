@@ -29,7 +29,6 @@ with needs_extra("study"):
 METRICS_PER_BATCH = 1_000
 LONGEST_VALUE = 5_000
 NOISY_LOGGERS = ("mlflow", "alembic")
-PHASE = "compare"
 
 
 @contextmanager
@@ -66,14 +65,16 @@ def flatten(config: Mapping[str, Any], prefix: str) -> dict[str, str]:
     return flat
 
 
-def identity(workload: str, contender: Contender, seed: int) -> dict[str, str]:
+def identity(
+    workload: str, contender: Contender, seed: int, phase: str
+) -> dict[str, str]:
     """Returns what a run is filtered by, as its tags and as its parameters."""
     return {
         "workload": workload,
         "contender": contender.name,
         "learning_rate": f"{contender.learning_rate:g}",
         "seed": str(seed),
-        "phase": PHASE,
+        "phase": phase,
     }
 
 
@@ -211,7 +212,7 @@ class Ledger:
 
     @contextmanager
     def child(
-        self, data: SparseDataset, contender: Contender, seed: int
+        self, data: SparseDataset, contender: Contender, seed: int, phase: str
     ) -> Iterator[Run]:
         """Opens the run of one contender with one seed, within a study.
 
@@ -219,11 +220,12 @@ class Ledger:
             data: What is learned.
             contender: Who runs.
             seed: The seed of the run.
+            phase: What the run is for: `"compare"` or `"tune"`.
 
         Yields:
             The run, for `record`.
         """
-        marks = identity(data.name, contender, seed)
+        marks = identity(data.name, contender, seed, phase)
         name = f"{contender.name} lr={contender.learning_rate:g} seed={seed}"
         with open_run(self.experiment_id, name, marks) as run:
             run.describe(marks)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_adaptive.callbacks import FlushRows
+from keras_adaptive.callbacks import EvaluateAveraged
 from keras_adaptive.study.batches import epoch_orders, sparse_batches
 from keras_adaptive.study.corpora.dataset import SparseDataset
 
@@ -247,7 +247,7 @@ def train(
         epochs=protocol.epochs,
         steps_per_epoch=protocol.steps_per_epoch(rows),
         validation_data=validation,
-        callbacks=[FlushRows(), recorder],
+        callbacks=[EvaluateAveraged(), recorder],
         shuffle=False,
         verbose=0,
     )

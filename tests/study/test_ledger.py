@@ -49,7 +49,7 @@ def recorded(store, tiny, build_model, make_sgd):
     picture.write_bytes(b"picture")
     with ledger.study("a study", {"epochs": 2}) as study:
         study.artifact(picture)
-        with ledger.child(tiny, contender, seed=0) as run:
+        with ledger.child(tiny, contender, seed=0, phase="tune") as run:
             record(run, result)
     (parent,), (child,) = runs_of(client, "recorded")
     return parent, child, result
@@ -62,7 +62,7 @@ def test_child_is_found_by_tags_and_params(recorded):
         "contender": "keras/sgd",
         "learning_rate": "0.5",
         "seed": "0",
-        "phase": "compare",
+        "phase": "tune",
     }
     assert marks.items() <= child.data.tags.items()
     assert marks.items() <= child.data.params.items()
@@ -103,7 +103,7 @@ def test_divergence_is_tagged_and_no_infinity_logged(store, tiny, recorded):
     bad = Point(3, 0.1, 1_000, {"train_loss": math.inf, "val_loss": math.nan})
     lost = replace(result, curve=(bad,), diverged_at=3, test_loss=math.inf)
     ledger = Ledger("diverged")
-    with ledger.study("s", {}), ledger.child(tiny, result.contender, 0) as run:
+    with ledger.study("s", {}), ledger.child(tiny, result.contender, 0, "tune") as run:
         record(run, lost)
     _, (child,) = runs_of(client, "diverged")
     assert child.data.tags["outcome"] == "diverged at step 3"

@@ -1,0 +1,119 @@
+import math
+
+import mlflow
+import numpy as np
+import pytest
+
+from experiments import learning_rate_free as experiment
+from experiments.learning_rate_free import Line
+from keras_adaptive.study.results import Spread
+from keras_adaptive.study.training import Point, RunResult
+
+
+@pytest.fixture
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_from_the_command_line_to_mlflow(
+    in_empty_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(experiment, "LOWEST", -4)
+    monkeypatch.setattr(experiment, "HIGHEST", -4)
+    monkeypatch.setattr(experiment, "WIDENINGS", 1)
+    arguments = ["--workloads", "breast_cancer", "--optimizers", "DoG", "Mechanic"]
+    arguments += ["--seeds", "1", "--epochs", "1", "--output", "out"]
+    assert experiment.main(arguments) == 0
+    assert "within 2 points" in " ".join(capsys.readouterr().out.split())
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "## breast_cancer" in table
+    assert "| Adam, tuned: 0.0" in table
+    assert table.count("| yes |") + table.count("| **no** |") == 2
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    found = client.get_experiment_by_name("learning_rate_free")
+    tags = [run.data.tags for run in client.search_runs([found.experiment_id])]
+    by_phase = {
+        phase: [t["seed"] for t in tags if t["phase"] == phase]
+        for phase in ("tune", "compare")
+    }
+    assert by_phase == {"tune": ["100"] * 2, "compare": ["0"] * 3}
+
+
+def run_with(accuracies, diverged_at=None):
+    curve = tuple(
+        Point(n, 0.0, 0, {"val_accuracy": a}) for n, a in enumerate(accuracies)
+    )
+    contender = experiment.adam(0.1)
+    return RunResult(contender, 0, {}, curve, 0.0, 0.0, diverged_at, 0.0, 0.5)
+
+
+def test_the_last_epoch_counts():
+    assert experiment.final_accuracy(run_with([0.5, 0.9, 0.7])) == 0.7
+    assert experiment.final_accuracy(run_with([0.9], diverged_at=3)) == -math.inf
+
+
+def test_who_is_within_two_points():
+    def line(name, accuracy):
+        spread = Spread(accuracy, accuracy, accuracy)
+        return Line(name, 1.0, spread, spread)
+
+    lines = [
+        line("Adam", 0.9),
+        line("a", 0.88),
+        line("b", 0.8799),
+        line("c", -math.inf),
+    ]
+    rows = experiment.to_markdown(lines).splitlines()[3:]
+    assert [row.split(" | ")[0] for row in rows] == ["| a", "| b", "| c"]
+    assert rows[0].endswith("| -2.0 | yes |")
+    assert rows[1].endswith("| **no** |")
+    assert rows[2].endswith("| diverged | diverged | -inf | **no** |")
+
+
+def test_data_is_standardized_by_the_training_rows_and_split_without_overlap():
+    data = experiment.standardized(None, "breast_cancer")
+    x = data.train.x.toarray()
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(x.std(axis=0), 1, atol=1e-5)
+    rows = [tuple(row) for split in data.parts.values() for row in split.x.toarray()]
+    assert len(rows) == len(set(rows)) == 569
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    one, same, other = (
+        experiment.perceptron(seed, 8, 3, hidden=[4]).get_weights()
+        for seed in (1, 1, 2)
+    )
+    for left, right in zip(one, same, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert (one[0] != other[0]).any()
+
+
+def test_contenders_run_at_their_defaults():
+    for name, make in experiment.CONTENDERS.items():
+        if name != "Mechanic":
+            assert make(1.0, name="a").get_config() == make(name="a").get_config()
+
+
+def test_another_backend_is_told_before_the_data_is_loaded(monkeypatch, capsys):
+    monkeypatch.setattr(experiment.keras.backend, "backend", lambda: "torch")
+    assert experiment.main(["--data", "nowhere"]) == 2
+    assert "KERAS_BACKEND=tensorflow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--workloads", "mnist"],
+        ["--optimizers", "Adam"],
+        ["--seeds", "0"],
+        ["--epochs", "-1"],
+    ],
+)
+def test_bad_options(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        experiment.parse(arguments, None)
+    assert caught.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
