@@ -4,6 +4,8 @@ import doctest
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -43,6 +45,11 @@ def test_page(page):
         lines_above = text.count("\n", 0, block.start(1))
         code = compile("\n" * lines_above + block[1], page, "exec")
         exec(code, namespace)
+
+
+def test_catalogue_is_that_of_the_classes():
+    script = ROOT / "docs" / "make_catalogue.py"
+    assert subprocess.run([sys.executable, script, "--check"]).returncode == 0
 
 
 @pytest.mark.parametrize("name", MODULES)

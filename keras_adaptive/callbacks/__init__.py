@@ -1,5 +1,5 @@
 """Callbacks that see and steer the learning rate."""
 
-from keras_adaptive.callbacks.flush_rows import FlushRows
+from keras_adaptive.callbacks.evaluate_averaged import EvaluateAveraged
 
-__all__ = ["FlushRows"]
+__all__ = ["EvaluateAveraged"]

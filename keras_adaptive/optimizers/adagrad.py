@@ -23,6 +23,11 @@ class Adagrad(AdaptiveOptimizer):
     Rare features keep a high rate, frequent ones get a low one. It never forgets, so
     the rate of every entry goes to zero.
 
+    When to use: sparse features (bags of words, recommenders), where a rare one should
+        still take large steps when it comes; with `row_wise=True` for the largest
+        tables. Not for long training of deep networks, whose rates it lets die. What
+        matters: `learning_rate`.
+
     Args:
         learning_rate: A float, a schedule, or a callable. Defaults to `0.001`; this
             algorithm tends to want more (0.01 to 1).

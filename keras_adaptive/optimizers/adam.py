@@ -23,6 +23,11 @@ class Adam(AdaptiveOptimizer):
 
     With `amsgrad=True` the largest v so far takes the place of v in the last line.
 
+    When to use: the first thing to try, on nearly anything. Not where memory is short
+        (two numbers a parameter). What matters: `learning_rate` and its schedule,
+        `beta_2` for small batches, and `epsilon`, which is a hyper-parameter and not a
+        detail.
+
     Args:
         learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
         beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
@@ -78,16 +83,12 @@ class Adam(AdaptiveOptimizer):
         self.epsilon = epsilon
         self.amsgrad = amsgrad
         self.row_wise = row_wise
-        grows = not amsgrad and beta_1**2 > beta_2
-        if self.sparse == "deferred" and grows:
-            if options.get("sparse") == "deferred":
-                raise ValueError(
-                    f"{type(self).__name__}: sparse='deferred' needs beta_1 <= "
-                    "sqrt(beta_2), or the steps of an untouched row grow without "
-                    f"bound. Received: beta_1={beta_1}, beta_2={beta_2}. Use "
-                    "sparse='lazy' or sparse='dense', or change the betas."
-                )
-            self.sparse = "lazy"
+        self._deferred_needs(
+            amsgrad or beta_1**2 <= beta_2,
+            "beta_1 <= sqrt(beta_2), or the steps of an untouched row grow without "
+            f"bound. Received: beta_1={beta_1}, beta_2={beta_2}.",
+            options.get("sparse"),
+        )
 
     @property
     def slots(self):
@@ -101,14 +102,22 @@ class Adam(AdaptiveOptimizer):
         correction_2 = 1 - ops.power(hyper.beta_2, hyper.step)
         return hyper.learning_rate * ops.sqrt(correction_2) / correction_1
 
-    def rule(self, gradient, state, hyper):
+    def _moments(self, gradient, state, hyper):
         m, v = state["momentum"], state["velocity"]
         m = m + (1 - hyper.beta_1) * (gradient - m)
         v = v + (1 - hyper.beta_2) * (self.squared(gradient) - v)
-        new = {"momentum": m, "velocity": v}
+        return {"momentum": m, "velocity": v}
+
+    def _rates(self, v, hyper):
+        """The learning rate of each entry."""
+        return self._rate(hyper) / (ops.sqrt(v) + hyper.epsilon)
+
+    def rule(self, gradient, state, hyper):
+        new = self._moments(gradient, state, hyper)
+        m, v = new["momentum"], new["velocity"]
         if self.amsgrad:
             v = new["velocity_hat"] = ops.maximum(state["velocity_hat"], v)
-        return self._rate(hyper) * m / (ops.sqrt(v) + hyper.epsilon), new
+        return self._rates(v, hyper) * m, new
 
     def idle(self, state, missed, hyper):
         m, v = state["momentum"], state["velocity"]
@@ -133,6 +142,10 @@ class AdamW(Adam):
 
     Adam, but before each step the weights shrink: w ← w - η λ w. Every optimizer
     here takes `weight_decay`; this one has it by default, as Keras's.
+
+    When to use: as `Adam`, when weights should be kept small: the usual choice for
+        transformers and fine-tuning. Exclude biases and normalization from the decay.
+        What matters: `learning_rate`, its schedule, and `weight_decay`.
 
     Args:
         learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.

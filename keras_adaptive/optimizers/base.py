@@ -19,11 +19,15 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_adaptive.optimizers import saved_state
 from keras_adaptive.optimizers.bounds import (
     NON_NEGATIVE,
     POSITIVE,
     Interval,
 )
+from keras_adaptive.optimizers.branch import branch
+from keras_adaptive.optimizers.deferred import standing_still
+from keras_adaptive.optimizers.evaluation import EvaluationPoint
 from keras_adaptive.optimizers.rule import Hyper, Slot
 
 if keras.backend.backend() == "tensorflow":
@@ -103,11 +107,15 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
     rows before anything else is done to them.
 
     With `"deferred"`, rows are brought up to date at the end of `fit`, by
-    `finalize_variable_values`, by `flush`, and by `callbacks.FlushRows`; and every
-    step also takes the next few rows of the table in turn, one for every eight row
-    ids of its gradient, so that in a table of `V` rows no row is ever more than
+    `finalize_variable_values`, by `flush`, and by `callbacks.EvaluateAveraged`; and
+    every step also takes the next few rows of the table in turn, one for every eight
+    row ids of its gradient, so that in a table of `V` rows no row is ever more than
     `min(8 * V / ids, 16384)` steps behind. Under `tf.distribute` with several
     replicas it is the same as `"dense"`, and `"lazy"` is an error.
+
+    With `use_ema` and in schedule-free optimizers the point at which to evaluate is
+    not that of training. `fit` ends at the former; `to_evaluation`, `to_training` and
+    `callbacks.EvaluateAveraged` move the variables there and back in between.
 
     Subclasses define:
 
@@ -133,6 +141,9 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
       one variable by name, `share(sums, shared, hyper)` the new values of the
       `shared_slots` from the sums over all variables and the old values; the rule
       finds them as `hyper.shared` and `hyper.shared_before`;
+    - optionally `evaluation_point(parameter, state, hyper)`, for a rule that is to be
+      evaluated at another point than it trains at: the parameter there and the state
+      with it, and `training_point(parameter, state, hyper)`, the way back;
     - optionally `uses_fallback(variable)`: whether the variable is updated by the
       rule of `self.fallback`, another `AdaptiveOptimizer`, instead.
 
@@ -169,6 +180,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
     shared_slots: Mapping[str, Slot] = {}
     bounds: ClassVar[Mapping[str, Interval]] = {}
     idle: Callable | None = None
+    evaluation_point: Callable | None = None
+    training_point: Callable | None = None
     dense_only: str | None = None
     fallback: AdaptiveOptimizer | None = None
     row_wise: bool = False
@@ -200,7 +213,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         sparse: str | None = None,
     ):
         if not callable(learning_rate):
-            NON_NEGATIVE.check(type(self).__name__, "learning_rate", learning_rate)
+            self._check_bound("learning_rate", learning_rate)
         super().__init__(
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -220,16 +233,21 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         self._shared_now: tuple[dict, dict] | None = None
         self._state: dict[str, dict[int, keras.Variable]] = {}
         self._loaded_before_build: dict[str, np.ndarray] | None = None
+        self._evaluation = EvaluationPoint(self)
         if keras.backend.backend() == "tensorflow":
             self._sparse = SparseUpdates(self)
 
     def __setattr__(self, name: str, value):
-        bound = {**OPTION_BOUNDS, **type(self).bounds}.get(name)
         # A learning rate may also be a schedule, a callable or a tensor.
         number = isinstance(value, (int, float, str, type(None), np.number))
-        if bound is not None and (number or name != "learning_rate"):
-            bound.check(type(self).__name__, name, value)
+        if number or name != "learning_rate":
+            self._check_bound(name, value)
         super().__setattr__(name, value)
+
+    def _check_bound(self, name: str, value) -> None:
+        bound = {**OPTION_BOUNDS, **type(self).bounds}.get(name)
+        if bound is not None:
+            bound.check(type(self).__name__, name, value)
 
     def _sparse_mode(self, sparse: str | None) -> str:
         owner = type(self).__name__
@@ -253,7 +271,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         """The modes that this optimizer does not have, and why."""
         if self.dense_only:
             return dict.fromkeys(("deferred", "lazy"), self.dense_only)
-        if self._sparse_part.idle is None:
+        if self._sparse_part().idle is None:
             why = (
                 "it has no closed form for the steps that a row misses (no `idle` "
                 "method). "
@@ -264,6 +282,23 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             return {}
         alternative = "Use sparse='lazy' (such rows stand still) or sparse='dense'."
         return {"deferred": why + alternative}
+
+    def _deferred_needs(self, holds: bool, condition: str, asked: str | None) -> None:
+        """Without the condition updates are lazy, or it is an error if asked for.
+
+        Args:
+            holds: Whether these arguments fulfil the condition.
+            condition: The condition, and why it is one.
+            asked: The argument `sparse` as it was given.
+        """
+        if self.sparse != "deferred" or holds:
+            return
+        if asked == "deferred":
+            raise ValueError(
+                f"{type(self).__name__}: sparse='deferred' needs {condition} Use "
+                "sparse='lazy' or sparse='dense', or change these arguments."
+            )
+        self.sparse = "lazy"
 
     @property
     def _decay_is_inside(self) -> bool:
@@ -294,6 +329,10 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             `(rate, ratio)`, or `None` if such rows stand still.
         """
         return None
+
+    def _stands_still(self) -> bool:
+        """Whether nothing at all changes in a row while its gradient is zero."""
+        return type(self).idle is standing_still
 
     def decayed(self, parameter, hyper: Hyper):
         """The parameter after weight decay, before a step."""
@@ -353,10 +392,11 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             self._shared[name] = self.add_variable(
                 shape=(),
                 initializer=partial(_full, slot.initial),
-                dtype=keras.backend.result_type(*dtypes),
+                dtype="float64" if "float64" in dtypes else "float32",
                 aggregation="only_first_replica",
                 name=name,
             )
+        self._evaluation.build()
         if self._loaded_before_build is not None:
             with _outside_of_graphs():
                 self._load(self._loaded_before_build)
@@ -375,13 +415,15 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         )
 
     def _add_like(self, variable, name: str, slot: Slot):
-        return self._add_aligned(
-            variable,
-            name,
-            slot.shape(tuple(variable.shape)),
-            _compute_dtype(variable),
-            lambda shape, dtype: slot.initial_value(variable, shape, dtype),
-        )
+        # XLA does not compile what makes a variable from the value of another.
+        with _outside_of_graphs():
+            return self._add_aligned(
+                variable,
+                name,
+                slot.shape(tuple(variable.shape)),
+                _compute_dtype(variable),
+                lambda shape, dtype: slot.initial_value(variable, shape, dtype),
+            )
 
     def _add_aligned(self, variable, name, shape, dtype, initializer):
         """A variable that lives where the model variable lives."""
@@ -416,6 +458,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         named = {"iteration": self._iterations}
         if isinstance(self._learning_rate, keras.Variable):
             named["learning_rate"] = self._learning_rate
+        if self._evaluation.reached is not None:
+            named["evaluating"] = self._evaluation.reached
         named.update(self._shared)
         for name, slots in self._state.items():
             named.update({f"{name}:{i}": v for i, v in slots.items()})
@@ -431,10 +475,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         """
         if not self.built:
             return
-        store["optimizer"] = np.frombuffer(type(self).__name__.encode(), np.uint8)
         named = self._named_variables() | self._named_row_state()
-        for name, variable in named.items():
-            store[name] = ops.convert_to_numpy(variable)
+        saved_state.write(store, type(self).__name__, named)
 
     def load_own_variables(self, store) -> None:
         """Loads what `save_own_variables` saved.
@@ -445,24 +487,9 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             ValueError: The state is another optimizer's, or has other slots or
                 shapes than this one.
         """
-        owner = type(self).__name__
-        names = list(store.keys())
-        saved = {name: np.asarray(store[name]) for name in names}
+        saved = saved_state.read(store, type(self).__name__)
         if not saved:
             return
-        if "optimizer" not in saved:
-            raise ValueError(
-                f"{owner} cannot load this optimizer state: it has no slot names "
-                "(Keras's own optimizers save by position, and "
-                "one's state would load silently into another). Load the model "
-                "with `compile=False` and compile it anew."
-            )
-        writer = bytes(saved.pop("optimizer")).decode()
-        if writer != owner:
-            raise ValueError(
-                f"{owner} cannot load the state of {writer}. Compile the model with "
-                f"{writer}, or load it with `compile=False`."
-            )
         if self.built:
             self._load(saved)
         else:
@@ -473,7 +500,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         row_state = {n: v for n, v in saved.items() if n.startswith(ROW_STATE)}
         state = {n: v for n, v in saved.items() if n not in row_state}
         named = self._named_variables()
-        self._check_state(state, named)
+        owner = type(self).__name__
+        saved_state.check(owner, state, named)
         if self._sparse is None:
             _check_up_to_date(row_state, now=state["iteration"])
         else:
@@ -481,27 +509,10 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             # Row state that was not saved had not been needed yet.
             rows = self._named_row_state()
             rows = {n: v for n, v in rows.items() if n in row_state}
-            self._check_state(row_state, rows)
+            saved_state.check(owner, row_state, rows)
             state, named = saved, named | rows
         for name, value in state.items():
             named[name].assign(value)
-
-    def _check_state(self, saved, named) -> None:
-        owner = type(self).__name__
-        if saved.keys() != named.keys():
-            raise ValueError(
-                f"{owner} cannot load this state. "
-                f"Missing: {sorted(named.keys() - saved.keys()) or 'nothing'}; "
-                f"not known: {sorted(saved.keys() - named.keys()) or 'nothing'}. "
-                "The constructor arguments must be those of the optimizer that "
-                "saved it, and it must be built on the same variables."
-            )
-        for name, value in saved.items():
-            if value.shape != tuple(named[name].shape):
-                raise ValueError(
-                    f"{owner} cannot load '{name}' of shape {value.shape} "
-                    f"into shape {tuple(named[name].shape)}."
-                )
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -563,6 +574,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             for g, v in zip(grads, trainable_variables, strict=True)
         ]
         grads = self._reduced(grads, trainable_variables)
+        self._evaluation.leave()
         update = True
         if self.gradient_accumulation_steps:
             self._accumulate(grads, trainable_variables)
@@ -594,21 +606,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         return ops.equal(ops.mod(number, divisor), 0)
 
     def _conditionally(self, predicate, function: Callable[[], None]) -> None:
-        """`ops.cond` for functions with side effects, also inside JAX's `jit`."""
-        if keras.backend.backend() != "jax":
-            ops.cond(predicate, function, lambda: None)
-            return
-        variables = self._trainable_variables + self.variables
-
-        def values_after():
-            current = [(v, v.value) for v in variables]
-            with keras.StatelessScope(state_mapping=current) as scope:
-                function()
-            return [scope.get_current_value(v) for v in variables]
-
-        values = ops.cond(predicate, values_after, lambda: [v.value for v in variables])
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        variables = [*self._trainable_variables, *self.variables]
+        branch(predicate, function, variables=variables)
 
     def _reduced(self, grads, variables):
         """Sums over replicas, before anything that is not linear is done."""
@@ -665,7 +664,9 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         before = {n: ops.convert_to_tensor(v) for n, v in self._shared.items()}
         dtype = keras.backend.standardize_dtype(next(iter(before.values())).dtype)
         sums: dict[str, Any] = {}
-        for gradient, variable in zip(grads, variables, strict=True):
+        pairs = zip(grads, variables, strict=True)
+        measures = type(self).measure is not AdaptiveOptimizer.measure
+        for gradient, variable in pairs if measures else ():
             i = self._get_variable_index(variable)
             hyper = self._hyper(learning_rate, self._compute_dtype(i), i)
             hyper.shared_before = hyper._cast(before)
@@ -756,15 +757,17 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             return self.fallback
         return self
 
-    @property
     def _sparse_part(self) -> AdaptiveOptimizer:
-        """The optimizer whose rule updates rows."""
+        """The optimizer whose rule updates rows.
+
+        Not a property: Keras saves whatever it finds as an attribute.
+        """
         return self.fallback or self
 
     def _hyper(self, learning_rate, dtype: str, i: int | None = None) -> Hyper:
         """The hyper-parameters for a variable, or else for rows."""
         before, after = self._shared_now or (self._shared, self._shared)
-        part = self._sparse_part if i is None else self._part(i)
+        part = self._sparse_part() if i is None else self._part(i)
         decays = i is None or self._decays(i)
         return Hyper(
             part,
@@ -840,7 +843,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             i = self._get_variable_index(variable)
             average = self._average(i)
             if self._has_clock(i):
-                self._sparse.flush(i, variable, now, overwrite=True)
+                self._sparse.flush(i, variable, now, _at_average)
             elif average is not None:
                 variable.assign(ops.cast(average, variable.dtype))
 
@@ -859,17 +862,47 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             if self._has_clock(i):
                 self._sparse.flush(i, variable, self._iterations)
 
-    def finalize_variable_values(self, var_list) -> None:
-        """Brings all rows up to date; with `use_ema`, writes the averages.
+    @property
+    def evaluating(self) -> bool:
+        """Whether the variables are at an evaluation point apart from training's."""
+        reached = self._evaluation.reached
+        return reached is not None and bool(ops.convert_to_numpy(reached))
 
-        Keras calls it at the end of `fit`.
+    def to_evaluation(self) -> None:
+        """Moves the variables to the point at which to evaluate; see `evaluating`.
+
+        That is the moving average with `use_ema`, the average x of a schedule-free
+        optimizer, and for any other where training is, with all rows up to date.
+        There it does nothing. `to_training` or the next `apply` moves them back.
+        """
+        self._evaluation.enter()
+        if self._evaluation.reached is None and self.built:
+            self.flush()
+
+    def to_training(self) -> None:
+        """Moves the variables back to the point at which to train, if they are not.
+
+        `apply` does it too, but then the gradient was taken at the evaluation point.
+        """
+        self._evaluation.visited = True
+        self._evaluation.leave()
+
+    def finalize_variable_values(self, var_list) -> None:
+        """Moves the variables to the evaluation point; Keras does at the end of `fit`.
+
+        With `use_ema` the weights are overwritten by their averages, as in Keras, and
+        training would go on from there.
 
         Args:
             var_list: The variables of the model.
         """
+        if not self.use_ema:
+            self._evaluation.warn_unless_visited()
+            self.to_evaluation()
+            return
+        self.to_training()
         self.flush(var_list)
-        if self.use_ema:
-            self._overwrite_by_average(var_list, self._iterations)
+        self._overwrite_by_average(var_list, self._iterations)
 
 
 def _outside_of_graphs():
@@ -922,6 +955,10 @@ def _map_values(function, gradient):
 
 def _full(value: float, shape: tuple[int, ...], dtype: str):
     return ops.full(shape, value, dtype)
+
+
+def _at_average(parameter, state, average, hyper):
+    return average, state, average
 
 
 def _by_index(variables) -> dict[int, keras.Variable]:

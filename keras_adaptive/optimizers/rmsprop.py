@@ -23,6 +23,10 @@ class RMSprop(AdaptiveOptimizer):
     With `centered=True` the mean gradient ḡ ← ρ ḡ + (1 - ρ) g is kept too, and the
     root is √(v - ḡ² + ε).
 
+    When to use: recurrent networks and reinforcement learning, where recipes are
+        written for it; otherwise Adam has its merits and a bias correction. What
+        matters: `learning_rate`, then `rho` and, where gradients are small, `epsilon`.
+
     Args:
         learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
         rho: Decay rate of the averages, in `[0, 1)`. Defaults to `0.9`.

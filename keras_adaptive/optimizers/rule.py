@@ -40,7 +40,8 @@ class Slot:
     def initial_value(self, variable, shape: tuple[int, ...], dtype: str):
         """The tensor to start from, exact in the dtype."""
         if self.initial == PARAMETER:
-            return ops.cast(variable, dtype)
+            # A cast to the same dtype is no copy on PyTorch and JAX.
+            return ops.copy(ops.cast(variable, dtype))
         # `initializers.Constant` would round the value to float32.
         return ops.full(shape, self.initial, dtype)
 

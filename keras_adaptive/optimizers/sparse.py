@@ -5,6 +5,8 @@ TensorFlow only: the other backends hand over dense gradients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -37,11 +39,16 @@ class SparseUpdates:
         self.optimizer = optimizer
         self.state: dict[str, dict[int, keras.Variable]] = {}
         self.tables: dict[str, keras.Variable] = {}
+        self._indices: set[int] = set()
 
     # What is kept.
 
     def has_clock(self, i: int) -> bool:
         return i in self.state.get("clock", {})
+
+    def is_table(self, i: int) -> bool:
+        """Whether variable `i` has had a sparse gradient or row state."""
+        return i in self._indices
 
     def knows(self, i: int) -> bool:
         return any(i in variables for variables in self.state.values())
@@ -53,12 +60,12 @@ class SparseUpdates:
     @property
     def _part(self):
         """The optimizer whose rule updates rows."""
-        return self.optimizer._sparse_part
+        return self.optimizer._sparse_part()
 
     @property
     def _changes(self) -> bool:
         """Whether anything but decay changes in a row while its gradient is zero."""
-        return self._deferred and type(self._part).idle != deferred.standing_still
+        return self._deferred and not self._part._stands_still()
 
     def _drift(self, hyper):
         """Of a row whose gradient is zero; a cautious step leaves it alone."""
@@ -66,6 +73,7 @@ class SparseUpdates:
 
     def prepare(self, i: int) -> None:
         """Makes the row state of variable `i` unless it is there."""
+        self._indices.add(i)
         if self.knows(i):
             return
         optimizer = self.optimizer
@@ -180,7 +188,7 @@ class SparseUpdates:
             or self.optimizer._replicated
             or self.optimizer._part(i).dense_only is not None
         )
-        if densify and self.optimizer.sparse == "lazy":
+        if self.optimizer._replicated and self.optimizer.sparse == "lazy":
             raise ValueError(
                 "sparse='lazy' does not work with several replicas yet. Use "
                 "sparse='deferred' or sparse='dense': with replicas both update the "
@@ -248,14 +256,15 @@ class SparseUpdates:
             average = optimizer._averaged(average, parameter)
         self._write(variable, i, slots, ids, parameter, state, average, now + 1)
 
-    def flush(self, i: int, variable, now, overwrite: bool = False) -> None:
+    def flush(self, i: int, variable, now, point: Callable | None = None) -> None:
         """Brings all rows of a variable up to date, a block at a time.
 
         Args:
             i: The index of the variable.
             variable: The variable.
             now: The number of calls of `apply` to bring it up to.
-            overwrite: Whether to write the moving average into the variable.
+            point: Where to move the rows then: a function of `(parameter, state,
+                average, hyper)` that returns the first three.
         """
         optimizer = self.optimizer
         slots = optimizer._slots(i)
@@ -265,12 +274,12 @@ class SparseUpdates:
         )
 
         def flush_block(ids):
-            parameter, state, average = self._caught_up(
-                *self._read(variable, i, slots, ids), i, ids, now, hyper
-            )
-            if overwrite:
-                parameter = average
-            self._write(variable, i, slots, ids, parameter, state, average, now)
+            values = self._read(variable, i, slots, ids)
+            if self.has_clock(i):
+                values = self._caught_up(*values, i, ids, now, hyper)
+            if point is not None:
+                values = point(*values, hyper)
+            self._write(variable, i, slots, ids, *values, now)
 
         rows.for_each_block(int(variable.shape[0]), flush_block)
 
@@ -345,7 +354,12 @@ class SparseUpdates:
     def _read(self, variable, i: int, slots, ids):
         dtype = self.optimizer._compute_dtype(i)
         parameter = ops.cast(rows.gather(variable, ids), dtype)
-        state = {name: rows.gather(slot, ids) for name, slot in slots.items()}
+        # A rule may sum over the rows at hand, to which unused places add nothing.
+        height = int(variable.shape[0])
+        state = {
+            name: rows.zero_unused(rows.gather(slot, ids), ids, height)
+            for name, slot in slots.items()
+        }
         average = self.optimizer._average(i)
         if average is not None:
             average = rows.gather(average, ids)

@@ -3,7 +3,6 @@
     python check.py .
     python check.py . --only Adam_
     python check.py . --class Adam,AdamW
-    python check.py . --available
     KERAS_BACKEND=jax python check.py . --module keras.optimizers
 
 Every golden of GOLDEN_DIR/index.json is run on the current KERAS_BACKEND with
@@ -12,8 +11,7 @@ elsewhere, on float64 keras.Variables.  Prints one line per golden and exits
 with 1 if one fails or is missing.  "ok32" is ok for a library that rounds the
 golden's decimal hyper-parameters to float32, as Keras's own classes do.  Goldens
 with "required": false (variants where authors, packages and papers disagree) are
-shown but never counted.  With --available a golden of a class that the library does
-not have yet is "later" instead of "MISSING": listed, counted apart, no failure.
+shown but never counted.
 
 The tables below say how the goldens' names map to the library's.
 """
@@ -127,18 +125,6 @@ def make_optimizer(module, cls, kwargs, extra=None):
         return found(**values)
     except (TypeError, ValueError) as error:
         raise Missing(f"{cls}({', '.join(values)}): {error}") from error
-
-
-def available(module, cls):
-    """Whether the library has the class and the arguments CLASS_NAMES adds to it."""
-    name, further = CLASS_NAMES.get(cls, (cls, {}))
-    try:
-        found = find_class(module, name)
-        if further:
-            found(**further)
-    except (Missing, TypeError, ValueError):
-        return False
-    return True
 
 
 def to_numpy(variable):
@@ -315,11 +301,6 @@ def main():
         type=lambda names: set(names.split(",")),
         help="classes of the index, separated by commas",
     )
-    parser.add_argument(
-        "--available",
-        action="store_true",
-        help="count only goldens of classes that the library has",
-    )
     parser.add_argument("--module", default="keras_adaptive.optimizers")
     args = parser.parse_args()
     with open(os.path.join(args.folder, "index.json")) as file:
@@ -339,12 +320,7 @@ def main():
     )
     counts = {"ok": 0, "FAIL": 0, "MISSING": 0}
     optional = dict(counts)
-    later = 0
     for entry in index:
-        if args.available and not available(args.module, entry["class"]):
-            later += 1
-            print(f"{'later':8s}{entry['name']:28s}no {entry['class']} yet", flush=True)
-            continue
         try:
             report = check(entry, args.folder, args.module)
             status = "ok" if report.first is None else "FAIL"
@@ -371,7 +347,6 @@ def main():
     summary = "{ok} ok, {FAIL} failed, {MISSING} missing"
     print(
         f"required: {summary.format(**counts)}; optional: {summary.format(**optional)}"
-        f"; later: {later} of {len(index)}"
     )
     return 1 if counts["FAIL"] or counts["MISSING"] else 0
 

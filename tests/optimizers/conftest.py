@@ -5,7 +5,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 
 TENSORFLOW = [
+    "test_adam_family_sparse.py",
     "test_bad_input.py",
+    "test_catalogue_sparse.py",
+    "test_classics_sparse.py",
     "test_contract.py",
     "test_deferred.py",
     "test_graph.py",
@@ -14,6 +17,7 @@ TENSORFLOW = [
     "test_resume.py",
     "test_rows.py",
     "test_sparse.py",
+    "test_wrappers_sparse.py",
 ]
 """Only TensorFlow has sparse gradients; the rest runs on every backend."""
 

@@ -16,12 +16,14 @@ SPARSE_MODES = ("deferred", "lazy", "dense")
 class Case:
     """An optimizer with the arguments to test it with.
 
-    What it can do is found out, not declared.
+    What it can do is found out, not declared; `bound` is what its documentation says
+    of the distance between deferred and dense updates.
     """
 
     name: str
     cls: type
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    bound: float = 1e-9
 
     def make(self, **options):
         return self.cls(**{**self.arguments, **options})
@@ -41,6 +43,7 @@ class Case:
     def drifts(self) -> bool:
         """Whether a row moves while its gradient is zero."""
         optimizer = self.make()
+        optimizer.build([keras.Variable(0.0)])
         return optimizer.drift(optimizer._hyper(0.1, "float64")) is not None
 
     @functools.cached_property
@@ -50,6 +53,20 @@ class Case:
         if cls is None or not self.arguments.keys() <= parameters(cls).keys():
             return None
         return cls
+
+    @functools.cached_property
+    def no_decay(self) -> float | None:
+        """The weight decay that is none: AdamW and the like do not take `None`."""
+        try:
+            self.make(weight_decay=None)
+        except ValueError:
+            return 0.0
+        return None
+
+    @functools.cached_property
+    def separable(self) -> bool:
+        """Whether a variable's update depends on nothing of the other variables."""
+        return not self.make().shared_slots
 
     def make_namesake(self, **options):
         return self.namesake(**{**self.arguments, **options})
@@ -88,9 +105,128 @@ CASES = (
 
 # The rest of the catalogue, a row a class: `test_catalogue.py` runs over them and those
 # above. Powers of two as above, and an epsilon that does not hide what is tested.
-CATALOGUE = ()
+ADADELTA = {"learning_rate": 0.5, "rho": 0.875, "epsilon": 2**-8}
+FTRL = {
+    "learning_rate": 2**-3,
+    "learning_rate_power": -0.75,
+    "initial_accumulator_value": 2**-3,
+    "l1_regularization_strength": 2**-2,
+    "l2_regularization_strength": 2**-4,
+    "beta": 0.5,
+}
+FACTORED = {"learning_rate": 2**-4, "epsilon_1": 2**-20, "epsilon_2": 2**-6}
+LION = {"learning_rate": 2**-8, "beta_1": 0.875, "beta_2": 1 - 2**-6}
+SGD = {"learning_rate": 2**-5}
+MUON = {"learning_rate": 2**-6, "momentum": 0.875, "adam_weight_decay": None}
+SOAP = {**ADAM, "shampoo_beta": 0.75, "precondition_frequency": 2, "epsilon": 2**-20}
+# A side longer than the other has a null space at first, and any basis of it will do.
+SOAP["max_precond_dim"] = 3
+SHAMPOO = {"learning_rate": 2**-4, "epsilon": 2**-4}
+D_ADAPTATION = {"learning_rate": 0.5, "d0": 2**-5, "growth_rate": 1.25}
+SCHEDULE_FREE = {"warmup_steps": 4, "r": 0.5, "weight_lr_power": 1.0}
 
-CLASSES = {case.cls for case in CASES}
+CATALOGUE = (
+    Case("adafactor", optimizers.Adafactor, {**FACTORED, "clip_threshold": 0.5}),
+    Case(
+        "came",
+        optimizers.CAME,
+        {**FACTORED, "beta_1": 0.875, "beta_2": 0.75, "beta_3": 0.9375},
+    ),
+    Case("cocob", optimizers.COCOB, {"alpha": 16.0, "epsilon": 2**-10}),
+    Case(
+        "dadapt-adagrad",
+        optimizers.DAdaptAdaGrad,
+        {**D_ADAPTATION, "momentum": 0.75, "epsilon": 2**-6},
+    ),
+    Case("dadapt-adam", optimizers.DAdaptAdam, {**ADAM, **D_ADAPTATION}),
+    Case("dadapt-sgd", optimizers.DAdaptSGD, {**D_ADAPTATION, "momentum": 0.75}),
+    Case("dog", optimizers.DoG, {"reps_rel": 2**-6, "epsilon": 2**-6}),
+    Case("dowg", optimizers.DoWG, {"init_estim_sq_dist": 2**-6, "epsilon": 2**-6}),
+    Case("ldog", optimizers.LDoG, {"reps_rel": 2**-6, "epsilon": 2**-6}),
+    Case(
+        "prodigy",
+        optimizers.Prodigy,
+        {**ADAM, **D_ADAPTATION, "beta_3": 0.9375, "d_coef": 2.0},
+    ),
+    Case(
+        "adabound",
+        optimizers.AdaBound,
+        {**ADAM, "final_learning_rate": 2**-5, "gamma": 0.125},
+    ),
+    Case("adan", optimizers.Adan, {**ADAM, "beta_2": 0.75, "beta_3": 1 - 2**-6}),
+    Case("grams", optimizers.Grams, ADAM),
+    Case("lamb", optimizers.Lamb, ADAM),
+    Case("lars", optimizers.LARS, {"momentum": 0.75, "trust_coefficient": 2**-6}),
+    Case("mars", optimizers.MARS, {**ADAM, "gamma": 2**-4}),
+    Case("novograd", optimizers.NovoGrad, {**ADAM, "learning_rate": 2**-8}),
+    Case("adadelta", optimizers.Adadelta, ADADELTA),
+    Case("adadelta-row", optimizers.Adadelta, {**ADADELTA, "row_wise": True}),
+    Case("adamax", optimizers.Adamax, ADAM),
+    Case("ftrl", optimizers.Ftrl, FTRL),
+    Case("lion", optimizers.Lion, LION),
+    Case("nadam", optimizers.Nadam, ADAM),
+    Case("nadam-row", optimizers.Nadam, {**ADAM, "row_wise": True}),
+    Case("sgd", optimizers.SGD, SGD),
+    Case("sgd-momentum", optimizers.SGD, {**SGD, "momentum": 0.75}),
+    Case("sgd-nesterov", optimizers.SGD, {**SGD, "momentum": 0.75, "nesterov": True}),
+    Case("adabelief", optimizers.AdaBelief, ADAM),
+    Case("adabelief-amsgrad", optimizers.AdaBelief, {**ADAM, "amsgrad": True}),
+    Case("ademamix", optimizers.AdEMAMix, {**ADAM, "beta_3": 1 - 2**-6}),
+    Case(
+        "ademamix-warmup",
+        optimizers.AdEMAMix,
+        {**ADAM, "beta_3": 1 - 2**-6, "alpha_warmup": 4, "beta_3_warmup": 4},
+    ),
+    Case("adopt", optimizers.ADOPT, {**ADAM, "epsilon": 2**-10}),
+    Case("adopt-row", optimizers.ADOPT, {**ADAM, "epsilon": 2**-10, "row_wise": True}),
+    Case("laprop", optimizers.LaProp, ADAM),
+    Case("laprop-row", optimizers.LaProp, {**ADAM, "row_wise": True}),
+    Case("radam", optimizers.RAdam, ADAM, bound=5 * ADAM["learning_rate"]),
+    Case("muon", optimizers.Muon, {**MUON, "epsilon": 2**-45}),
+    Case(
+        "schedule-free-adamw",
+        optimizers.ScheduleFreeAdamW,
+        {**ADAM, **SCHEDULE_FREE, "row_wise": True},
+    ),
+    Case(
+        "schedule-free-radam",
+        optimizers.ScheduleFreeRAdam,
+        {**ADAM, "silent_sgd_phase": False},
+    ),
+    Case(
+        "schedule-free-sgd",
+        optimizers.ScheduleFreeSGD,
+        {"learning_rate": 2**-4, "momentum": 0.875, **SCHEDULE_FREE},
+    ),
+    Case("shampoo", optimizers.Shampoo, SHAMPOO),
+    Case("shampoo-rare", optimizers.Shampoo, {**SHAMPOO, "precondition_frequency": 3}),
+    Case("shampoo-diagonal", optimizers.Shampoo, {**SHAMPOO, "max_precond_dim": 3}),
+    Case("soap", optimizers.SOAP, SOAP),
+    Case("yogi", optimizers.Yogi, {**ADAM, "initial_accumulator_value": 2**-20}),
+)
+
+# Wrappers, around a config so that each has an optimizer of its own.
+SGD_CONFIG = {"learning_rate": 2**-4, "momentum": 0.75}
+AROUND_SGD = {"optimizer": {"class_name": "SGD", "config": SGD_CONFIG}}
+WRAPPERS = (
+    Case("asam", optimizers.ASAM, {**AROUND_SGD, "rho": 0.5}),
+    Case(
+        "lookahead",
+        optimizers.Lookahead,
+        {**AROUND_SGD, "sync_period": 4, "slow_step_size": 0.75},
+    ),
+    Case("mechanic", optimizers.Mechanic, {**AROUND_SGD, "s_init": 2**-6}),
+    Case(
+        "mechanic-delta",
+        optimizers.Mechanic,
+        {**AROUND_SGD, "s_init": 2**-6, "s_decay": 2**-6, "store_delta": True},
+    ),
+    Case("sam", optimizers.SAM, {**AROUND_SGD, "rho": 0.25}),
+)
+
+EVERY = CASES + CATALOGUE
+
+CLASSES = tuple(dict.fromkeys(case.cls for case in CASES))
 NAMESAKES = tuple(case for case in CASES if case.namesake is not None)
 MODES = tuple((case, mode) for case in CASES for mode in case.modes)
 CLOSED_FORMS = tuple(case for case in CASES if "deferred" in case.modes)

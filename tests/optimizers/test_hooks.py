@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_adaptive import optimizers
-from keras_adaptive.optimizers import base
+from keras_adaptive.optimizers import base, evaluation
 
 BACKEND = keras.backend.backend()
 OPTIMIZER = keras.optimizers.Optimizer
@@ -86,7 +86,7 @@ def test_these_are_all():
     plain = keras.optimizers.SGD(use_ema=True, gradient_accumulation_steps=2)
     plain.exclude_from_weight_decay(var_names=["bias"])
     plain.build([keras.Variable(np.zeros(2), name="kernel")])
-    source = inspect.getsource(base)
+    source = inspect.getsource(base) + inspect.getsource(evaluation)
     if on_tensorflow:
         from keras_adaptive.optimizers import rows, sparse
 

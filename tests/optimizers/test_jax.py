@@ -4,7 +4,7 @@ import jax
 import keras
 import numpy as np
 import pytest
-from optimizer_cases import CASES, NAMESAKES, name_of
+from optimizer_cases import CASES, EVERY, NAMESAKES, name_of
 
 STEPS = 7
 OPTIONS = {
@@ -53,7 +53,7 @@ def assert_close(got, want):
     np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
+@pytest.mark.parametrize("case", EVERY, ids=name_of)
 def test_stateless_apply_under_jit_equals_apply(case):
     kernel, optimizer = variable(), case.make(weight_decay=0.125, use_ema=True)
     for gradient in gradients():
@@ -66,7 +66,7 @@ def test_all_options_under_jit_are_keras_s(case):
     assert_close(jitted(case.make(**OPTIONS)), jitted(case.make_namesake(**OPTIONS)))
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
+@pytest.mark.parametrize("case", EVERY, ids=name_of)
 def test_vmap_over_learning_rates(case):
     rates = [0.001, 0.01, 0.1]
     optimizer, start, weights = built(case.make(**OPTIONS))

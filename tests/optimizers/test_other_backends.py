@@ -9,16 +9,21 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FILES = {"jax": ["test_drop_in.py", "test_jax.py"], "torch": ["test_drop_in.py"]}
+CATALOGUE = HERE / "test_catalogue.py"
+PARTS = {
+    "catalogue": [CATALOGUE],
+    "others": [HERE, HERE.parent / "callbacks", f"--ignore={CATALOGUE}"],
+}
 
 
-@pytest.mark.parametrize("backend", FILES)
-def test_backend(backend):
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_backend(backend, part):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    files = [HERE / name for name in FILES[backend]]
+    options = ["-q", "--numprocesses=0", "-p", "no:cacheprovider"]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
+        [sys.executable, "-m", "pytest", *options, *PARTS[part]],
         env={**os.environ, "KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1"},
         capture_output=True,
         text=True,

@@ -1,0 +1,118 @@
+"""Writes the tables of `catalogue.md` from the classes and their docstrings.
+
+    python docs/make_catalogue.py
+    python docs/make_catalogue.py --check
+
+What can be found out is: the memory from the state of an optimizer that is built, the
+sparse modes by asking for them. The rest is in the docstrings: their first line, the
+paragraph `When to use:`, and the references.
+"""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_adaptive import optimizers
+
+PAGE = Path(__file__).parent / "catalogue.md"
+SIDE = 256
+
+FAMILIES = {
+    "Plain and classic": "SGD Adagrad RMSprop Adadelta Adam AdamW Adamax Nadam Ftrl",
+    "Element-wise, modern": "RAdam AdaBelief Yogi LaProp ADOPT AdEMAMix Lion Adan MARS "
+    "Grams AdaBound",
+    "Layer-wise": "Lamb LARS NovoGrad",
+    "Memory-saving": "Adafactor CAME",
+    "Schedule-free": "ScheduleFreeSGD ScheduleFreeAdamW ScheduleFreeRAdam",
+    "Learning-rate-free": "DoG LDoG DoWG Prodigy DAdaptAdam DAdaptSGD DAdaptAdaGrad "
+    "COCOB",
+    "Matrix preconditioned": "Muon SOAP Shampoo",
+    "Around another optimizer": "Lookahead SAM ASAM Mechanic",
+}
+
+BEGIN, END = "<!-- catalogue -->\n", "<!-- /catalogue -->"
+
+
+def make(name: str) -> keras.optimizers.Optimizer:
+    """The optimizer at its defaults; wrappers around SGD."""
+    cls = getattr(optimizers, name)
+    if "optimizer" in inspect.signature(cls).parameters:
+        return cls(optimizers.SGD(0.01))
+    return cls()
+
+
+def state_a_parameter(name: str) -> str:
+    optimizer = make(name)
+    kernel = keras.Variable(np.zeros((SIDE, SIDE)), dtype="float32", name="kernel")
+    optimizer.build([kernel])
+    numbers = sum(np.prod(v.shape) for v in optimizer.variables) / SIDE**2
+    return f"{numbers:.1f}".removesuffix(".0")
+
+
+def sparse_modes(name: str) -> str:
+    cls = getattr(optimizers, name)
+    if "sparse" not in inspect.signature(cls).parameters:
+        return "the inner one's"
+    default = cls().sparse
+    modes = [default]
+    for mode in ("deferred", "lazy", "dense"):
+        try:
+            cls(sparse=mode)
+        except ValueError:
+            continue
+        modes += [mode] if mode != default else []
+    return ", ".join(modes)
+
+
+def paragraph(name: str, heading: str) -> str:
+    """A paragraph of a docstring, as one line."""
+    text = inspect.getdoc(getattr(optimizers, name))
+    found = re.search(rf"^{heading}:\s(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    if found is None:
+        raise ValueError(f"The docstring of {name} has no paragraph '{heading}:'.")
+    return " ".join(found[1].split())
+
+
+def references(name: str) -> str:
+    text = inspect.getdoc(getattr(optimizers, name)).partition("References:")[2]
+    links = re.findall(r"\[([^\]]+)\]\(\s*([^)\s]+)\s*\)", text)
+    return ", ".join(f"[{title}]({address})" for title, address in links)
+
+
+def summary(name: str) -> str:
+    return inspect.getdoc(getattr(optimizers, name)).partition("\n\n")[0]
+
+
+def tables() -> str:
+    parts = []
+    for family, names in FAMILIES.items():
+        lines = ["| class | state | sparse | paper |", "|---|---|---|---|"]
+        notes = []
+        for name in names.split():
+            lines.append(
+                f"| `{name}` | {state_a_parameter(name)} | {sparse_modes(name)} "
+                f"| {references(name)} |"
+            )
+            text = " ".join(summary(name).split())
+            use = paragraph(name, "When to use")
+            notes.append(f"- **`{name}`**: {text} *When to use*: {use}")
+        parts.append("\n".join([f"## {family}", "", *lines, "", *notes, ""]))
+    return "\n".join(parts)
+
+
+def main() -> int:
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    page = f"{before}{BEGIN}\n{tables()}\n{END}{rest.split(END)[1]}"
+    if "--check" in sys.argv[1:]:
+        return int(page != text)
+    PAGE.write_text(page, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

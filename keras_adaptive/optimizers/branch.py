@@ -1,0 +1,64 @@
+"""A choice that is made when a step runs, with or without side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+if keras.backend.backend() == "jax":
+    import jax
+
+
+def nothing() -> None:
+    """A branch that does nothing."""
+
+
+def choice(predicate, if_true: Callable[[], Any], if_false: Callable[[], Any]):
+    """`ops.cond` for pure functions; outside of JAX's `jit` it compiles nothing."""
+    if keras.backend.backend() == "jax" and not isinstance(predicate, jax.core.Tracer):
+        return if_true() if predicate else if_false()
+    return ops.cond(predicate, if_true, if_false)
+
+
+def branch(
+    predicate,
+    if_true: Callable[[], None],
+    if_false: Callable[[], None] = nothing,
+    *,
+    variables: Sequence[keras.Variable],
+    changed: Sequence[keras.Variable] | None = None,
+) -> None:
+    """`ops.cond` for functions with side effects, also inside JAX's `jit`.
+
+    Args:
+        predicate: Bool scalar, a tensor or a variable.
+        if_true: What to do if it is true.
+        if_false: What to do if it is false.
+        variables: All variables that the functions read or change.
+        changed: Those that they change; by default all.
+    """
+    # `convert_to_tensor` leaves a variable a variable, on TensorFlow.
+    predicate = ops.copy(predicate)
+    if keras.backend.backend() != "jax":
+        ops.cond(predicate, if_true, if_false)
+        return
+    if not isinstance(predicate, jax.core.Tracer):
+        # Outside of `jit` the conditional would be compiled at every call.
+        (if_true if predicate else if_false)()
+        return
+    changed = variables if changed is None else changed
+
+    def values_after(function):
+        current = [(v, v.value) for v in variables]
+        with keras.StatelessScope(state_mapping=current) as scope:
+            function()
+        return [scope.get_current_value(v) for v in changed]
+
+    values = ops.cond(
+        predicate, lambda: values_after(if_true), lambda: values_after(if_false)
+    )
+    for variable, value in zip(changed, values, strict=True):
+        variable.assign(value)

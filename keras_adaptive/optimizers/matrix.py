@@ -1,0 +1,173 @@
+"""What optimizers that treat variables as matrices share."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+
+
+class MatrixOptimizer(AdaptiveOptimizer):
+    """Base of optimizers for matrices, which leave some variables to another one.
+
+    That other one is the `fallback`. Of it count the rule, the hyper-parameters and
+    the weight decay; clipping, averaging and the like are this optimizer's. The
+    default one also has this optimizer's learning rate, one that is given its own,
+    with schedules evaluated at this optimizer's iterations.
+
+    Subclasses end their constructor with `_fall_back_on`. Users may override
+    `uses_fallback`.
+
+    Args:
+        learning_rate: A float, a schedule, or a callable.
+        exclude_layers: Regular expressions: a variable in whose path one of them is
+            found is left to the fallback.
+        exclude_embeddings: Whether embeddings are.
+        **options: As `AdaptiveOptimizer`; `sparse` is about the fallback's variables.
+
+    Attributes:
+        embedding_pattern: A regular expression: a variable in whose path it is found
+            is an embedding. By default tables as `keras.layers.Embedding` names them.
+    """
+
+    embedding_pattern = "embeddings$"
+
+    def __init__(
+        self,
+        learning_rate,
+        exclude_layers: list[str] | None,
+        exclude_embeddings: bool,
+        **options,
+    ):
+        super().__init__(learning_rate, **options)
+        self.exclude_layers = list(exclude_layers or [])
+        self.exclude_embeddings = exclude_embeddings
+
+    def _fall_back_on(
+        self,
+        default: Callable[..., AdaptiveOptimizer],
+        fallback: AdaptiveOptimizer | None,
+        sparse: str | None,
+    ) -> None:
+        """Sets the fallback and the mode of its sparse updates.
+
+        Args:
+            default: Makes the default fallback.
+            fallback: The one that was given, if any.
+            sparse: The argument `sparse` as it was given.
+        """
+        self._default_fallback = fallback is None
+        if fallback is None:
+            fallback = default(sparse=sparse)
+        elif not isinstance(fallback, AdaptiveOptimizer) or fallback.shared_slots:
+            raise ValueError(
+                f"{type(self).__name__}: `fallback` must be an optimizer of "
+                "keras_adaptive that updates each variable by itself. "
+                f"Received: fallback={fallback!r}"
+            )
+        elif self._fallback_rate(fallback) is not None:
+            self._track_variable(fallback._learning_rate)
+        self.fallback = fallback
+        self.sparse = self._sparse_mode(sparse or fallback.sparse)
+
+    def _refused_modes(self) -> dict[str, str]:
+        # The matrices are always updated whole.
+        if self.fallback is None or self.fallback.sparse == "deferred":
+            return {}
+        why = f"the fallback, {type(self.fallback).__name__}, is not deferred."
+        return {"deferred": why}
+
+    @staticmethod
+    def _fallback_rate(fallback) -> keras.Variable | None:
+        """The variable that holds the fallback's own learning rate."""
+        rate = fallback._learning_rate
+        return rate if isinstance(rate, keras.Variable) else None
+
+    def uses_fallback(self, variable) -> bool:
+        path = getattr(variable, "path", variable.name)
+        patterns = list(self.exclude_layers)
+        if self.exclude_embeddings:
+            patterns.append(self.embedding_pattern)
+        return any(re.search(pattern, path) for pattern in patterns)
+
+    def _part_learning_rate(self, part, learning_rate):
+        if part is self or self._default_fallback:
+            return learning_rate
+        rate = part._learning_rate
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            return rate(self._iterations)
+        return rate() if callable(rate) else rate
+
+    def _named_variables(self) -> dict[str, keras.Variable]:
+        named = super()._named_variables()
+        if not self._default_fallback:
+            rate = self._fallback_rate(self.fallback)
+            named |= {} if rate is None else {"fallback_learning_rate": rate}
+        return named
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config["exclude_layers"] = list(self.exclude_layers)
+        config["fallback"] = None
+        if not self._default_fallback:
+            config["fallback"] = keras.saving.serialize_keras_object(self.fallback)
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        if isinstance(config.get("fallback"), dict):
+            config["fallback"] = keras.saving.deserialize_keras_object(
+                config["fallback"], custom_objects
+            )
+        return super().from_config(config, custom_objects)
+
+
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The shape of a variable as a matrix.
+
+    The last axis has the columns, all others together the rows: a convolution kernel
+    becomes (height · width · inputs, outputs), a vector a single row.
+    """
+    return math.prod(shape[:-1]), math.prod(shape[-1:])
+
+
+def gram(matrix, like):
+    """`matrix @ matrixᵀ`, or as much of it as a statistic holds.
+
+    Args:
+        matrix: Tensor of shape `(rows, columns)`.
+        like: The statistic: of shape `(rows, rows)`, or `(rows,)` for the diagonal
+            only, or empty for nothing.
+    """
+    if like.shape[0] == 0:
+        return like
+    if len(like.shape) == 1:
+        return ops.sum(ops.square(matrix), axis=1)
+    return matrix @ ops.transpose(matrix)
+
+
+def on_both_sides(matrix, left, right):
+    """`left @ matrix @ rightᵀ`.
+
+    Args:
+        matrix: Tensor of shape `(rows, columns)`.
+        left: Tensor of shape `(rows, rows)`, or `(rows,)` for a diagonal matrix, or
+            empty for none at all.
+        right: The same with `columns` for `rows`.
+    """
+    return ops.transpose(_times(right, ops.transpose(_times(left, matrix))))
+
+
+def _times(factor, matrix):
+    if factor.shape[0] == 0:
+        return matrix
+    if len(factor.shape) == 1:
+        return ops.expand_dims(factor, 1) * matrix
+    return factor @ matrix

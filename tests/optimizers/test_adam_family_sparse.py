@@ -1,0 +1,71 @@
+"""Closed forms of Adam's relatives for the steps that a row misses."""
+
+import numpy as np
+import pytest
+from optimizer_cases import CATALOGUE, name_of
+from test_deferred import OPTIONS, assert_close, trajectory
+
+from keras_adaptive.optimizers import AdaBelief, AdEMAMix, RAdam, Yogi
+
+CLOSED_FORMS = [c for c in CATALOGUE if c.name in ("laprop", "adopt", "yogi")]
+
+
+@pytest.mark.parametrize("case", CLOSED_FORMS, ids=name_of)
+def test_deferred_equals_dense(case):
+    """Exact but for Yogi's epsilon, which is tiny in its case."""
+    got = trajectory(case.make(sparse="deferred", **OPTIONS["average"]))
+    want = trajectory(case.make(sparse="dense", **OPTIONS["average"]), "eager")
+    assert_close(got[-1], want[-1])
+
+
+def test_yogi_s_missed_steps_are_too_long_by_no_more_than_documented():
+    epsilon, v, beta_2, steps = 0.25, 1.0, 1 - 2**-8, 20
+
+    def path(mode):
+        optimizer = Yogi(2**-6, 0.875, beta_2, epsilon, v, sparse=mode)
+        return trajectory(optimizer, steps=steps)
+
+    dense, deferred, lazy = (path(mode) for mode in ("dense", "deferred", "lazy"))
+    # A step takes no more than the share 1 - β₂ from v.
+    share = epsilon * np.sqrt((1 - beta_2**steps) / (v * beta_2**steps))
+    way = np.abs(np.diff(dense, axis=0)).sum(axis=0)
+    off = np.abs(deferred[-1] - dense[-1])
+    assert (off <= share * way).all()
+    assert off.max() > 1e-6
+    assert off.max() < np.abs(lazy[-1] - dense[-1]).max() / 20
+
+
+def test_yogi_from_an_empty_accumulator_stays_finite():
+    options = {"use_ema": True, "ema_overwrite_frequency": 3}
+    optimizer = Yogi(initial_accumulator_value=0.0, **options)
+    assert np.isfinite(trajectory(optimizer, "eager", steps=4)).all()
+
+
+def test_radam_leaves_out_no_more_than_documented():
+    rate, beta_1, steps, plain = 2**-6, 0.875, 20, 5
+
+    def path(mode):
+        return trajectory(RAdam(rate, beta_1, sparse=mode, epsilon=2**-45), steps=steps)
+
+    dense, deferred, lazy = (path(mode) for mode in ("dense", "deferred", "lazy"))
+    # A plain step is η |m| / (1 - β₁ᵗ) long, and the first touches its row anyway.
+    moved = np.abs(np.diff(dense[:plain], axis=0)).sum(axis=0)
+    off = np.abs(deferred[-1] - dense[-1])
+    assert (off <= moved + 1e-9).all()
+    assert off.max() > 1e-6
+    assert np.linalg.norm(deferred[-1] - dense[-1]) < np.linalg.norm(
+        lazy[-1] - dense[-1]
+    )
+
+
+def test_radam_that_never_rectifies_is_lazy():
+    assert RAdam(beta_1=0.5, beta_2=0.625).sparse == "lazy"
+    with pytest.raises(ValueError, match="RAdam.*beta_2 > 2/3"):
+        RAdam(beta_1=0.5, beta_2=0.625, sparse="deferred")
+
+
+@pytest.mark.parametrize("cls", [AdaBelief, AdEMAMix])
+def test_without_a_closed_form_it_is_lazy(cls):
+    assert cls().sparse == "lazy"
+    with pytest.raises(ValueError, match=f"{cls.__name__}.*no closed form"):
+        cls(sparse="deferred")
