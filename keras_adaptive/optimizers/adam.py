@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
 from keras_adaptive.optimizers.bounds import DECAY_RATE, NON_NEGATIVE
+from keras_adaptive.optimizers.moments import averaged
 from keras_adaptive.optimizers.rule import Slot
 
 
@@ -103,9 +104,8 @@ class Adam(AdaptiveOptimizer):
         return hyper.learning_rate * ops.sqrt(correction_2) / correction_1
 
     def _moments(self, gradient, state, hyper):
-        m, v = state["momentum"], state["velocity"]
-        m = m + (1 - hyper.beta_1) * (gradient - m)
-        v = v + (1 - hyper.beta_2) * (self.squared(gradient) - v)
+        m = averaged(state["momentum"], gradient, hyper.beta_1)
+        v = averaged(state["velocity"], self.squared(gradient), hyper.beta_2)
         return {"momentum": m, "velocity": v}
 
     def _rates(self, v, hyper):
