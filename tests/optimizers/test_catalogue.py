@@ -248,6 +248,26 @@ def test_16_bits(case, dtype):
     assert max(np.abs(w).max() for w in want) < 1e3 / unit
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@every
+def test_policies_and_frozen_layers(case, policy):
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.layers.Dense(4, activation="tanh", dtype=policy),
+        keras.layers.Dense(4, dtype=policy, trainable=False),
+        keras.layers.Dense(2, dtype="float32"),
+    ]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    optimizer = case.make(loss_scale_factor=8.0)
+    model.compile(optimizer, "mse", jit_compile=False)
+    start = [np.array(w) for layer in layers for w in layer.get_weights()]
+    after = train(model, 0, 3)
+    assert all(np.isfinite(w).all() for w in after)
+    assert_equal(after[2:4], start[2:4])
+    assert differ(after[:2], start[:2]) and differ(after[4:], start[4:])
+    assert len(optimizer._trainable_variables) == 4
+
+
 @every
 def test_missing_gradients(case):
     optimizer, model = case.make(), variables()
