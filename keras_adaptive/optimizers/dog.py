@@ -7,16 +7,13 @@ from keras import ops
 
 from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
 from keras_adaptive.optimizers.bounds import NON_NEGATIVE, POSITIVE
+from keras_adaptive.optimizers.norms import squared_norm
 from keras_adaptive.optimizers.rule import PARAMETER, Slot
 
 DENSE_ONLY = (
     "distances and norms are those of whole variables; for large tables use Adam or "
     "Adagrad with sparse='deferred'."
 )
-
-
-def _squared_norm(values):
-    return ops.sum(ops.square(values))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -83,9 +80,9 @@ class DoG(AdaptiveOptimizer):
 
     def measure(self, gradient, state, hyper):
         return {
-            "start": _squared_norm(state["start"]),
-            "moved": _squared_norm(hyper.parameter - state["start"]),
-            "gradient": _squared_norm(gradient),
+            "start": squared_norm(state["start"]),
+            "moved": squared_norm(hyper.parameter - state["start"]),
+            "gradient": squared_norm(gradient),
         }
 
     def share(self, sums, shared, hyper):
@@ -220,8 +217,8 @@ class DoWG(AdaptiveOptimizer):
 
     def measure(self, gradient, state, hyper):
         return {
-            "moved": _squared_norm(hyper.parameter - state["start"]),
-            "gradient": _squared_norm(gradient),
+            "moved": squared_norm(hyper.parameter - state["start"]),
+            "gradient": squared_norm(gradient),
         }
 
     def share(self, sums, shared, hyper):

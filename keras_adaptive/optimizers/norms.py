@@ -5,9 +5,14 @@ from __future__ import annotations
 from keras import ops
 
 
+def squared_norm(values):
+    """The sum of all squares."""
+    return ops.sum(ops.square(values))
+
+
 def norm(values):
     """The root of the sum of all squares; `ops.norm` passes through float32."""
-    return ops.sqrt(ops.sum(ops.square(values)))
+    return ops.sqrt(squared_norm(values))
 
 
 def trust_ratio(numerator, denominator, trusted):

@@ -22,6 +22,7 @@ from keras_adaptive.optimizers.base import (
 )
 from keras_adaptive.optimizers.bounds import Interval
 from keras_adaptive.optimizers.branch import branch, nothing
+from keras_adaptive.optimizers.norms import squared_norm
 from keras_adaptive.optimizers.rule import PARAMETER, Slot
 
 if keras.backend.backend() == "tensorflow":
@@ -414,7 +415,7 @@ def constrained(variable, value):
 
 def norm(tensors: Iterable):
     """The norm of several tensors together, 1e-12 away from zero."""
-    squares = [ops.sum(ops.square(tensor)) for tensor in tensors]
+    squares = [squared_norm(tensor) for tensor in tensors]
     dtype = widest(squares)
     total = sum(ops.cast(square, dtype) for square in squares)
     return ops.sqrt(total) + ops.convert_to_tensor(1e-12, dtype)
