@@ -34,6 +34,7 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
     from keras_adaptive.optimizers import rows
+    from keras_adaptive.optimizers.fused import FusedUpdates
     from keras_adaptive.optimizers.sparse import SparseUpdates
 
 PACKAGE = "keras_adaptive"
@@ -136,6 +137,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
       returns the parameter as it is; it cannot be deferred while weights decay;
     - optionally `dense_only`: why the rule needs whole variables, and what to use
       for large tables instead. Then `sparse` can only be `"dense"`;
+    - optionally `compilable = False`: XLA is not to compile the rule by itself, as for
+      decompositions of matrices, for which TensorFlow has the better kernels;
     - optionally `shared_slots`, `measure` and `share`, for rules that need numbers
       summed over all variables: `measure(gradient, state, hyper)` returns numbers of
       one variable by name, `share(sums, shared, hyper)` the new values of the
@@ -183,9 +186,11 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
     evaluation_point: Callable | None = None
     training_point: Callable | None = None
     dense_only: str | None = None
+    compilable: bool = True
     fallback: AdaptiveOptimizer | None = None
     row_wise: bool = False
     _sparse: SparseUpdates | None = None
+    _fused: FusedUpdates | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -236,6 +241,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         self._evaluation = EvaluationPoint(self)
         if keras.backend.backend() == "tensorflow":
             self._sparse = SparseUpdates(self)
+            self._fused = FusedUpdates(self)
 
     def __setattr__(self, name: str, value):
         # A learning rate may also be a schedule, a callable or a tensor.
@@ -381,12 +387,15 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             self._state["average"] = _by_index(self._model_variables_moving_average)
         if self.gradient_accumulation_steps:
             self._state["gradient_accumulator"] = _by_index(self._accumulated_gradients)
+        grouped = {} if self._fused is None else self._fused.build()
         for i, variable in enumerate(variables):
             if self._overwrite_variable_with_gradient(variable):
                 continue
             for name, slot in self._part(i).slots.items():
                 slots = self._state.setdefault(name, {})
-                slots[i] = self._add_like(variable, name, slot)
+                slots[i] = grouped.get(name, {}).get(i) or self._add_like(
+                    variable, name, slot
+                )
         dtypes = [_compute_dtype(variable) for variable in variables]
         for name, slot in self.shared_slots.items():
             self._shared[name] = self.add_variable(
@@ -414,15 +423,16 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             initializer,
         )
 
-    def _add_like(self, variable, name: str, slot: Slot):
+    def _add_like(self, variable, name: str, slot: Slot, values=None):
         # XLA does not compile what makes a variable from the value of another.
         with _outside_of_graphs():
+            values = variable if values is None else values()
             return self._add_aligned(
                 variable,
                 name,
                 slot.shape(tuple(variable.shape)),
                 _compute_dtype(variable),
-                lambda shape, dtype: slot.initial_value(variable, shape, dtype),
+                lambda shape, dtype: slot.initial_value(values, shape, dtype),
             )
 
     def _add_aligned(self, variable, name, shape, dtype, initializer):
@@ -670,7 +680,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             i = self._get_variable_index(variable)
             hyper = self._hyper(learning_rate, self._compute_dtype(i), i)
             hyper.shared_before = hyper._cast(before)
-            parameter, state = self._tensors(variable, i, hyper.dtype)
+            parameter, state = self._tensors(variable, self._slots(i), hyper.dtype)
             hyper.parameter = parameter
             for name, number in self.measure(gradient, state, hyper).items():
                 number = ops.cast(number, dtype)
@@ -689,7 +699,10 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if not self._replicated:
-            for gradient, variable in zip(grads, trainable_variables, strict=True):
+            pairs = list(zip(grads, trainable_variables, strict=True))
+            if self._fused is not None:
+                pairs = self._fused.update(pairs, learning_rate)
+            for gradient, variable in pairs:
                 self.update_step(gradient, variable, learning_rate)
             return
 
@@ -713,8 +726,11 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         slots = self._slots(i)
         if _is_rows(gradient):
             self._sparse.update(gradient, variable, i, slots, hyper)
-            return
-        parameter, state = self._tensors(variable, i, hyper.dtype)
+        else:
+            self._update_dense(variable, slots, gradient, i, hyper)
+
+    def _update_dense(self, variable, slots, gradient, i: int, hyper: Hyper) -> None:
+        parameter, state = self._tensors(variable, slots, hyper.dtype)
         parameter, state = self._advanced(parameter, state, gradient, i, hyper)
         # Everything is computed by now: on some backends what was read above
         # would change with the variables.
@@ -722,9 +738,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         for name, slot in slots.items():
             self.assign(slot, state[name])
 
-    def _tensors(self, variable, i: int, dtype: str):
+    def _tensors(self, variable, slots, dtype: str):
         """A variable and its state as tensors."""
-        slots = self._slots(i)
         state = {name: ops.convert_to_tensor(slot) for name, slot in slots.items()}
         return ops.cast(ops.convert_to_tensor(variable), dtype), state
 
@@ -766,18 +781,27 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
 
     def _hyper(self, learning_rate, dtype: str, i: int | None = None) -> Hyper:
         """The hyper-parameters for a variable, or else for rows."""
-        before, after = self._shared_now or (self._shared, self._shared)
+        before, after = self._shared_values()
+        return self._hyper_at(dtype, i, learning_rate, self.iterations, before, after)
+
+    def _hyper_at(
+        self, dtype: str, i: int | None, learning_rate, iterations, before, after
+    ) -> Hyper:
         part = self._sparse_part() if i is None else self._part(i)
         decays = i is None or self._decays(i)
         return Hyper(
             part,
             self._part_learning_rate(part, learning_rate),
-            self.iterations,
+            iterations,
             dtype,
             part.weight_decay if decays else 0.0,
             after,
             before,
         )
+
+    def _shared_values(self):
+        """The values of `shared_slots` before and after this update."""
+        return self._shared_now or (self._shared, self._shared)
 
     def _part_learning_rate(self, part: AdaptiveOptimizer, learning_rate):
         return learning_rate
