@@ -311,10 +311,10 @@ class SparseUpdates:
             place = tf.math.floormod(
                 tf.convert_to_tensor(optimizer._iterations) + 1, deferred.HISTORY
             )
-            fresh = tf.equal(tf.range(deferred.HISTORY, dtype=tf.int64), place)
             for name, column in new.items():
-                beginning = tf.constant(deferred.BEGINNING[name], column.dtype)
-                table[name].assign(tf.where(fresh, beginning, column))
+                table[name].assign(column)
+                beginning = tf.constant([deferred.BEGINNING[name]], column.dtype)
+                rows.scatter(table[name], place[None], beginning)
 
     def _caught_up(self, parameter, state, average, i, ids, now, hyper):
         """Rows after the steps that they have missed up to call `now`."""
