@@ -37,7 +37,9 @@ class SparseDense(keras.layers.Dense):
         rows = tf.gather(self._kernel.value, ids)
         words = tf.gather(rows, places) * tf.cast(inputs.values, rows.dtype)[:, None]
         outputs = tf.math.segment_sum(words, inputs.indices[:, 0])
-        empty_at_the_end = tf.cast(inputs.dense_shape[0], tf.int32) - tf.shape(outputs)[0]
+        empty_at_the_end = (
+            tf.cast(inputs.dense_shape[0], tf.int32) - tf.shape(outputs)[0]
+        )
         outputs = tf.pad(outputs, [[0, empty_at_the_end], [0, 0]])
         outputs.set_shape((inputs.shape[0], self.units))
         if self.bias is not None:

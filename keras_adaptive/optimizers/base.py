@@ -236,6 +236,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         self.sparse = self._sparse_mode(sparse)
         self._shared: dict[str, keras.Variable] = {}
         self._shared_now: tuple[dict, dict] | None = None
+        self._only_if = None
         self._state: dict[str, dict[int, keras.Variable]] = {}
         self._loaded_before_build: dict[str, np.ndarray] | None = None
         self._evaluation = EvaluationPoint(self)
@@ -591,12 +592,18 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             update = self._is_multiple(
                 self._iterations + 1, self.gradient_accumulation_steps
             )
-            self._conditionally(
-                update,
-                lambda: self._update(
-                    self._drained(grads, trainable_variables), trainable_variables
-                ),
-            )
+
+            def update_by_means():
+                means = self._drained(grads, trainable_variables)
+                self._update(means, trainable_variables)
+
+            if self._replicated:
+                # TensorFlow cannot merge replicas inside of a conditional.
+                self._only_if = update
+                update_by_means()
+                self._only_if = None
+            else:
+                self._conditionally(update, update_by_means)
         else:
             self._update(grads, trainable_variables)
         if self.use_ema:
@@ -654,7 +661,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             else:
                 # A new tensor: the accumulator is about to be overwritten.
                 means.append(ops.convert_to_tensor(accumulator) / steps)
-                accumulator.assign(ops.zeros(accumulator.shape, accumulator.dtype))
+                zeros = ops.zeros(accumulator.shape, accumulator.dtype)
+                self._write(accumulator, zeros)
         return means
 
     def _update(self, grads, variables) -> None:
@@ -666,7 +674,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         if self.shared_slots:
             _, after = self._shared_now
             for name, variable in self._shared.items():
-                variable.assign(after[name])
+                self._write(variable, after[name])
             self._shared_now = None
 
     def _newly_shared(self, grads, variables, learning_rate):
@@ -700,10 +708,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if not self._replicated:
             pairs = list(zip(grads, trainable_variables, strict=True))
-            if self._fused is not None:
-                pairs = self._fused.update(pairs, learning_rate)
-            for gradient, variable in pairs:
-                self.update_step(gradient, variable, learning_rate)
+            self._update_each(pairs, learning_rate)
             return
 
         def update_everywhere(strategy, grads, learning_rate):
@@ -719,24 +724,35 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             update_everywhere, self._distribution_strategy, grads, learning_rate
         )
 
+    def _update_each(self, pairs, learning_rate) -> None:
+        if self._fused is not None:
+            pairs = self._fused.update(pairs, learning_rate)
+        for gradient, variable in pairs:
+            self.update_step(gradient, variable, learning_rate)
+
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Updates one variable and its state by its gradient."""
         i = self._get_variable_index(variable)
-        hyper = self._hyper(learning_rate, self._compute_dtype(i), i)
-        slots = self._slots(i)
         if _is_rows(gradient):
-            self._sparse.update(gradient, variable, i, slots, hyper)
+            self._sparse.update(gradient, variable, i, learning_rate)
         else:
-            self._update_dense(variable, slots, gradient, i, hyper)
+            hyper = self._hyper(learning_rate, self._compute_dtype(i), i)
+            self._update_dense(variable, self._slots(i), gradient, i, hyper)
 
     def _update_dense(self, variable, slots, gradient, i: int, hyper: Hyper) -> None:
         parameter, state = self._tensors(variable, slots, hyper.dtype)
         parameter, state = self._advanced(parameter, state, gradient, i, hyper)
         # Everything is computed by now: on some backends what was read above
         # would change with the variables.
-        self.assign(variable, ops.cast(parameter, variable.dtype))
+        self._write(variable, ops.cast(parameter, variable.dtype))
         for name, slot in slots.items():
-            self.assign(slot, state[name])
+            self._write(slot, state[name])
+
+    def _write(self, variable, value) -> None:
+        """Overwrites a variable; only in calls that update, if that is a tensor."""
+        if self._only_if is not None:
+            value = ops.where(self._only_if, value, ops.convert_to_tensor(variable))
+        self.assign(variable, value)
 
     def _tensors(self, variable, slots, dtype: str):
         """A variable and its state as tensors."""
