@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -51,7 +51,9 @@ class Wrapper(keras.optimizers.Optimizer):
       of the variable is copied again by the first call, so that weights may be
       loaded between `build` and training;
     - optionally `_add_numbers()`: creates state that belongs to no variable, by
-      `_add_number`.
+      `_add_number`;
+    - optionally `_check_optimizer(variables)`: raises what cannot be wrapped, when the
+      wrapper is made (without variables) and when it is built.
 
     Raises:
         TypeError: `optimizer` is none, or an argument belongs to it.
@@ -72,6 +74,7 @@ class Wrapper(keras.optimizers.Optimizer):
         self._state: dict[str, dict[int, keras.Variable]] = {}
         self._numbers: dict[str, keras.Variable] = {}
         self._loaded_before_build: dict[str, np.ndarray] | None = None
+        self._check_optimizer([])
 
     def __setattr__(self, name: str, value):
         owner = type(self).__name__
@@ -133,6 +136,8 @@ class Wrapper(keras.optimizers.Optimizer):
         self._check_one_replica()
         variables = list(variables)
         self.optimizer.build(variables)
+        # By now a `MultiOptimizer` knows its optimizers.
+        self._check_optimizer(variables)
         super().build(variables)
         with _outside_of_graphs():
             for name, slot in self.slots.items():
@@ -146,6 +151,9 @@ class Wrapper(keras.optimizers.Optimizer):
             if self._loaded_before_build is not None:
                 self._load(self._loaded_before_build)
         self._loaded_before_build = None
+
+    def _check_optimizer(self, variables) -> None:
+        pass
 
     def _check_one_replica(self) -> None:
         strategy = getattr(self, "_distribution_strategy", None)
@@ -294,7 +302,7 @@ class Wrapper(keras.optimizers.Optimizer):
     @property
     def evaluating(self) -> bool:
         """Whether the variables are at an evaluation point apart from training's."""
-        return getattr(self.optimizer, "evaluating", False)
+        return any(getattr(part, "evaluating", False) for part in self._parts())
 
     def flush(self) -> None:
         """Brings deferred rows up to date, if the optimizer in it has any."""
@@ -323,9 +331,12 @@ class Wrapper(keras.optimizers.Optimizer):
         self.optimizer.finalize_variable_values(var_list)
 
     def _call(self, method: str) -> None:
-        """Calls a method of the optimizer in it, or of those in a `MultiOptimizer`."""
-        for part in getattr(self.optimizer, "optimizers", [self.optimizer]):
+        for part in self._parts():
             getattr(part, method, nothing)()
+
+    def _parts(self) -> list[keras.optimizers.Optimizer]:
+        """The optimizer in it, or those in a `MultiOptimizer`."""
+        return getattr(self.optimizer, "optimizers", [self.optimizer])
 
 
 class TwoPointWrapper(Wrapper):
@@ -376,12 +387,23 @@ class TwoPointWrapper(Wrapper):
         self._move(finalize, arrived=True)
 
     def _move(self, move_optimizer: Callable[[], None], arrived: bool) -> None:
-        if not self.built or self.evaluating == arrived:
+        if not self.built:
             return
         steps = [self._swap, move_optimizer]
-        for step in reversed(steps) if self.swaps_last == arrived else steps:
-            step()
-        self._numbers["evaluating"].assign(arrived)
+        if self.swaps_last == arrived:
+            steps.reverse()
+
+        def move():
+            for step in steps:
+                step()
+
+        evaluating = self._numbers["evaluating"]
+        self._branch(
+            ops.not_equal(evaluating, arrived),
+            move,
+            changed=self._trainable_variables + self.variables,
+        )
+        evaluating.assign(arrived)
 
 
 def _optimizer(identifier, owner: str) -> keras.optimizers.Optimizer:
@@ -400,6 +422,15 @@ def _optimizer(identifier, owner: str) -> keras.optimizers.Optimizer:
             f"LossScaleOptimizer({owner}(...))."
         )
     return identifier
+
+
+def nested(optimizer) -> Iterator[keras.optimizers.Optimizer]:
+    """An optimizer and all that it holds."""
+    yield optimizer
+    inner = getattr(optimizer, "optimizer", None)
+    for held in [inner, *getattr(optimizer, "optimizers", [])]:
+        if held is not None:
+            yield from nested(held)
 
 
 def write(variable, value) -> None:
