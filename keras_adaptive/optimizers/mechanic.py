@@ -61,7 +61,16 @@ class Mechanic(Wrapper):
         w ← w₀ + S Δ,  S = Σ s
 
     The learning rate of the optimizer is a factor of that scale: give it `1.0`, or a
-    schedule with peak `1.0`.
+    schedule with peak `1.0`. If it accumulates gradients, only its updates count, with
+    g their mean.
+
+    An optimizer that keeps points (a moving average, the slow weights of Lookahead, z
+    of schedule-free, where DoG, Prodigy or Ftrl started) steps from weights of its own,
+    p = w₀ + Δ, so that its points stay those of its own trajectory; gradients are still
+    taken at w. The point p' at which it is to be evaluated becomes w₀ + S (p' - w₀).
+    Around such a one Δ is kept, constraints hold for w and not for p, and variables
+    must have 32 bits or more. What looks at the size of weights would look at p, so it
+    cannot be had together with points: weight decay, Lamb, LARS and Adafactor.
 
     When to use: to save the search for a learning rate, around an optimizer and a
         schedule that are known to work. Not where a good rate is known, nor for large
@@ -70,8 +79,7 @@ class Mechanic(Wrapper):
 
     Args:
         optimizer: The optimizer to wrap: an instance, a name or a config. Its
-            arguments (`clipnorm`, `weight_decay`, ...) are given to itself; not
-            `use_ema` or `gradient_accumulation_steps`.
+            arguments (`clipnorm`, `weight_decay`, ...) are given to itself.
         s_decay: λ, draws the scale down the more, the larger the weights; at least 0.
             Defaults to `0.0`; the paper has 0.01.
         betas: β of each tuner, in `[0, 1)`.
@@ -79,7 +87,8 @@ class Mechanic(Wrapper):
         epsilon: Keeps denominators away from zero; above 0. Defaults to `1e-8`.
         store_delta: Keep Δ and take w₀ to be w - S Δ. Otherwise w₀ is kept and Δ
             is (w - w₀) / (S + ε), as in the authors' package; that is rounded
-            more while the scale is small, and smaller by ε / S. Defaults to `False`.
+            more while the scale is small, and smaller by ε / S. Defaults to `False`;
+            has no effect around an optimizer that keeps points.
         name: Name of the wrapper.
 
     Sparse gradients are made dense: the scale is one number, so every step moves all
@@ -87,10 +96,11 @@ class Mechanic(Wrapper):
 
     Raises:
         TypeError: `optimizer` is none, or an argument belongs to it.
-        ValueError: A number is outside its bounds; `optimizer` accumulates gradients,
-            averages weights or is schedule-free; it is another wrapper (wrap the
-            Mechanic instead: `SAM(Mechanic(...))`) or a `LossScaleOptimizer` (which
-            goes outside); or there are several replicas of `tf.distribute`.
+        ValueError: A number is outside its bounds; `optimizer` is or holds SAM (wrap
+            the Mechanic instead: `SAM(Mechanic(...))`), keeps points and looks at the
+            size of weights, holds optimizers that differ in their accumulation, or is
+            a `LossScaleOptimizer` (which goes outside); variables of 16 bits around
+            one that keeps points; or several replicas of `tf.distribute`.
 
     Example:
 

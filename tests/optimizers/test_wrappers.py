@@ -525,3 +525,25 @@ def test_stateless_apply_under_jit_equals_apply(case):
         weights, state = step(state, [ops.cast(g, "float32") for g in grads], weights)
     assert step._cache_size() == 1
     assert_close(values(weights), trained(case.make(), gradients()))
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX traces it")
+@every
+def test_evaluation_point_under_jit(case):
+    import jax
+
+    model, optimizer = variables(), case.make()
+    trained(optimizer, gradients(5), model)
+    held = [*model, *optimizer.variables]
+
+    @jax.jit
+    def finalized(now):
+        with keras.StatelessScope(state_mapping=zip(held, now, strict=True)) as scope:
+            optimizer.finalize_variable_values(model)
+        return [scope.get_current_value(v) for v in held]
+
+    once = finalized([v.value for v in held])
+    twice = finalized(once)
+    optimizer.finalize_variable_values(model)
+    assert_close(values(once), values(held))
+    assert_equal(values(twice), values(once))
