@@ -22,9 +22,6 @@ from keras_adaptive.optimizers.wrapper import (
     write,
 )
 
-if keras.backend.backend() == "tensorflow":
-    from keras_adaptive.optimizers import rows
-
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 
 POINTS = {"Ftrl", "ScheduleFreeAdamW"}
@@ -99,8 +96,8 @@ class Mechanic(Wrapper):
         ValueError: A number is outside its bounds; `optimizer` is or holds SAM (wrap
             the Mechanic instead: `SAM(Mechanic(...))`), keeps points and looks at the
             size of weights, holds optimizers that differ in their accumulation, or is
-            a `LossScaleOptimizer` (which goes outside); variables of 16 bits around
-            one that keeps points; or several replicas of `tf.distribute`.
+            a `LossScaleOptimizer` (which goes outside); or variables have 16 bits and
+            the optimizer keeps points.
 
     Example:
 
@@ -216,12 +213,14 @@ class Mechanic(Wrapper):
         self._add_number("squares", dtype, tuners)
         self._add_number("largest", dtype, tuners, initial=1e-6)
 
-    def _advance(self, grads, variables) -> None:
-        grads = [self._whole(g, v) for g, v in zip(grads, variables, strict=True)]
+    def _given(self, gradient, variable):
+        return self._whole(gradient, variable)
+
+    def _advance(self, grads, variables, apply) -> None:
         updates = self._updates()
         weights, total = self._weights(), self._total()
         delta = {i: self._delta(i, w, total) for i, w in weights.items()}
-        steps = self._steps(lambda: self.optimizer.apply(grads, variables))
+        steps = self._steps(apply)
         slopes = self._slopes(grads, variables)
 
         def tune():
@@ -286,12 +285,6 @@ class Mechanic(Wrapper):
     def _put(self, i: int, value) -> None:
         variable = self._trainable_variables[i]
         write(variable, constrained(variable, value))
-
-    def _whole(self, gradient, variable):
-        ids, values = self._by_row(gradient, variable)
-        if ids is None:
-            return gradient
-        return rows.dense(rows.Rows(ids, values), tuple(variable.shape))
 
     def _weights(self) -> dict:
         variables = self._trainable_variables

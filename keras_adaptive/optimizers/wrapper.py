@@ -26,6 +26,8 @@ from keras_adaptive.optimizers.norms import squared_norm
 from keras_adaptive.optimizers.rule import PARAMETER, Slot
 
 if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
     from keras_adaptive.optimizers import rows
 
 OPTIONS = {*OPTION_BOUNDS, "use_ema", "sparse", "cautious"}
@@ -46,7 +48,8 @@ class Wrapper(keras.optimizers.Optimizer):
 
     Subclasses define
 
-    - `_advance(grads, variables)`: one call of `apply`;
+    - `_advance(grads, variables, apply)`: one call of `apply`; the argument `apply`
+      is to call that of the optimizer in it;
     - `slots` and `bounds`, as for an `AdaptiveOptimizer`. A slot that starts as a copy
       of the variable is copied again by the first call, so that weights may be
       loaded between `build` and training;
@@ -133,7 +136,6 @@ class Wrapper(keras.optimizers.Optimizer):
         """Creates the state for the variables; called by the first `apply`."""
         if self.built:
             return
-        self._check_one_replica()
         variables = list(variables)
         self.optimizer.build(variables)
         # By now a `MultiOptimizer` knows its optimizers.
@@ -154,15 +156,6 @@ class Wrapper(keras.optimizers.Optimizer):
 
     def _check_optimizer(self, variables) -> None:
         pass
-
-    def _check_one_replica(self) -> None:
-        strategy = getattr(self, "_distribution_strategy", None)
-        if strategy is not None and strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                f"{type(self).__name__} does not work under tf.distribute with several "
-                f"replicas. Use {type(self.optimizer).__name__} by itself, or the JAX "
-                "backend with `keras.distribution`."
-            )
 
     def _add_like(self, variable, name: str, slot: Slot) -> keras.Variable:
         return self.add_variable(
@@ -262,15 +255,56 @@ class Wrapper(keras.optimizers.Optimizer):
         with keras.name_scope(self.name):
             self.build(variables)
             self._check_variables_are_known(variables)
-            if any(slot.initial == PARAMETER for slot in self.slots.values()):
-                self._branch(ops.equal(self._iterations, 0), self._copy_again)
-            self._advance(grads, variables)
+            pairs = zip(grads, variables, strict=True)
+            grads = [self._given(gradient, variable) for gradient, variable in pairs]
+            if self._replicated:
+                self._advance_replicas(grads, variables)
+            else:
+                apply = partial(self.optimizer.apply, grads, variables)
+                self._advance_one(grads, variables, apply)
+
+    def _advance_one(self, grads, variables, apply: Callable[[], None]) -> None:
+        if any(slot.initial == PARAMETER for slot in self.slots.values()):
+            self._branch(ops.equal(self._iterations, 0), self._copy_again)
+        self._advance(grads, variables, apply)
         self._iterations.assign_add(1)
 
-    def _advance(self, grads, variables) -> None:
+    def _advance(self, grads, variables, apply: Callable[[], None]) -> None:
         raise NotImplementedError(
-            f"{type(self).__name__} must define `_advance(grads, variables)`."
+            f"{type(self).__name__} must define `_advance(grads, variables, apply)`."
         )
+
+    @property
+    def _replicated(self) -> bool:
+        return (
+            keras.backend.backend() == "tensorflow"
+            and self._distribution_strategy.num_replicas_in_sync > 1
+        )
+
+    def _advance_replicas(self, grads, variables) -> None:
+        """One call for all replicas of `tf.distribute`, with their summed gradients.
+
+        The optimizer is called in each, with the gradients of each.
+        """
+        whole = [self._whole(g, v) for g, v in zip(grads, variables, strict=True)]
+        pairs = zip(whole, variables, strict=True)
+        sums = [gradient for gradient, _ in self._all_reduce_sum_gradients(pairs)]
+
+        def advance(strategy, grads, sums):
+            def in_each(grads):
+                self.optimizer.apply(grads, variables)
+
+            def apply():
+                strategy.extended.call_for_each_replica(in_each, args=(grads,))
+
+            first = [
+                None if g is None else strategy.experimental_local_results(g)[0]
+                for g in sums
+            ]
+            self._advance_one(first, variables, apply)
+
+        context = tf.distribute.get_replica_context()
+        context.merge_call(advance, args=(grads, sums))
 
     def _copy_again(self) -> None:
         for name, slot in self.slots.items():
@@ -296,6 +330,17 @@ class Wrapper(keras.optimizers.Optimizer):
         ids = rows.checked_ids(gradient.indices, height, variable.path)
         by_row = rows.coalesce(ids, gradient.values, height)
         return by_row.ids, by_row.values
+
+    def _given(self, gradient, variable):
+        """A gradient as the optimizer in it gets it."""
+        return gradient
+
+    def _whole(self, gradient, variable):
+        """A gradient, dense."""
+        ids, values = self._by_row(gradient, variable)
+        if ids is None:
+            return gradient
+        return rows.dense(rows.Rows(ids, values), tuple(variable.shape))
 
     # Points at which to evaluate.
 
@@ -366,11 +411,11 @@ class TwoPointWrapper(Wrapper):
     def _resume(self) -> None:
         raise NotImplementedError
 
-    def _advance(self, grads, variables) -> None:
+    def _advance(self, grads, variables, apply) -> None:
         evaluating = self._numbers["evaluating"]
         self._branch(evaluating, self._resume)
         evaluating.assign(False)
-        self._advance_from_training(grads, variables)
+        self._advance_from_training(grads, variables, apply)
 
     @property
     def evaluating(self) -> bool:

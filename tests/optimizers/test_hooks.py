@@ -124,3 +124,4 @@ def test_names_of_tensorflow():
     assert hasattr(tf.raw_ops, "ResourceScatterUpdate")
     assert hasattr(tf.raw_ops, "DisableCopyOnRead")
     assert hasattr(tf.__internal__.distribute.interim, "maybe_merge_call")
+    assert hasattr(tf.distribute.ReplicaContext, "merge_call")
