@@ -5,6 +5,7 @@ import functools
 import keras
 import pytest
 from keras import ops
+from optimizer_cases import EVERY, name_of
 from test_catalogue import apply, assert_close, assert_equal, gradients, values
 from test_catalogue import variables as variables_of
 from test_wrappers import HOW, by_hand, compiled, constant, fit, trained
@@ -102,6 +103,15 @@ def test_held_at_one_it_is_its_optimizer(make):
     got = halfway_and_on(Held(make()))
     for g, w in zip(got, halfway_and_on(make()), strict=True):
         assert_close(g, w)
+
+
+@pytest.mark.parametrize("case", EVERY, ids=name_of)
+def test_held_at_one_it_is_any_of_ours(case):
+    """Ftrl without its penalties, which Mechanic refuses."""
+    penalties = ("l1_regularization_strength", "l2_regularization_strength")
+    none = dict.fromkeys(case.arguments.keys() & penalties, 0.0)
+    got = trained(Held(case.make(**none)), gradients(4))
+    assert_close(got, trained(case.make(**none), gradients(4)), rtol=1e-4)
 
 
 @around(PLAIN | POINTS)
@@ -221,7 +231,7 @@ def test_inside_multi_optimizer():
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="`stateless_apply` is for JAX")
-@around(PLAIN | POINTS)
+@some
 def test_stateless_apply_under_jit_equals_apply(make):
     import jax
 

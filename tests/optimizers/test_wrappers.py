@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from optimizer_cases import WRAPPERS, Ramp, name_of
+from optimizer_cases import EVERY, WRAPPERS, Ramp, name_of
 from test_catalogue import (
     apply,
     assert_close,
@@ -71,6 +71,12 @@ def test_mechanic_moves_along_the_sum_of_steps(adam):
     for w, w_0 in zip(values(model), start, strict=True):
         assert np.allclose(w - w_0, (w - w_0).flat[0], rtol=1e-3)
         assert (w < w_0).all()
+
+
+@pytest.mark.parametrize("case", EVERY, ids=name_of)
+def test_around_any_of_ours(case):
+    got = trained(Lookahead(SAM(case.make(), rho=0.0), 1, 1.0), gradients())
+    assert_equal(got, trained(case.make(), gradients()[1::2]))
 
 
 def test_lookahead_counts_updates_not_calls():
