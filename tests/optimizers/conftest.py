@@ -16,6 +16,7 @@ TENSORFLOW = [
     "test_graph.py",
     "test_layers.py",
     "test_other_backends.py",
+    "test_replicas.py",
     "test_resume.py",
     "test_rows.py",
     "test_sparse.py",
