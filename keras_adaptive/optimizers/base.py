@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -94,7 +95,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             - `"deferred"`: they move as if their gradient were zero, but only when
               they are next touched or flushed; then all the steps that they
               missed are made up for in closed form. It follows the dense
-              trajectory at the price of the rows touched.
+              trajectory at the price of the rows touched. Where the whole table
+              costs less, being small or touched in most rows, it is updated whole.
             - `"lazy"`: they stand still, and so does their state.
             - `"dense"`: every step updates the whole table.
 
@@ -462,7 +464,22 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         by the first sparse gradient, would not be there yet when they load.
         """
         row_state = {id(v) for v in self._named_row_state().values()}
-        return [v for v in super().variables if id(v) not in row_state]
+        listed = [v for v in super().variables if id(v) not in row_state]
+        if self._fused is None or not self._fused.groups:
+            return listed
+        # Instead of flat slots their parts, as each variable's own would stand there.
+        slots = [
+            slot
+            for i, variable in enumerate(self._trainable_variables)
+            if not self._overwrite_variable_with_gradient(variable)
+            for slot in self._slots(i).values()
+        ]
+        flat = [v for group in self._fused.groups for v in group.slots.values()]
+        replaced = set(map(id, [*slots, *flat]))
+        others = [v for v in listed if id(v) not in replaced]
+        before = itertools.takewhile(lambda v: id(v) not in replaced, listed)
+        first = len(list(before))
+        return others[:first] + slots + others[first:]
 
     def _named_variables(self) -> dict[str, keras.Variable]:
         """All but the row state, by name and index of the model variable."""
@@ -725,7 +742,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         )
 
     def _update_each(self, pairs, learning_rate) -> None:
-        if self._fused is not None:
+        overridden = type(self).update_step is not AdaptiveOptimizer.update_step
+        if self._fused is not None and not overridden:
             pairs = self._fused.update(pairs, learning_rate)
         for gradient, variable in pairs:
             self.update_step(gradient, variable, learning_rate)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -54,9 +54,19 @@ def _xla_works() -> bool:
 
 
 class Slice:
-    """A slot of one variable that is a part of a flat one."""
+    """A slot of one variable that is a part of a flat one.
 
-    def __init__(self, flat: keras.Variable, start: int, shape: tuple[int, ...]):
+    Args:
+        name: Its name.
+        flat: The variable that it is a part of.
+        start: The place of its first entry.
+        shape: Its shape.
+    """
+
+    trainable = False
+
+    def __init__(self, name, flat: keras.Variable, start: int, shape: tuple[int, ...]):
+        self.name = self.path = name
         self.flat = flat
         self.start = start
         self.shape = shape
@@ -176,7 +186,7 @@ class FusedUpdates:
             )
             slots[name] = flat
             slices[name] = [
-                Slice(flat, start, tuple(variable.shape))
+                Slice(f"{variable.name}_{name}", flat, start, tuple(variable.shape))
                 for start, variable in zip(starts, variables, strict=False)
             ]
         return Group(indices, slots, slices)
@@ -206,15 +216,14 @@ class FusedUpdates:
         optimizer = self.optimizer
         gradients = {optimizer._get_variable_index(v): g for g, v in pairs}
         dense = {i: g for i, g in gradients.items() if not isinstance(g, rows.Rows)}
-        moment = self._moment(learning_rate)
+        moment = self.moment(learning_rate)
         done: set[int] = set()
-        compiles = available() and not rows.in_xla()
         for group in self.groups:
             present = tuple(i for i in group.indices if i in dense)
             if present:
-                self._update_group(group, present, dense, moment, compiles)
+                self._update_group(group, present, dense, moment)
                 done.update(present)
-        for i in dense.keys() - done if compiles else ():
+        for i in dense.keys() - done if self._compiles else ():
             variable = optimizer._trainable_variables[i]
             if np.prod(variable.shape) >= SMALL and optimizer._part(i).compilable:
                 self._update_one(i, variable, dense[i], moment)
@@ -223,7 +232,7 @@ class FusedUpdates:
             (g, v) for g, v in pairs if optimizer._get_variable_index(v) not in done
         ]
 
-    def _moment(self, learning_rate) -> dict[str, Any]:
+    def moment(self, learning_rate) -> dict[str, Any]:
         """What a step depends on beside the variables, as tensors."""
         before, after = self.optimizer._shared_values()
         return {
@@ -246,9 +255,9 @@ class FusedUpdates:
         raw = rows.raw(variable)
         key = (optimizer._decays(i), raw.dtype, raw.shape, raw.device)
         slots = {name: rows.raw(slot) for name, slot in optimizer._slots(i).items()}
-        self._compile(i, key, update)(raw, slots, gradient, moment)
+        self.compiled(i, key, update)(raw, slots, gradient, moment)
 
-    def _update_group(self, group, present, dense, moment, compiles: bool) -> None:
+    def _update_group(self, group, present, dense, moment) -> None:
         optimizer = self.optimizer
         first = group.indices[0]
         variables = [optimizer._trainable_variables[i] for i in group.indices]
@@ -278,17 +287,30 @@ class FusedUpdates:
         ]
         names = optimizer._part(first).slots
         slots = {name: rows.raw(group.slots[name]) for name in names}
-        if compiles:
-            update = self._compile(first, present, update)
+        update = self.compiled(first, present, update)
         new = update(_flat(variables), slots, _flat(gradients), moment)
         parts = tf.split(new, [int(np.prod(variable.shape)) for variable in variables])
         for i, variable, part in zip(group.indices, variables, parts, strict=True):
             if i in present:
                 variable.assign(tf.reshape(part, variable.shape))
 
-    def _compile(self, i: int, key: tuple, function):
+    @property
+    def _compiles(self) -> bool:
+        return available() and not rows.in_xla()
+
+    def compiled(self, i: int | None, key: tuple, function: Callable) -> Callable:
+        """The function as XLA compiles it, or as it is where that cannot be had.
+
+        Args:
+            i: The variable whose rule is in it, or `None` for that of rows.
+            key: What else decides what it does; of functions with one key the first
+                is compiled.
+            function: A function of tensors, `tf.Variable`s and structures of them.
+        """
+        if not self._compiles:
+            return function
+        part = self.optimizer._sparse_part() if i is None else self.optimizer._part(i)
         # The numbers in the optimizer become numbers in what is compiled.
-        part = self.optimizer._part(i)
         numbers = [
             (name, value)
             for name, value in vars(part).items()

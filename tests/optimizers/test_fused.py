@@ -221,3 +221,52 @@ def test_state_moves_between_the_two_ways(writer, plain, monkeypatch):
     got = train(second, model, steps=2, first=2)[-1]
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_variables_are_listed_as_without_groups(plain):
+    def shapes(optimizer):
+        optimizer.build(variables())
+        return [tuple(variable.shape) for variable in optimizer.variables]
+
+    options = {"use_ema": True, "gradient_accumulation_steps": 2}
+    got = shapes(optimizers.ScheduleFreeAdamW(gradient_accumulation_steps=2))
+    averaged = shapes(optimizers.Adam(**options))
+    plain()
+    assert got == shapes(optimizers.ScheduleFreeAdamW(gradient_accumulation_steps=2))
+    assert averaged == shapes(optimizers.Adam(**options))
+
+
+def test_state_by_position_moves_too(plain):
+    """Keras's `LossScaleOptimizer` saves the variables of the optimizer in it so."""
+
+    def trained(model, steps=0):
+        scaled = keras.optimizers.LossScaleOptimizer(optimizers.Adam(0.1), 1.0)
+        scaled.build(model)
+        for step in range(steps):
+            scaled.apply(gradients(model, step), model)
+        return scaled
+
+    store = {}
+    trained(variables(), steps=3).save_own_variables(store)
+    plain()
+    again = trained(variables())
+    again.load_own_variables(store)
+    assert not again.inner_optimizer._fused.groups
+    for number, variable in enumerate(again.variables):
+        np.testing.assert_array_equal(variable.numpy(), store[str(number)])
+    want = trained(variables(), steps=3)
+    for got, expected in zip(again.variables, want.variables, strict=True):
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-9)
+
+
+def test_an_update_step_of_one_s_own_is_used():
+    class Counting(optimizers.Adam):
+        calls = 0
+
+        def update_step(self, gradient, variable, learning_rate):
+            self.calls += 1
+            super().update_step(gradient, variable, learning_rate)
+
+    optimizer, model = Counting(), variables()
+    optimizer.apply(gradients(model, 0), model)
+    assert optimizer.calls == len(model)
