@@ -292,7 +292,7 @@ class FusedUpdates:
         parts = tf.split(new, [int(np.prod(variable.shape)) for variable in variables])
         for i, variable, part in zip(group.indices, variables, parts, strict=True):
             if i in present:
-                variable.assign(tf.reshape(part, variable.shape))
+                variable.assign(_reshaped(part, tuple(variable.shape)))
 
     @property
     def _compiles(self) -> bool:
@@ -325,9 +325,13 @@ class FusedUpdates:
 
 
 def _flat(tensors: Sequence) -> tf.Tensor:
-    return tf.concat(
-        [tf.reshape(tf.convert_to_tensor(tensor), [-1]) for tensor in tensors], axis=0
-    )
+    return tf.concat([_reshaped(tensor, (-1,)) for tensor in tensors], axis=0)
+
+
+def _reshaped(tensor, shape: tuple[int, ...]) -> tf.Tensor:
+    """Without an operation for vectors, which are many in groups."""
+    tensor = tf.convert_to_tensor(tensor)
+    return tensor if len(shape) == tensor.shape.rank == 1 else tf.reshape(tensor, shape)
 
 
 def _is_entrywise(optimizer, i: int, scale: float) -> bool:
