@@ -7,6 +7,7 @@ The limit is the time in which this machine copies as many bytes (a byte copied 
 read and one written), measured in the same rounds, with a thread for each core.
 """
 
+import functools
 import gc
 import inspect
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ def is_entrywise(cls: type) -> bool:
     return optimizer._fused._treats_entries_alone(0)
 
 
+@functools.cache
 def catalogue() -> dict[str, type]:
     """The element-wise optimizers, by name."""
     classes = {

@@ -23,7 +23,7 @@ SMALL_TABLE = 2**17
 ROWS_PER_ID = 8
 """It also does so with tables of at most so many rows for each row of a gradient.
 
-Both are where the two ways cost the same; see `benchmarks/sparse_step.py`.
+Both are where the two ways cost the same; see `benchmarks/small_tables.py`.
 """
 
 
@@ -278,7 +278,8 @@ class SparseUpdates:
         if clock is not None:
             behind = tf.reduce_min(tf.convert_to_tensor(clock)) < now
             tf.cond(behind, lambda: self.flush(i, variable, now), lambda: None)
-            clock.assign(tf.zeros_like(clock) + now + 1)
+            # Zeros of this shape would stay in memory as a constant of the graph.
+            clock.assign(tf.maximum(tf.convert_to_tensor(clock), now + 1))
         gradient = rows.dense(gradient, tuple(variable.shape))
         optimizer._update_each([(gradient, variable)], learning_rate)
         average = optimizer._average(i)
