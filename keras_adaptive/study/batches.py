@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ def training_batches(
         StudyError: If there is a CSR matrix, and Keras does not run on TensorFlow.
     """
     order = partial(epoch_order, len(split.y), seed)
-    return _batches(split, batch_size, order, endless=True)
+    return _batches(split, batch_size, order)
 
 
 def evaluation_batches(
@@ -102,8 +102,7 @@ def evaluation_batches(
     >>> [len(labels) for _, labels in evaluation_batches(rows)]
     [512, 88]
     """
-    rows = np.arange(len(split.y))
-    return _batches(split, batch_size, lambda epoch: rows, endless=False)
+    return _batches(split, batch_size)
 
 
 def select(split: Split, rows: np.ndarray) -> Split:
@@ -116,12 +115,13 @@ def select(split: Split, rows: np.ndarray) -> Split:
     return type(split)(_each(lambda part: part[rows], split.x), split.y[rows])
 
 
-def _batches(split: Split, batch_size: int, order: Order, endless: bool):
+def _batches(split: Split, batch_size: int, order: Order | None = None):
+    """Feeds rows in a given order without end, or else once in their own."""
     if keras.backend.backend() == "tensorflow":
-        return _tensorflow_batches(split, batch_size, order, endless)
+        return _tensorflow_batches(split, batch_size, order)
     if is_sparse(split.x):
         require_tensorflow()
-    return _ArrayBatches(split, batch_size, order, endless)
+    return _ArrayBatches(split, batch_size, order)
 
 
 def _array(part: np.ndarray) -> np.ndarray:
@@ -141,13 +141,14 @@ def _each(function: Callable, x: Any) -> Any:
 class _ArrayBatches(keras.utils.PyDataset):
     """Batches of NumPy arrays."""
 
-    def __init__(self, split: Split, batch_size: int, order: Order, endless: bool):
+    def __init__(self, split: Split, batch_size: int, order: Order | None):
         super().__init__()
+        rows = np.arange(len(split.y))
         self._x, self._y = _each(_array, split.x), _array(split.y)
         self._batch_size = batch_size
         self._per_epoch = math.ceil(len(split.y) / batch_size)
-        self._order = lru_cache(maxsize=1)(order)
-        self._endless = endless
+        self._order = lru_cache(maxsize=1)(order) if order else lambda epoch: rows
+        self._endless = order is not None
 
     @property
     def num_batches(self) -> int | None:
@@ -161,16 +162,23 @@ class _ArrayBatches(keras.utils.PyDataset):
 
 
 def _tensorflow_batches(
-    split: Split, batch_size: int, order: Order, endless: bool
+    split: Split, batch_size: int, order: Order | None
 ) -> tf.data.Dataset:
     """Feeds rows that TensorFlow itself picks; a CSR matrix is never densified."""
     import tensorflow as tf
 
-    def orders() -> Iterator[np.ndarray]:
-        return map(order, itertools.count() if endless else range(1))
-
-    def cut(rows):
+    def cut(rows) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+
+    def all_rows() -> tf.data.Dataset:
+        if order is None:
+            return cut(np.arange(len(split.y)))
+        epochs = tf.data.Dataset.from_generator(
+            lambda: map(order, itertools.count()),
+            output_signature=tf.TensorSpec([None], tf.int64),
+        )
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        return epochs.flat_map(cut).apply(endless)
 
     def picker(part):
         if not sparse.issparse(part):
@@ -190,14 +198,8 @@ def _tensorflow_batches(
         return pick
 
     pick_x, pick_y = _each(picker, split.x), picker(split.y)
-    batches = math.ceil(len(split.y) / batch_size)
-    cardinality = tf.data.INFINITE_CARDINALITY if endless else batches
-    whole_epochs = tf.data.Dataset.from_generator(
-        orders, output_signature=tf.TensorSpec([None], tf.int64)
-    )
-    return (
-        whole_epochs.flat_map(cut)
-        .map(lambda rows: (_each(lambda pick: pick(rows), pick_x), pick_y(rows)))
-        .apply(tf.data.experimental.assert_cardinality(cardinality))
-        .prefetch(1)
-    )
+
+    def pick(rows) -> tuple:
+        return _each(lambda pick: pick(rows), pick_x), pick_y(rows)
+
+    return all_rows().map(pick).prefetch(1)

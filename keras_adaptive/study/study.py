@@ -68,8 +68,8 @@ class Study:
         }
         if unknown:
             raise StudyError(
-                f"The protocol has a target for {unknown.pop()!r}, which is none of the "
-                "workloads."
+                f"The protocol has a target for {unknown.pop()!r}, which is none of "
+                "the workloads."
             )
         for contender in contenders:
             contender.grid(self.protocol.tuning_trials)

@@ -27,7 +27,7 @@ from keras_adaptive.study.record import Phase, Point, Record, Status
 from keras_adaptive.study.workload import Budget, Workload
 
 if TYPE_CHECKING:
-    from keras_adaptive.study.corpora.dataset import Dataset, Split
+    from keras_adaptive.study.corpora.dataset import Dataset
 
 POINTS_PER_EVALUATION = 10
 """How often the training loss is recorded between two evaluations."""
@@ -254,16 +254,18 @@ def train(trial: Trial, data: Dataset) -> Record:
     compile_model(model, workload, data, trial.contender.make(trial.setting))
     recorder = Recorder(rows, workload.batch_size, metric, steps)
 
-    def judge(part: str, split: Split, names: Iterable[str] = ("loss", metric)):
-        judged = model.evaluate(evaluation_batches(split), verbose=0, return_dict=True)
+    validation = evaluation_batches(data.validation)
+
+    def judge(part: str, batches, names: Iterable[str] = ("loss", metric)):
+        judged = model.evaluate(batches, verbose=0, return_dict=True)
         return {f"{part}_{name}": judged[name] for name in names}
 
-    numbers = judge("initial_val", data.validation)
+    numbers = judge("initial_val", validation)
     model.fit(
         training_batches(data.train, workload.batch_size, trial.seed),
         epochs=math.ceil(steps / every),
         steps_per_epoch=every,
-        validation_data=evaluation_batches(data.validation),
+        validation_data=validation,
         callbacks=[EvaluateAveraged(), recorder],
         shuffle=False,
         verbose=0,
@@ -277,18 +279,20 @@ def train(trial: Trial, data: Dataset) -> Record:
         reason = f"not finite at step {recorder.diverged_at}"
         return trial.record("diverged", started, reason, numbers, curve)
 
-    numbers |= judge("final_train", data.train) | judge("test", data.test)
-    validation = [
+    numbers |= judge("final_train", evaluation_batches(data.train))
+    numbers |= judge("test", evaluation_batches(data.test))
+    evaluations = [
         {name: point.metrics[f"val_{name}"] for name in ("loss", metric)}
         for point in curve
         if "val_loss" in point.metrics
     ]
-    numbers |= {f"final_val_{name}": value for name, value in validation[-1].items()}
+    numbers |= {f"final_val_{name}": value for name, value in evaluations[-1].items()}
     best = max if workload.direction == "max" else min
-    numbers[f"best_val_{metric}"] = best(each[metric] for each in validation)
+    numbers[f"best_val_{metric}"] = best(each[metric] for each in evaluations)
     if workload.slices:
         for name, rows in workload.slices(data).items():
-            part = judge("slice", select(data.test, rows), [metric])
+            batches = evaluation_batches(select(data.test, rows))
+            part = judge("slice", batches, [metric])
             numbers[f"test_{metric}.{name}"] = part[f"slice_{metric}"]
     return trial.record("finished", started, "", numbers, curve)
 
