@@ -1,64 +1,59 @@
-"""Learning rates of half decades, by one rule for every optimizer."""
+"""Grids of half decades, and how they widen: one rule for every optimizer."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 
 
-def half_decades(lowest: int, highest: int) -> list[float]:
-    """Returns learning rates of half decades.
+def half_decade(exponent: int) -> float:
+    """Returns a half decade, to six digits.
 
     Args:
-        lowest: The first exponent, in half decades: -6 for 0.001.
-        highest: The last exponent, in half decades.
+        exponent: In half decades: -6 for 0.001.
 
     Example:
 
-    >>> [f"{rate:.2g}" for rate in half_decades(-4, 1)]
-    ['0.01', '0.032', '0.1', '0.32', '1', '3.2']
+    >>> [half_decade(exponent) for exponent in (-2, -1, 0, 1)]
+    [0.1, 0.316228, 1.0, 3.16228]
     """
-    return [10.0 ** (exponent / 2) for exponent in range(lowest, highest + 1)]
+    return float(f"{10 ** (exponent / 2):.6g}")
 
 
-def tune(
-    losses: Callable[[Sequence[float]], Sequence[float]],
-    lowest: int,
-    highest: int,
-    widen_by: int = 1,
-    widenings: int = 4,
-) -> tuple[float, dict[float, float]]:
-    """Finds the best learning rate of a grid that widens while the best is at its edge.
+def half_decades_around(rate: float, count: int) -> list[float]:
+    """Returns half decades around the one that is nearest to a learning rate.
 
     Args:
-        losses: What each of several learning rates leads to; less is better, and
-            NaN is the worst.
-        lowest: The first exponent of the grid, see `half_decades`.
-        highest: The last exponent of the grid.
-        widen_by: How many half decades the grid grows by at once.
-        widenings: How often it grows at most.
+        rate: The learning rate in the middle.
+        count: How many there are; of an even number one more lies above.
+
+    Example:
+
+    >>> half_decades_around(0.003, 4)
+    [0.001, 0.00316228, 0.01, 0.0316228]
+    """
+    first = round(2 * math.log10(rate)) - (count - 1) // 2
+    return [half_decade(exponent) for exponent in range(first, first + count)]
+
+
+def beyond_the_edge(scores: Mapping[float, float]) -> float | None:
+    """Returns the learning rate by which a grid is to be widened.
+
+    Args:
+        scores: What each learning rate that was tried led to; more is better.
 
     Returns:
-        The best rate (the lowest of equals) and the loss of every rate tried, in
-        the order of the rates.
+        The half decade next to the best rate (the lowest of equals) if that is the
+        lowest or the highest, and `None` if it is inside or nothing worked.
 
     Example:
 
-    >>> best, tried = tune(lambda rates: [abs(r - 1) for r in rates], -6, -2)
-    >>> best, len(tried)
-    (1.0, 8)
+    >>> beyond_the_edge({0.1: 0.7, 1.0: 0.8, 0.01: 0.6})
+    3.16228
     """
-    tried: dict[float, float] = {}
-    rates = half_decades(lowest, highest)
-    for left in reversed(range(widenings + 1)):
-        for rate, loss in zip(rates, losses(rates), strict=True):
-            tried[rate] = math.inf if math.isnan(loss) else float(loss)
-        tried = dict(sorted(tried.items()))
-        best = min(tried, key=tried.get)
-        if best not in (min(tried), max(tried)) or not left:
-            break
-        if best == min(tried):
-            rates = half_decades(lowest - widen_by, lowest - 1)
-            lowest -= widen_by
-        else:
-            rates = half_decades(highest + 1, highest + widen_by)
-            highest += widen_by
-    return best, tried
+    best = max(sorted(scores), key=scores.get)
+    if scores[best] == -math.inf:
+        return None
+    if best == min(scores):
+        return float(f"{best / 10**0.5:.6g}")
+    if best == max(scores):
+        return float(f"{best * 10**0.5:.6g}")
+    return None
