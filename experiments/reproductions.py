@@ -27,10 +27,10 @@ from scipy.special import expit
 from sklearn.feature_extraction.text import CountVectorizer
 
 from keras_adaptive import optimizers
-from keras_adaptive.study.corpora import newsgroups
-from keras_adaptive.study.corpora.svmlight import read_svmlight
+from keras_adaptive.study.datasets import newsgroups
+from keras_adaptive.study.datasets.svmlight import read_svmlight
 from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.tuning import tune
+from keras_adaptive.study.tuning import beyond_the_edge, half_decade
 
 ROUNDS = 30_000
 STEP = 0.5
@@ -308,10 +308,11 @@ def words(name: str, load: Callable, data_home: Path | None):
         def loss(rate, orders, make=make):
             return np.median([loss_after_epoch(make(rate), x, y, k) for k in orders])
 
-        def tuning_losses(rates, loss=loss):
-            return [loss(rate, TUNING_ORDERS) for rate in rates]
-
-        best, _ = tune(tuning_losses, LOWEST, HIGHEST)
+        rates = map(half_decade, range(LOWEST, HIGHEST + 1))
+        scores = {rate: -loss(rate, TUNING_ORDERS) for rate in rates}
+        while (rate := beyond_the_edge(scores)) is not None:
+            scores[rate] = -loss(rate, TUNING_ORDERS)
+        best = max(scores, key=scores.get)
         losses[contender] = float(loss(best, ORDERS))
     low, high = sorted((losses["Adagrad"], losses["Adam"]))
     yield Check(

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from keras_adaptive.study import tables
-from keras_adaptive.study.corpora.dataset import SparseDataset
+from keras_adaptive.study.datasets.dataset import SparseDataset
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.ledger import Ledger, quiet_mlflow, record, store_location
 from keras_adaptive.study.plots import save_curves

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_adaptive.study.corpora.dataset import SparseDataset
+from keras_adaptive.study.datasets.dataset import SparseDataset
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.training import Contender, Point, RunResult
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_adaptive.callbacks import EvaluateAveraged
 from keras_adaptive.study.batches import epoch_orders, sparse_batches
-from keras_adaptive.study.corpora.dataset import SparseDataset
+from keras_adaptive.study.datasets.dataset import SparseDataset
 
 POINTS_PER_EPOCH = 10
 EVALUATION_BATCH = 512

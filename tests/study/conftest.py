@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from keras_adaptive.study.corpora.dataset import SparseDataset, Split
+from keras_adaptive.study.datasets.dataset import SparseDataset, Split
 from keras_adaptive.study.training import Contender
 
 
