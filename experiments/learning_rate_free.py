@@ -27,10 +27,10 @@ from sklearn.preprocessing import StandardScaler
 from experiments import sparse_text
 from experiments.sparse_text import count
 from keras_adaptive import optimizers
-from keras_adaptive.study import corpora
+from keras_adaptive.study import datasets
 from keras_adaptive.study.batches import require_tensorflow
 from keras_adaptive.study.comparison import installed_software, run_all
-from keras_adaptive.study.corpora.dataset import SparseDataset, Split, stratified_split
+from keras_adaptive.study.datasets.dataset import SparseDataset, Split, stratified_split
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.ledger import Ledger, quiet_mlflow, store_location
 from keras_adaptive.study.results import Spread, validation_accuracies
@@ -116,7 +116,7 @@ WORKLOADS = {
     "breast_cancer": Workload(
         partial(standardized, name="breast_cancer"), perceptron, 60, 32
     ),
-    "text": Workload(corpora.load, text_model, 4, 128),
+    "text": Workload(datasets.load, text_model, 4, 128),
 }
 
 CONTENDERS = {
@@ -234,7 +234,7 @@ def to_markdown(lines: Sequence[Line]) -> str:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    corpora.add_arguments(parser)
+    datasets.add_arguments(parser)
     for option, known in (("workloads", WORKLOADS), ("optimizers", CONTENDERS)):
         parser.add_argument(
             f"--{option}",

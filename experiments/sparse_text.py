@@ -19,7 +19,7 @@ import keras
 from rich.console import Console
 
 from keras_adaptive import optimizers
-from keras_adaptive.study import corpora
+from keras_adaptive.study import datasets
 from keras_adaptive.study.batches import require_tensorflow
 from keras_adaptive.study.comparison import Comparison, compare
 from keras_adaptive.study.errors import StudyError
@@ -91,7 +91,7 @@ def count(text: str) -> int:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    corpora.add_arguments(parser)
+    datasets.add_arguments(parser)
     parser.add_argument("--epochs", type=count, default=4)
     parser.add_argument("--seeds", type=count, default=3, help="number of seeds")
     parser.add_argument(
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace) -> Comparison:
     require_tensorflow()
     console = Console()
     with console.status(f"Loading {options.data} …"):
-        data = corpora.load(options)
+        data = datasets.load(options)
     console.print(data.describe())
     rates = LEARNING_RATES | dict(options.learning_rate)
     contenders = [

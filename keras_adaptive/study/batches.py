@@ -19,7 +19,7 @@ with needs_extra("study"):
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from keras_adaptive.study.corpora.dataset import Split
+    from keras_adaptive.study.datasets.dataset import Split
 
 EVALUATION_BATCH = 512
 
@@ -97,7 +97,7 @@ def evaluation_batches(
 
     Example:
 
-    >>> from keras_adaptive.study.corpora.dataset import Split
+    >>> from keras_adaptive.study.datasets.dataset import Split
     >>> rows = Split(sparse.eye(600, format="csr", dtype="float32"), np.arange(600))
     >>> [len(labels) for _, labels in evaluation_batches(rows)]
     [512, 88]

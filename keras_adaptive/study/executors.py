@@ -26,7 +26,7 @@ with needs_extra("study"):
     import psutil
 
 if TYPE_CHECKING:
-    from keras_adaptive.study.corpora.dataset import Dataset
+    from keras_adaptive.study.datasets.dataset import Dataset
 
 WORKER_BYTES = 1_000_000_000
 """What a process takes with Keras and a backend loaded, and a small model in it."""

@@ -17,7 +17,7 @@ from keras_adaptive.study.training import compile_model, seeded
 from keras_adaptive.study.workload import Budget, Workload
 
 if TYPE_CHECKING:
-    from keras_adaptive.study.corpora.dataset import Dataset
+    from keras_adaptive.study.datasets.dataset import Dataset
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from keras_adaptive.study.record import Phase, Point, Record, Status
 from keras_adaptive.study.workload import Budget, Workload
 
 if TYPE_CHECKING:
-    from keras_adaptive.study.corpora.dataset import Dataset
+    from keras_adaptive.study.datasets.dataset import Dataset
 
 POINTS_PER_EVALUATION = 10
 """How often the training loss is recorded between two evaluations."""

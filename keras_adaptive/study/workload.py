@@ -15,7 +15,7 @@ import numpy as np
 from keras_adaptive.study.errors import StudyError, counted, did_you_mean
 
 if TYPE_CHECKING:
-    from keras_adaptive.study.corpora.dataset import Dataset
+    from keras_adaptive.study.datasets.dataset import Dataset
 
 MORE_IS_BETTER = (
     *("acc", "accuracy", "auc", "correlation", "f1", "fbeta", "iou", "precision"),

@@ -1,23 +1,10 @@
-import os
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 from scipy import sparse
 
-from keras_adaptive.study.corpora.dataset import SparseDataset, Split
+from keras_adaptive.study.datasets.dataset import SparseDataset, Split
 from keras_adaptive.study.training import Contender
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    """The folder with the real datasets, or a skip where it is absent."""
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("KERAS_ADAPTIVE_TEST_DATA", beside))
-    if not (folder / "SHA256SUMS").exists():
-        pytest.skip(f"no real data in {folder}; set KERAS_ADAPTIVE_TEST_DATA")
-    return folder
 
 
 def rows(count, seed, features=40):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_adaptive.study.corpora.dataset import (
+from keras_adaptive.study.datasets.dataset import (
     SparseDataset,
     Split,
     encode_labels,

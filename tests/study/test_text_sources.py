@@ -5,10 +5,10 @@ import lzma
 import numpy as np
 import pytest
 
-from keras_adaptive.study.corpora import newsgroups
-from keras_adaptive.study.corpora.csv_text import load_csv
-from keras_adaptive.study.corpora.newsgroups import load_newsgroups
-from keras_adaptive.study.corpora.text import LabelledTexts, vectorize
+from keras_adaptive.study.datasets import newsgroups
+from keras_adaptive.study.datasets.csv_files import load_csv
+from keras_adaptive.study.datasets.newsgroups import load_newsgroups
+from keras_adaptive.study.datasets.text import LabelledTexts, vectorize
 from keras_adaptive.study.errors import StudyError
 
 ROWS = "".join(
@@ -40,7 +40,7 @@ def test_csv(tmp_path, suffix, compress):
     assert [len(split.y) for split in data.parts.values()] == [32, 4, 4]
 
 
-def test_csv_texts_may_hold_line_ends_and_quotes(tmp_path):
+def test_csv_filess_may_hold_line_ends_and_quotes(tmp_path):
     path = tmp_path / "my.csv"
     path.write_text(HEADER + ROWS + '99,"two\nlines ""quoted"" zebra",trees\n')
     data = load(path)

@@ -6,7 +6,7 @@ import pytest
 
 from keras_adaptive.study import training
 from keras_adaptive.study.batches import epoch_orders, sparse_batches
-from keras_adaptive.study.corpora import SparseDataset, Split
+from keras_adaptive.study.datasets import SparseDataset, Split
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.training import Contender, Protocol, plan, train
 

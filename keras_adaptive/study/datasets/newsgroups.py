@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_adaptive.study.corpora.dataset import SparseDataset, stratified_split
-from keras_adaptive.study.corpora.text import MAX_WORDS, LabelledTexts, vectorize
+from keras_adaptive.study.datasets.dataset import SparseDataset, stratified_split
+from keras_adaptive.study.datasets.text import MAX_WORDS, LabelledTexts, vectorize
 from keras_adaptive.study.errors import StudyError, needs_extra
 
 with needs_extra("study"):

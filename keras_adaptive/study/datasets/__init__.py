@@ -4,12 +4,12 @@ import argparse
 import difflib
 from pathlib import Path
 
-from keras_adaptive.study.corpora.csv_text import load_csv
-from keras_adaptive.study.corpora.dataset import SparseDataset, Split
-from keras_adaptive.study.corpora.docstrings import DocstringOptions, load_docstrings
-from keras_adaptive.study.corpora.newsgroups import load_newsgroups
-from keras_adaptive.study.corpora.svmlight import load_svmlight
-from keras_adaptive.study.corpora.text import MAX_WORDS
+from keras_adaptive.study.datasets.csv_files import load_csv
+from keras_adaptive.study.datasets.dataset import SparseDataset, Split
+from keras_adaptive.study.datasets.docstrings import DocstringOptions, load_docstrings
+from keras_adaptive.study.datasets.newsgroups import load_newsgroups
+from keras_adaptive.study.datasets.svmlight import load_svmlight
+from keras_adaptive.study.datasets.text import MAX_WORDS
 from keras_adaptive.study.errors import StudyError
 
 __all__ = ["SparseDataset", "Split", "add_arguments", "load"]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_adaptive.study.corpora.dataset import (
+from keras_adaptive.study.datasets.dataset import (
     SparseDataset,
     Split,
     encode_labels,
     stratified_split,
 )
-from keras_adaptive.study.corpora.files import (
+from keras_adaptive.study.datasets.files import (
     UNREADABLE,
     existing_file,
     open_binary,

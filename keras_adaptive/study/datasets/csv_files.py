@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_adaptive.study.corpora.dataset import (
+from keras_adaptive.study.datasets.dataset import (
     SparseDataset,
     encode_labels,
     stratified_split,
 )
-from keras_adaptive.study.corpora.files import existing_file, read_lines
-from keras_adaptive.study.corpora.text import MAX_WORDS, LabelledTexts, vectorize
+from keras_adaptive.study.datasets.files import existing_file, read_lines
+from keras_adaptive.study.datasets.text import MAX_WORDS, LabelledTexts, vectorize
 from keras_adaptive.study.errors import StudyError
 
 MISSING = frozenset({"", "nan", "NaN", "NAN", "<NA>"})

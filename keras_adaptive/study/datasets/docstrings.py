@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_adaptive.study.corpora.dataset import SparseDataset, encode_labels
-from keras_adaptive.study.corpora.text import MAX_WORDS, LabelledTexts, vectorize
+from keras_adaptive.study.datasets.dataset import SparseDataset, encode_labels
+from keras_adaptive.study.datasets.text import MAX_WORDS, LabelledTexts, vectorize
 from keras_adaptive.study.errors import StudyError
 
 LIBRARIES = (

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_adaptive.study.corpora.dataset import SparseDataset, Split
+from keras_adaptive.study.datasets.dataset import SparseDataset, Split
 from keras_adaptive.study.errors import StudyError, needs_extra
 
 with needs_extra("study"):
