@@ -10,7 +10,10 @@ import importlib
 _PLACES = {
     "Contender": "contender",
     "Epochs": "workload",
+    "InProcess": "executors",
+    "Processes": "executors",
     "Protocol": "protocol",
+    "Results": "results",
     "Steps": "workload",
     "Study": "study",
     "StudyError": "errors",

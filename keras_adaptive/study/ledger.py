@@ -414,14 +414,15 @@ def _alive(driver: str) -> bool:
     return False
 
 
-def attach(run_id: str, path: Path) -> None:
+def attach(run_id: str, path: Path, folder: str = "") -> None:
     """Stores a file with a study's run.
 
     Args:
         run_id: MLflow's id of the run, as in `Results.run_id`.
         path: The file.
+        folder: Folder among the artifacts of the run.
     """
-    mlflow.MlflowClient().log_artifact(run_id, str(path))
+    mlflow.MlflowClient().log_artifact(run_id, str(path), folder)
 
 
 def store_location() -> str:

@@ -47,7 +47,10 @@ class Display:
         if record.status == "finished" and (not best or record.score > best.score):
             self._best[record.workload] = record
         self._progress.console.print(
-            f"{done:>3}/{total} {outcome(record)}", markup=False, highlight=False
+            f"{done:>3}/{total} {outcome(record)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
 
     def show(self, done: int, total: int, done_steps: int, total_steps: int) -> None:

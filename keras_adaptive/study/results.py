@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -208,9 +208,9 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: pd.Series) -> Spread:
+    def of(cls, values: Iterable[float]) -> Spread:
         """Returns the spread of what was measured; NaN if nothing was."""
-        values = list(values.dropna()) or [math.nan]
+        values = [each for each in values if not math.isnan(each)] or [math.nan]
         return cls(statistics.median(values), min(values), max(values))
 
 
