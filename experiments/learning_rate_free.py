@@ -21,7 +21,7 @@ import keras
 from rich.console import Console
 from rich.markdown import Markdown
 from scipy import sparse
-from sklearn import datasets
+from sklearn import datasets as bundled
 from sklearn.preprocessing import StandardScaler
 
 from experiments import sparse_text
@@ -30,7 +30,7 @@ from keras_adaptive import optimizers
 from keras_adaptive.study import datasets
 from keras_adaptive.study.batches import require_tensorflow
 from keras_adaptive.study.comparison import installed_software, run_all
-from keras_adaptive.study.datasets.dataset import SparseDataset, Split, stratified_split
+from keras_adaptive.study.datasets.dataset import Dataset, Split, stratified_split
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.ledger import Ledger, quiet_mlflow, store_location
 from keras_adaptive.study.results import Spread, validation_accuracies
@@ -58,25 +58,25 @@ class Workload:
         batch_size: Rows of a batch.
     """
 
-    load: Callable[[argparse.Namespace], SparseDataset]
+    load: Callable[[argparse.Namespace], Dataset]
     build: Callable[[int, int, int], keras.Model]
     epochs: int
     batch_size: int
 
 
-def standardized(options: argparse.Namespace, name: str) -> SparseDataset:
+def standardized(options: argparse.Namespace, name: str) -> Dataset:
     """Loads one of scikit-learn's datasets; a quarter of it to choose by and to test.
 
     A model with an ordinary `Input` gets the rows of the CSR matrices dense.
     """
-    raw = getattr(datasets, f"load_{name}")()
+    raw = getattr(bundled, f"load_{name}")()
     held_out = stratified_split(raw.target, [0.25, 0.25], seed=0)
     scaler = StandardScaler().fit(raw.data[held_out[-1]])
     x = scaler.transform(raw.data).astype("float32")
     test, validation, train = (
         Split(sparse.csr_matrix(x[rows]), raw.target[rows]) for rows in held_out
     )
-    return SparseDataset(
+    return Dataset(
         name=name,
         source=f"scikit-learn's {name}",
         classes=tuple(map(str, raw.target_names)),
@@ -169,7 +169,7 @@ class Line:
 
 
 def compare(
-    workload: str, data: SparseDataset, options: argparse.Namespace, console: Console
+    workload: str, data: Dataset, options: argparse.Namespace, console: Console
 ) -> str:
     """Tunes Adam on a workload, runs all optimizers and returns the table."""
     work = WORKLOADS[workload]
@@ -234,7 +234,7 @@ def to_markdown(lines: Sequence[Line]) -> str:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    datasets.add_arguments(parser)
+    datasets.add_arguments(parser, default="docstrings")
     for option, known in (("workloads", WORKLOADS), ("optimizers", CONTENDERS)):
         parser.add_argument(
             f"--{option}",

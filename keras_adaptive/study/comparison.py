@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from keras_adaptive.study import tables
-from keras_adaptive.study.datasets.dataset import SparseDataset
+from keras_adaptive.study.datasets.dataset import Dataset
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.ledger import Ledger, quiet_mlflow, record, store_location
 from keras_adaptive.study.plots import save_curves
@@ -71,7 +71,7 @@ def installed_software() -> dict[str, str]:
 
 def run_all(
     ledger: Ledger,
-    data: SparseDataset,
+    data: Dataset,
     contenders: Sequence[Contender],
     build_model: Callable[[int], keras.Model],
     protocol: Protocol,
@@ -145,7 +145,7 @@ def finished_line(result: RunResult, number: int, total: int) -> str:
 
 def compare(
     name: str,
-    data: SparseDataset,
+    data: Dataset,
     contenders: Sequence[Contender],
     reference: str,
     build_model: Callable[[int], keras.Model],

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_adaptive.study.datasets.dataset import SparseDataset
+from keras_adaptive.study.datasets.dataset import Dataset
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.training import Contender, Point, RunResult
 
@@ -212,7 +212,7 @@ class Ledger:
 
     @contextmanager
     def child(
-        self, data: SparseDataset, contender: Contender, seed: int, phase: str
+        self, data: Dataset, contender: Contender, seed: int, phase: str
     ) -> Iterator[Run]:
         """Opens the run of one contender with one seed, within a study.
 

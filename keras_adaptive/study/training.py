@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_adaptive.callbacks import EvaluateAveraged
 from keras_adaptive.study.batches import epoch_orders, sparse_batches
-from keras_adaptive.study.datasets.dataset import SparseDataset
+from keras_adaptive.study.datasets.dataset import Dataset
 
 POINTS_PER_EPOCH = 10
 EVALUATION_BATCH = 512
@@ -205,7 +205,7 @@ class Recorder(keras.callbacks.Callback):
 def train(
     build_model: Callable[[int], keras.Model],
     contender: Contender,
-    data: SparseDataset,
+    data: Dataset,
     protocol: Protocol,
     seed: int,
     on_step: Callable[[], None] = lambda: None,

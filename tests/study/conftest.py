@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from keras_adaptive.study.datasets.dataset import SparseDataset, Split
+from keras_adaptive.study.datasets.dataset import Dataset, Split
 from keras_adaptive.study.training import Contender
 
 
@@ -20,8 +20,13 @@ def rows(count, seed, features=40):
 
 @pytest.fixture(scope="session")
 def tiny():
-    return SparseDataset(
-        "tiny", "made for tests", ("a", "b"), rows(60, 0), rows(30, 1), rows(30, 2)
+    return Dataset(
+        "tiny",
+        "made for tests",
+        rows(60, 0),
+        rows(30, 1),
+        rows(30, 2),
+        classes=("a", "b"),
     )
 
 

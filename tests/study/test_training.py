@@ -6,7 +6,7 @@ import pytest
 
 from keras_adaptive.study import training
 from keras_adaptive.study.batches import epoch_orders, sparse_batches
-from keras_adaptive.study.datasets import SparseDataset, Split
+from keras_adaptive.study.datasets import Dataset, Split
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.training import Contender, Protocol, plan, train
 
@@ -98,7 +98,7 @@ def test_batches_hold_the_rows(tiny):
 def test_rows_with_nothing_in_them_can_be_trained_on(tiny, build_model, make_sgd):
     nothing = Split(tiny.train.x * 0, tiny.train.y)
     nothing.x.eliminate_zeros()
-    empty = SparseDataset("e", "e", ("a", "b"), nothing, nothing, nothing)
+    empty = Dataset("e", "e", nothing, nothing, nothing)
     result = train(build_model, make_sgd(0.1), empty, PROTOCOL, seed=0)
     assert result.diverged_at is None
 

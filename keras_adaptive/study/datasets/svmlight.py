@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from keras_adaptive.study.datasets.dataset import (
-    SparseDataset,
+    Dataset,
     Split,
     encode_labels,
-    stratified_split,
+    encode_test_labels,
+    three_parts,
 )
 from keras_adaptive.study.datasets.files import (
     UNREADABLE,
@@ -117,7 +118,7 @@ def read_svmlight(paths: list[Path]) -> list[Split]:
 
 def load_svmlight(
     path: str | Path, test_path: str | Path | None = None, seed: int = 0
-) -> SparseDataset:
+) -> Dataset:
     """Loads a LIBSVM file, plain or compressed, with rows scaled to unit length.
 
     Args:
@@ -134,28 +135,16 @@ def load_svmlight(
     paths = [existing_file(path)] + ([existing_file(test_path)] if test_path else [])
     splits = read_svmlight(paths)
     source = str(paths[0])
-    labels = [split.y.astype(np.int64) for split in splits]
-    names, y = encode_labels(labels[0], source)
-    x = normalize(splits[0].x)
+    raw = [split.y.astype(np.int64) for split in splits]
+    classes, labels = encode_labels(raw[0], source)
+    test = None
     if test_path:
-        strange = np.setdiff1d(labels[1], labels[0])
-        if len(strange):
-            raise StudyError(
-                f"{paths[1]} has the label {strange[0]}, which {source} does not have. "
-                "Expected a test file with the classes of the training file."
-            )
-        test = Split(
-            normalize(splits[1].x), np.searchsorted(np.unique(labels[0]), labels[1])
-        )
-        validation, train = stratified_split(y, [0.1], seed)
-    else:
-        held_out, validation, train = stratified_split(y, [0.1, 0.1], seed)
-        test = Split(x[held_out], y[held_out])
-    return SparseDataset(
-        name=f"svmlight:{paths[0].name}",
-        source=source,
-        classes=names,
-        train=Split(x[train], y[train]),
-        validation=Split(x[validation], y[validation]),
-        test=test,
+        test_labels = encode_test_labels(raw[1], raw[0], f"{source} ({paths[1]})")
+        test = Split(normalize(splits[1].x), test_labels)
+    rows = Split(normalize(splits[0].x), labels)
+    return Dataset(
+        f"svmlight:{paths[0].name}",
+        source,
+        *three_parts(rows, test, "classification", seed),
+        classes=classes,
     )
