@@ -9,7 +9,6 @@ a few thousand. It goes into the model as it is, as a scipy CSR matrix through a
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -18,12 +17,19 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from keras_adaptive import optimizers
-from keras_adaptive.study import datasets
+from keras_adaptive.study import (
+    Contender,
+    Epochs,
+    Protocol,
+    Results,
+    Study,
+    Workload,
+    command,
+    datasets,
+)
 from keras_adaptive.study.batches import require_tensorflow
-from keras_adaptive.study.comparison import Comparison, compare
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.training import Contender, Protocol
+from keras_adaptive.study.command import count, positive
+from keras_adaptive.study.summary import publish
 
 # Of half decades, those with the best validation accuracy on docstrings (of the best
 # epoch, the median over three seeds) by `--first-seed 100 --learning-rate adam=0.01`
@@ -37,14 +43,14 @@ LEARNING_RATES = {
     "adamw": 0.03,
 }
 REFERENCE = "keras/sgd"
-MAKERS = {
+OPTIMIZERS = {
     "keras/sgd": partial(keras.optimizers.SGD, momentum=0.9),
-    "keras/adagrad": keras.optimizers.Adagrad,
-    "keras_adaptive/adagrad": optimizers.Adagrad,
-    "keras_adaptive/rmsprop": optimizers.RMSprop,
-    "keras/adam": keras.optimizers.Adam,
-    "keras_adaptive/adam": optimizers.Adam,
-    "keras_adaptive/adamw": optimizers.AdamW,
+    "keras/adagrad": "keras/adagrad",
+    "keras_adaptive/adagrad": "adagrad",
+    "keras_adaptive/rmsprop": "rmsprop",
+    "keras/adam": "keras/adam",
+    "keras_adaptive/adam": "adam",
+    "keras_adaptive/adamw": "adamw",
 }
 
 
@@ -68,24 +74,6 @@ def learning_rate(text: str) -> tuple[str, float]:
             f"{text!r} should be ALGORITHM=VALUE with an algorithm of {known}"
         )
     return algorithm, positive(value)
-
-
-def positive(text: str) -> float:
-    """Parses a positive, finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (value > 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
-
-
-def count(text: str) -> int:
-    """Parses a whole number of at least one."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
@@ -113,60 +101,56 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--contenders",
         nargs="+",
-        choices=list(MAKERS),
-        default=list(MAKERS),
+        choices=list(OPTIMIZERS),
+        default=list(OPTIMIZERS),
         metavar="NAME",
-        help=f"who takes part beside the reference {REFERENCE}: {', '.join(MAKERS)}",
+        help=f"who takes part beside {REFERENCE}: {', '.join(OPTIMIZERS)}",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("results"), help="for plots and tables"
     )
+    command.add_workers(parser)
     return parser.parse_args(argv)
 
 
-def run(options: argparse.Namespace) -> Comparison:
+def run(options: argparse.Namespace) -> Results:
     """Runs the experiment."""
     require_tensorflow()
+    output = command.output_folder(options.output)
     console = Console()
     with console.status(f"Loading {options.data} …"):
         data = datasets.load(options)
     console.print(data.describe())
     rates = LEARNING_RATES | dict(options.learning_rate)
-    contenders = [
-        Contender(algorithm, library, make, rates[algorithm])
-        for name, make in MAKERS.items()
-        for library, algorithm in [name.split("/")]
-        if name in {REFERENCE, *options.contenders}
-    ]
-    return compare(
-        name="sparse_text",
-        data=data,
-        contenders=contenders,
-        reference=REFERENCE,
-        build_model=partial(
+    workload = Workload(
+        data.name,
+        partial(
             build_model,
             features=data.features,
             hidden=options.hidden,
             classes=len(data.classes),
         ),
-        protocol=Protocol(
-            options.epochs,
-            options.batch_size,
-            tuple(options.first_seed + n for n in range(options.seeds)),
-        ),
-        output=options.output,
-        console=console,
+        data,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batch_size=options.batch_size,
+        budget=Epochs(options.epochs),
     )
+    contenders = [
+        Contender(optimizer, [rates[name.split("/")[1]]], label=name)
+        for name, optimizer in OPTIMIZERS.items()
+        if name in {REFERENCE, *options.contenders}
+    ]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    protocol = Protocol(seeds=tuple(seeds), reference=REFERENCE)
+    study = Study("sparse_text", [workload], contenders, protocol)
+    results = study.run(command.executor(options), console)
+    publish(results, study.name, output, console)
+    return results
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the experiment from the command line and returns its exit status."""
-    try:
-        run(parse(argv, prog))
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return command.main(parse, run, argv, prog)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,15 @@ class Setting:
 
     Args:
         learning_rate: The learning rate.
-        second: Value of the second hyper-parameter, if one is tuned.
+        second: Name and value of the second hyper-parameter, if one is tuned.
     """
 
     learning_rate: float
-    second: float | None = None
+    second: tuple[str, float] | None = None
+
+    def __str__(self) -> str:
+        rate = f"learning rate {self.learning_rate:g}"
+        return f"{rate}, {self.second[0]} {self.second[1]:g}" if self.second else rate
 
 
 @dataclass(frozen=True)
@@ -88,16 +92,19 @@ class Contender:
         if self.learning_rates is not None:
             rates = _grid("Learning rates", self.learning_rates)
             object.__setattr__(self, "learning_rates", rates)
-        made = self.make(Setting(PROBE, self.seconds[0]))
+        made = self._sample()
         if self.label is None:
             written = isinstance(self.optimizer, str)
             label = self.optimizer if written else _name_of(type(made))
             object.__setattr__(self, "label", label)
 
     @property
-    def seconds(self) -> tuple[float | None, ...]:
-        """The values of the second hyper-parameter; `(None,)` if there is none."""
-        return self.second[1] if self.second else (None,)
+    def seconds(self) -> list[tuple[str, float] | None]:
+        """The second parts of the settings; `[None]` if only the rate is tuned."""
+        if self.second is None:
+            return [None]
+        name, values = self.second
+        return [(name, value) for value in values]
 
     def grid(self, trials: int) -> list[Setting]:
         """Returns the settings that tuning begins with.
@@ -131,7 +138,7 @@ class Contender:
         return [Setting(rate, second) for rate in rates for second in seconds]
 
     def _default_learning_rate(self) -> float:
-        cls = type(self.make(Setting(PROBE, self.seconds[0])))
+        cls = type(self._sample())
         default = _default_rate(cls)
         if default is None:
             raise StudyError(
@@ -139,6 +146,9 @@ class Contender:
                 "grid around. Give the contender learning_rates=(...)."
             )
         return default
+
+    def _sample(self) -> keras.optimizers.Optimizer:
+        return self.make(Setting(PROBE, self.seconds[0]))
 
     def make(self, setting: Setting) -> keras.optimizers.Optimizer:
         """Returns a new optimizer.
@@ -152,7 +162,7 @@ class Contender:
         make = self.optimizer
         if isinstance(make, str):
             make = _named(make)
-        extra = {} if setting.second is None else {self.second[0]: setting.second}
+        extra = dict([setting.second]) if setting.second else {}
         shown = self.label or self.optimizer
         try:
             made = make(setting.learning_rate, **extra)

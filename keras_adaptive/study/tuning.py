@@ -1,7 +1,8 @@
 """Grids of half decades, and how they widen: one rule for every optimizer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
 def half_decade(exponent: int) -> float:
@@ -34,26 +35,82 @@ def half_decades_around(rate: float, count: int) -> list[float]:
     return [half_decade(exponent) for exponent in range(first, first + count)]
 
 
-def beyond_the_edge(scores: Mapping[float, float]) -> float | None:
-    """Returns the learning rate by which a grid is to be widened.
+def edge(scores: Mapping[float, Any]) -> int:
+    """Says whether the best learning rate of a grid is at its edge.
 
     Args:
         scores: What each learning rate that was tried led to; more is better.
 
     Returns:
-        The half decade next to the best rate (the lowest of equals) if that is the
-        lowest or the highest, and `None` if it is inside or nothing worked.
+        -1 if the best (the lowest of equals) is the lowest, 1 if it is the highest, 0
+        if it is inside.
+
+    Example:
+
+    >>> edge({0.1: 0.7, 1.0: 0.8, 0.01: 0.6}), edge({0.1: 0.9, 1.0: 0.8, 0.01: 0.6})
+    (1, 0)
+    """
+    best = max(sorted(scores), key=scores.get)
+    return -(best == min(scores)) or int(best == max(scores))
+
+
+def beyond_the_edge(scores: Mapping[float, Any]) -> float | None:
+    """Returns the learning rate by which a grid is to be widened.
+
+    Args:
+        scores: As for `edge`.
+
+    Returns:
+        The half decade next to the best rate if that is at an edge, else `None`.
 
     Example:
 
     >>> beyond_the_edge({0.1: 0.7, 1.0: 0.8, 0.01: 0.6})
     3.16228
     """
-    best = max(sorted(scores), key=scores.get)
-    if scores[best] == -math.inf:
-        return None
-    if best == min(scores):
-        return float(f"{best / 10**0.5:.6g}")
-    if best == max(scores):
-        return float(f"{best * 10**0.5:.6g}")
-    return None
+    side = edge(scores)
+    outermost = max(scores) if side > 0 else min(scores)
+    return float(f"{outermost * 10 ** (side / 2):.6g}") if side else None
+
+
+def tune(
+    losses: Callable[[Sequence[float]], Sequence[float]],
+    lowest: int,
+    highest: int,
+    widen_by: int = 1,
+    widenings: int = 4,
+) -> tuple[float, dict[float, float]]:
+    """Finds the best learning rate where all rates of a grid are tried at once.
+
+    Args:
+        losses: What each of several learning rates leads to; less is better, and
+            NaN is the worst.
+        lowest: The first exponent of the grid, see `half_decade`.
+        highest: The last exponent of the grid.
+        widen_by: How many half decades the grid grows by at once.
+        widenings: How often it grows at most, while the best is at its edge.
+
+    Returns:
+        The best rate (the lowest of equals) and the loss of every rate tried, in
+        the order of the rates.
+
+    Example:
+
+    >>> best, tried = tune(lambda rates: [abs(r - 1) for r in rates], -6, -2)
+    >>> best, len(tried)
+    (1.0, 8)
+    """
+    scores: dict[float, float] = {}
+    first, last = lowest, highest
+    for left in reversed(range(widenings + 1)):
+        rates = [half_decade(exponent) for exponent in range(first, last + 1)]
+        for rate, loss in zip(rates, losses(rates), strict=True):
+            scores[rate] = -math.inf if math.isnan(loss) else -float(loss)
+        side = edge(scores)
+        if not side or not left:
+            break
+        first = lowest - widen_by if side < 0 else highest + 1
+        last = first + widen_by - 1
+        lowest, highest = min(lowest, first), max(highest, last)
+    tried = {rate: -scores[rate] for rate in sorted(scores)}
+    return min(tried, key=tried.get), tried
