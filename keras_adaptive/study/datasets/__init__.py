@@ -81,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
     group.add_argument(
         "--task",
         choices=("classification", "regression"),
-        help="csv, parquet: instead of telling it from the target",
+        help="csv, parquet: instead of telling it from the target; svmlight: default "
+        "classification",
     )
     group.add_argument(
         "--category",
@@ -153,7 +154,9 @@ def load(options: argparse.Namespace) -> Dataset:
     if kind == "openml":
         return fetched.load_openml(name, options.data_home)
     if kind == "svmlight":
-        return load_svmlight(name, options.test_file)
+        return load_svmlight(
+            name, options.test_file, task=options.task or "classification"
+        )
     if not options.target:
         raise StudyError(
             f"--data {options.data} needs --target, the name of the column to learn."
