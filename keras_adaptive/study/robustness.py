@@ -207,15 +207,19 @@ def _windows(
         distances = {
             whose: np.log10(grid.columns / grid.median().idxmax())
             for whose, grid in grids_of_two.items()
+            if grid.notna().any(axis=None)
         }
         reach = {
             whose: min(-distance.min(), distance.max())
             for whose, distance in distances.items()
         }
         half = min([decades, *filter(None, reach.values())]) + ROUNDING
-        for whose, distance in distances.items():
-            inside = (np.abs(distance) <= half) & (reach[whose] > 0)
-            yield whose, grids_of_two[whose].columns[inside]
+        for whose, grid in grids_of_two.items():
+            if whose in distances:
+                inside = (np.abs(distances[whose]) <= half) & (reach[whose] > 0)
+                yield whose, grid.columns[inside]
+            else:
+                yield whose, grid.columns
 
 
 def _shares(grid: pd.DataFrame, initial: pd.Series) -> pd.DataFrame:

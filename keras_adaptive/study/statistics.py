@@ -262,10 +262,8 @@ def signed_rank(paired_differences: ArrayLike) -> SignedRank:
     """Tests whether paired differences are symmetric about 0, by Wilcoxon's test.
 
     Pairs without a difference are left out, as Wilcoxon did: they say nothing about who
-    is better, and do not count as pairs. Infinite differences rank highest and
-    share their rank. The p value is exact without ties up to 50 pairs, and with ties
-    up to 13; beyond, it is the normal approximation with corrections for ties and for
-    continuity.
+    is better, and do not count as pairs. Infinite differences rank highest, and equal
+    ones share their rank. The p value is exact, with and without ties.
 
     Args:
         paired_differences: One a pair.
@@ -290,13 +288,26 @@ def signed_rank(paired_differences: ArrayLike) -> SignedRank:
     pairs = len(values)
     if not pairs:
         return SignedRank(p_value=1.0, pairs=0, smallest_p=1.0, balance=0.0)
-    ranks = stats.rankdata(np.abs(values))
+    doubled_ranks = np.rint(2 * stats.rankdata(np.abs(values))).astype(int)
+    positive, total = doubled_ranks[values > 0].sum(), doubled_ranks.sum()
+    chances = _rank_sums(doubled_ranks)
+    tails = chances[: positive + 1].sum(), chances[positive:].sum()
     return SignedRank(
-        p_value=float(stats.wilcoxon(values, correction=True).pvalue),
+        p_value=float(min(1.0, 2 * min(tails))),
         pairs=pairs,
         smallest_p=smallest_p(pairs),
-        balance=float(np.sum(np.sign(values) * ranks) / np.sum(ranks)),
+        balance=float((2 * positive - total) / total),
     )
+
+
+def _rank_sums(ranks: np.ndarray) -> np.ndarray:
+    """Returns how likely each sum of ranks is, each of them in it or not by chance."""
+    chances = np.zeros(ranks.sum() + 1)
+    chances[0] = 1.0
+    for rank in ranks:
+        chances /= 2
+        chances[rank:] += chances[:-rank].copy()
+    return chances
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -469,9 +480,10 @@ def decades_within(
     >>> float(decades_within(rates, [1.04, 1.0, 1.1, np.inf], 5, "min"))
     1.5
     """
-    widths = np.diff(np.log10(_some_numbers(learning_rates)))
-    if not (widths > 0).all():
+    rates = _some_numbers(learning_rates)
+    if not (rates > 0).all() or not (np.diff(rates) > 0).all():
         raise StudyError(f"The grid must be positive and rise: {learning_rates}.")
+    widths = np.diff(np.log10(rates))
     costs = -upward(_some_numbers(values), direction)
     lowest = costs.min(axis=-1, keepdims=True)
     threshold = lowest + percent / 100 * np.abs(lowest)
@@ -480,7 +492,7 @@ def decades_within(
     inside = high <= threshold
     with np.errstate(invalid="ignore"):
         share = np.where(
-            inside, 1.0, (threshold - low) / np.where(inside, 1, high - low)
+            inside, 1.0, (threshold - low) / np.where(high > low, high - low, 1)
         )
     share = np.where(np.isfinite(low), np.clip(share, 0, 1), 0.0)
     return np.sum(widths * share, axis=-1)
