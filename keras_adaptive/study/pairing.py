@@ -39,8 +39,12 @@ def more_is_better(contender: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def times_less(contender: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of how many times less a contender needs."""
-    return log_ratios(reference, contender)
+    """Returns the logarithm of how many times less a contender needs.
+
+    It is NaN where both are infinite: who would have needed less is not known.
+    """
+    unknown = np.isinf(contender) & np.isinf(reference)
+    return np.where(unknown, np.nan, log_ratios(reference, contender))
 
 
 def of_phase(runs: pd.DataFrame, phase: str, *columns: str) -> pd.DataFrame:
@@ -233,7 +237,8 @@ def pairs(
     Args:
         measured: As `by_run` returns it.
         reference: Who the others are compared with.
-        gains: From the contender's and the reference's values to what was gained.
+        gains: From the contender's and the reference's values to what was gained; NaN
+            where that is not known: such a pair is left out, and named.
         margins: The smallest gain that matters, for each workload.
 
     Returns:
@@ -283,11 +288,7 @@ def _pairs_of(
         if np.isnan(value.at[seed, name])
     ]
     paired = value[whole]
-    return Pairs(
-        contender,
-        reference,
-        workload,
-        gains(paired[contender].to_numpy(), paired[reference].to_numpy()),
-        margin,
-        tuple(left_out),
-    )
+    gained = gains(paired[contender].to_numpy(), paired[reference].to_numpy())
+    known = ~np.isnan(gained)
+    left_out += [f"seed {seed} was a miss for both" for seed in paired.index[~known]]
+    return Pairs(contender, reference, workload, gained[known], margin, tuple(left_out))

@@ -51,7 +51,8 @@ def convergence(
     """Judges whether contenders reach the target in fewer steps and in less time.
 
     The effect is the reference's steps (seconds) divided by the contender's: 2 is twice
-    as fast.
+    as fast. Who alone reaches the target wins the pair; a pair in which nobody does
+    says nothing and is left out, and named.
 
     Args:
         runs: With `steps_to_target` and `seconds_to_target`, infinite if the target was

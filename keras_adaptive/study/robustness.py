@@ -50,9 +50,9 @@ def robustness(
 
     For sensitivity and decades, a contender and the reference are compared over windows
     of one width, each around its own best value (that of the best median metric over
-    seeds): so no one is judged by where a grid was laid. The width is what both grids
-    cover on both sides, at most `decades` on either. A grid whose best is at its
-    edge has no window, and no pairs.
+    seeds, of equals the middle one): so no one is judged by where a grid was laid. The
+    width is what both grids cover on both sides, at most `decades` on either. A grid
+    whose best is at its edge has no window, and no pairs.
 
     Args:
         runs: With the column `over`, `validation_metric`, `validation_loss` and
@@ -205,7 +205,7 @@ def _windows(
             if (workload, name) in scores
         }
         distances = {
-            whose: np.log10(grid.columns / grid.median().idxmax())
+            whose: np.log10(grid.columns / _best_point(grid))
             for whose, grid in grids_of_two.items()
             if grid.notna().any(axis=None)
         }
@@ -220,6 +220,13 @@ def _windows(
                 yield whose, grid.columns[inside]
             else:
                 yield whose, grid.columns
+
+
+def _best_point(scores: pd.DataFrame) -> float:
+    """Returns the point with the best median over seeds, of equals the middle one."""
+    medians = scores.median()
+    points = medians.index[medians == medians.max()]
+    return points[(len(points) - 1) // 2]
 
 
 def _shares(grid: pd.DataFrame, initial: pd.Series) -> pd.DataFrame:
