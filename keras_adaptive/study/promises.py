@@ -56,7 +56,7 @@ def convergence(
 
     Args:
         runs: With `steps_to_target` and `seconds_to_target`, infinite if the target was
-            never reached.
+            never reached, NaN for all runs of a workload that has no target.
         reference: Who the others are compared with.
         phase: Which runs to use.
         margin: The smallest speed-up that matters, at least 1.
@@ -88,8 +88,10 @@ def convergence(
     """
     if not 1 <= margin < np.inf:
         raise StudyError(f"The smallest speed-up that matters is >= 1, not {margin}.")
-    columns = ("steps_to_target", "seconds_to_target")
+    columns = ["steps_to_target", "seconds_to_target"]
     runs = of_phase(runs, phase, *columns)
+    targets = runs.groupby("workload")[columns].transform("count") > 0
+    runs = runs.assign(**runs[columns].where(targets, np.inf))
     margins = dict.fromkeys(runs["workload"], np.log(margin))
     return [
         verdict

@@ -61,7 +61,8 @@ def robustness(
         directions: For each workload `"max"` if more of its metric is better, `"min"`
             if less is.
         phase: Which runs to use.
-        over: The hyper-parameter: a column of positive numbers.
+        over: The hyper-parameter: a column of positive numbers, NaN for the runs of
+            contenders that do not have it.
         decades: Half the width of the widest window.
         percent: How far from the best a metric may be, in per cent of it.
         alpha: The level of the verdicts.
@@ -172,8 +173,8 @@ def one_for_all(
 
 
 def _over(runs: pd.DataFrame, phase: str, over: str) -> pd.DataFrame:
-    runs = of_phase(runs, phase, over, *COLUMNS)
-    if not (runs[over] > 0).all():
+    runs = of_phase(runs, phase, over, *COLUMNS).dropna(subset=[over])
+    if runs.empty or not (runs[over] > 0).all():
         raise StudyError(f"The values of {over} must be positive numbers.")
     blank = runs[runs["initial_loss"].isna() & (runs["status"] != "failed")]
     if len(blank):

@@ -107,6 +107,14 @@ def test_a_failed_run_is_left_out_with_its_pair_and_named(runs):
     assert steps.why.endswith("Left out: adam seed 3 failed; sgd seed 5 was not run.")
 
 
+def test_a_workload_without_a_target_decides_nothing(runs):
+    no_target = dict.fromkeys(["steps_to_target", "seconds_to_target"], math.nan)
+    both = pd.concat([runs, runs.assign(workload="wine", **no_target)])
+    digits, wine, _ = convergence(both, "sgd")[:3]
+    assert (digits.outcome, wine.outcome) == ("supported", "undecided")
+    assert wine.pairs == 0
+
+
 def test_pairs_are_by_seed_not_by_row(runs):
     shuffled = runs.sample(frac=1, random_state=0)
     assert convergence(shuffled, "sgd")[0].effect == convergence(runs, "sgd")[0].effect
@@ -239,6 +247,9 @@ def test_robustness_to_another_hyper_parameter():
     runs = grid_runs().rename(columns={"learning_rate": "epsilon"})
     verdicts = robustness(runs, "sgd", {"digits": "max"}, over="epsilon")
     assert verdicts[0].measure == "sensitivity to epsilon"
+    without = grid_runs().assign(contender="lion", epsilon=math.nan)
+    both = pd.concat([runs, without])
+    assert robustness(both, "sgd", {"digits": "max"}, over="epsilon") == verdicts
 
 
 def two_workloads():
@@ -315,7 +326,9 @@ def test_step_cost_compares_growth_with_the_vocabulary():
         (lambda runs: runs[runs["contender"] != "sgd"], "no run of the reference"),
         (lambda runs: pd.concat([runs, runs[:1]]), "two runs for workload digits"),
         (
-            lambda runs: runs.assign(steps_to_target=math.nan),
+            lambda runs: runs.assign(
+                steps_to_target=runs["steps_to_target"].where(runs["seed"] > 0)
+            ),
             "sgd on digits with seed 0 finished without steps_to_target",
         ),
     ],
