@@ -61,13 +61,13 @@ DIFFERENCE = Scale(
     neutral=0.0,
     effect=float,
     form="+.3g",
-    words="{} against {reference}, where more is better",
+    words="A gain of {} over {reference}",
 )
 LEAD = Scale(
     neutral=0.0,
     effect=float,
     form="+.0%",
-    words="{} pairs won minus lost against {reference}",
+    words="{} of the pairs won minus lost against {reference}",
 )
 
 
@@ -154,7 +154,7 @@ class Verdict:
         pairs: How many pairs there are, ties included.
         p_value: Of the test that decided: that against a gain which matters if it
             is refuted, that against no gain otherwise.
-        corrected_p: The same, corrected for the number of comparisons.
+        corrected_p: The same, corrected for the number of workloads.
         smallest_p: The smallest p value that the pairs which differ can give.
         why: The verdict in plain words.
         left_out: The runs, in words, whose pairs are missing.
@@ -185,10 +185,10 @@ def judge(
 ) -> list[Verdict]:
     """Judges a promise on every workload and over all workloads.
 
-    Over workloads each workload is one pair: seeds say nothing of other workloads. All
-    comparisons on single workloads are one family for the correction, those over
-    workloads another. In each family a wrong "supported" or "refuted" has at most
-    probability `alpha`.
+    The comparisons of a contender on all workloads are one family for the correction: a
+    wrong "supported" or "refuted" on any of them has at most probability `alpha`,
+    for each contender and measure. Over workloads each workload is one pair, since
+    seeds say nothing of other workloads, and there is one comparison.
 
     Args:
         measure: What was measured.
@@ -197,7 +197,7 @@ def judge(
         seed: Decides the resamples of the intervals.
 
     Returns:
-        A verdict for each comparison, then one a contender over all workloads.
+        For each contender its verdicts on workloads, then the one over all of them.
 
     Example:
 
@@ -215,34 +215,37 @@ def judge(
         comparisons
     ):
         raise StudyError("A contender is compared twice on one workload.")
+    families: dict[str, list[Pairs]] = {}
+    for each in comparisons:
+        families.setdefault(each.contender, []).append(each)
     return [
-        *_judge_family(measure, measure.scale, comparisons, alpha, seed),
-        *_judge_family(measure, *_over_workloads(measure, comparisons), alpha, seed),
+        verdict
+        for family in families.values()
+        for verdict in (
+            *_judge_family(measure, measure.scale, family, alpha, seed),
+            *_judge_family(measure, *_over_workloads(measure, family), alpha, seed),
+        )
     ]
 
 
 def _over_workloads(
-    measure: Measure, comparisons: Sequence[Pairs]
+    measure: Measure, family: Sequence[Pairs]
 ) -> tuple[Scale, list[Pairs]]:
-    """Makes each workload one pair of its contender, in a unit that all share."""
+    """Makes each workload one pair, in a unit that all share."""
     comparable = measure.scale is RATIO
     scale, summary = (RATIO, median) if comparable else (LEAD, lead)
-    groups: dict[str, list[Pairs]] = {}
-    for each in comparisons:
-        groups.setdefault(each.contender, []).append(each)
-    return scale, [
-        Pairs(
-            contender,
-            group[0].reference,
-            None,
-            np.array([summary(each.gains) for each in group if len(each.gains)]),
-            max(each.margin for each in group) if comparable else 0.0,
-            tuple(
-                f"{each.workload} has no pairs" for each in group if not len(each.gains)
-            ),
-        )
-        for contender, group in groups.items()
-    ]
+    first = family[0]
+    overall = Pairs(
+        first.contender,
+        first.reference,
+        None,
+        np.array([summary(each.gains) for each in family if len(each.gains)]),
+        max(each.margin for each in family) if comparable else 0.0,
+        tuple(
+            f"{each.workload} has no pairs" for each in family if not len(each.gains)
+        ),
+    )
+    return scale, [overall]
 
 
 @dataclass(frozen=True)
@@ -273,20 +276,20 @@ def _test_family(samples: Sequence[np.ndarray]) -> list[_Test]:
 def _judge_family(
     measure: Measure,
     scale: Scale,
-    comparisons: Sequence[Pairs],
+    family: Sequence[Pairs],
     alpha: float,
     seed: int,
 ) -> list[Verdict]:
     tests = zip(
-        _test_family([each.gains for each in comparisons]),
-        _test_family([each.gains - each.margin for each in comparisons]),
+        _test_family([each.gains for each in family]),
+        _test_family([each.gains - each.margin for each in family]),
         strict=True,
     )
     verdicts = []
-    for pairs, (none, margin) in zip(comparisons, tests, strict=True):
+    for pairs, (none, margin) in zip(family, tests, strict=True):
         nothing = Estimate(np.nan, np.nan, np.nan)
         gain = median_interval(pairs.gains, seed) if len(pairs.gains) else nothing
-        case = _Case(pairs, scale, gain, none, margin, len(comparisons), alpha)
+        case = _Case(pairs, scale, gain, none, margin, len(family), alpha)
         decisive = margin if case.outcome == REFUTED else none
         verdicts.append(
             Verdict(
@@ -380,7 +383,8 @@ class _Case:
         smallest = f"{self.against_none.of_pairs.smallest_p:.3g}"
         least = f"{self.against_none.smallest_corrected_p:.3g}"
         needed = pairs_needed(self.alpha / self.family)
-        ties = f", of which {differ} differ," if differ < len(self.pairs.gains) else ""
+        verb = "differs" if differ == 1 else "differ"
+        ties = f", of which {differ} {verb}," if differ < len(self.pairs.gains) else ""
         corrected = f", corrected {least}" if least != smallest else ""
         return (
             f"{pairs}{ties} cannot decide this: the smallest possible p is {smallest}"
