@@ -38,7 +38,7 @@ from keras_adaptive.study import (
 from keras_adaptive.study.batches import require_tensorflow
 from keras_adaptive.study.command import count
 from keras_adaptive.study.datasets.dataset import (
-    SparseDataset,
+    Dataset,
     Split,
     stratified_split,
 )
@@ -67,13 +67,13 @@ class Task:
         batch_size: Rows of a batch.
     """
 
-    load: Callable[[argparse.Namespace], SparseDataset]
+    load: Callable[[argparse.Namespace], Dataset]
     build: Callable[[int, int, int], keras.Model]
     epochs: int
     batch_size: int
 
 
-def standardized(options: argparse.Namespace, name: str) -> SparseDataset:
+def standardized(options: argparse.Namespace, name: str) -> Dataset:
     """Loads one of scikit-learn's datasets; a quarter of it to choose by and to test.
 
     A model with an ordinary `Input` gets the rows of the CSR matrices dense.
@@ -85,7 +85,7 @@ def standardized(options: argparse.Namespace, name: str) -> SparseDataset:
     test, validation, train = (
         Split(sparse.csr_matrix(x[rows]), raw.target[rows]) for rows in held_out
     )
-    return SparseDataset(
+    return Dataset(
         name=name,
         source=f"scikit-learn's {name}",
         classes=tuple(map(str, raw.target_names)),
@@ -209,7 +209,7 @@ def to_markdown(lines: Sequence[Line]) -> str:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    datasets.add_arguments(parser)
+    datasets.add_arguments(parser, default="docstrings")
     for option, known in (("workloads", TASKS), ("optimizers", CONTENDERS)):
         parser.add_argument(
             f"--{option}",

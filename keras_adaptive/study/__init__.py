@@ -9,12 +9,14 @@ import importlib
 
 _PLACES = {
     "Contender": "contender",
+    "Dataset": "datasets.dataset",
     "Epochs": "workload",
     "InProcess": "executors",
     "Processes": "executors",
     "Protocol": "protocol",
     "Results": "results",
     "Steps": "workload",
+    "Split": "datasets.dataset",
     "Study": "study",
     "StudyError": "errors",
     "Workload": "workload",

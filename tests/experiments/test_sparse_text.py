@@ -18,7 +18,7 @@ def texts(tmp_path, monkeypatch):
     (tmp_path / "my.csv").write_text("\n".join(lines))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return ["--data", "csv:my.csv", "--text-column", "text", "--label-column", "topic"]
+    return ["--data", "csv:my.csv", "--text-column", "text", "--target", "topic"]
 
 
 def test_from_the_command_line_to_mlflow(texts, tmp_path, capsys):
@@ -65,9 +65,9 @@ def test_from_the_command_line_to_mlflow(texts, tmp_path, capsys):
     ("arguments", "words"),
     [
         (["--data", "docstring"], "Did you mean 'docstrings'"),
-        (["--data", "svmlight:"], "names no file"),
+        (["--data", "svmlight:"], "names nothing"),
         (["--data", "svmlight:none.svm"], "does not exist"),
-        (["--data", "csv:my.csv"], "--text-column and --label-column"),
+        (["--data", "csv:my.csv"], "needs --target"),
         (["--data", "docstrings", "--max-words", "0"], "at least 1"),
     ],
 )

@@ -1,34 +1,106 @@
-"""Labelled sparse data for studies, chosen by a word or a file on the command line."""
+"""Labelled data for studies, chosen by a word or a file on the command line."""
 
 import argparse
-import difflib
+from collections.abc import Callable
 from pathlib import Path
 
-from keras_adaptive.study.datasets.csv_files import load_csv
-from keras_adaptive.study.datasets.dataset import SparseDataset, Split
+from keras_adaptive.study.datasets import bundled, fetched, images
+from keras_adaptive.study.datasets.csv_files import load_csv_texts, load_table
+from keras_adaptive.study.datasets.dataset import Dataset, Split
 from keras_adaptive.study.datasets.docstrings import DocstringOptions, load_docstrings
+from keras_adaptive.study.datasets.files import OPENERS
 from keras_adaptive.study.datasets.newsgroups import load_newsgroups
 from keras_adaptive.study.datasets.svmlight import load_svmlight
+from keras_adaptive.study.datasets.synthetic import RareCategories
 from keras_adaptive.study.datasets.text import MAX_WORDS
-from keras_adaptive.study.errors import StudyError
+from keras_adaptive.study.errors import StudyError, did_you_mean
 
-__all__ = ["SparseDataset", "Split", "add_arguments", "load"]
+__all__ = ["Dataset", "Split", "add_arguments", "load"]
 
-SOURCES = ("docstrings", "newsgroups", "svmlight:FILE", "csv:FILE")
+OFFLINE: dict[str, Callable[[argparse.Namespace], Dataset]] = {
+    "digits": lambda options: bundled.load_digits(),
+    "wine": lambda options: bundled.load_wine(),
+    "breast_cancer": lambda options: bundled.load_breast_cancer(),
+    "diabetes": lambda options: bundled.load_diabetes(),
+    "docstrings": lambda options: load_docstrings(
+        options.max_words, DocstringOptions(masked=not options.unmasked)
+    ),
+    "rare_categories": lambda options: RareCategories().load(),
+}
+"""Data that need neither a network nor files."""
+
+BY_NAME: dict[str, Callable[[argparse.Namespace], Dataset]] = {
+    "newsgroups": lambda options: load_newsgroups(
+        options.max_words, options.data_home, options.headers
+    ),
+    "adult": lambda options: fetched.load_adult(options.data_home),
+    "covertype": lambda options: fetched.load_covertype(options.data_home),
+    "california_housing": lambda options: fetched.load_california_housing(
+        options.data_home
+    ),
+    "fashion_mnist": lambda options: images.load_fashion_mnist(options.data_home),
+}
+"""Real data that lie in `--data-home` or are downloaded."""
+
+NAMED = OFFLINE | BY_NAME
+SUFFIXES = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".libsvm": "svmlight",
+    ".svm": "svmlight",
+    ".svmlight": "svmlight",
+}
+"""The kind of a file by the end of its name, before that of a compression."""
+
+KINDS = ("openml:NAME", "csv:FILE", "parquet:FILE", "svmlight:FILE")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
     """Adds the options that choose the data to a command line.
 
     Args:
         parser: The parser of the command line.
+        default: The source that is used if none is named; `None` if one must be.
     """
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
-        default="docstrings",
+        default=default,
+        required=default is None,
         metavar="SOURCE",
-        help=f"one of {', '.join(SOURCES)} (default: %(default)s)",
+        help=f"one of {', '.join([*NAMED, *KINDS])}, or a file whose name ends in "
+        f"{', '.join(SUFFIXES)}" + (f" (default: {default})" if default else ""),
+    )
+    group.add_argument(
+        "--data-home",
+        type=Path,
+        metavar="DIR",
+        help=f"folder with the files or the cache of {', '.join(BY_NAME)}, openml",
+    )
+    group.add_argument("--target", metavar="COLUMN", help="csv, parquet: what to learn")
+    group.add_argument(
+        "--task",
+        choices=("classification", "regression"),
+        help="csv, parquet: instead of telling it from the target; svmlight: default "
+        "classification",
+    )
+    group.add_argument(
+        "--category",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="csv, parquet: a column of whole numbers that stand for categories; may "
+        "be repeated",
+    )
+    group.add_argument(
+        "--test-file",
+        type=Path,
+        metavar="FILE",
+        help="csv, parquet, svmlight: the file to test on (default: hold out a tenth "
+        "of the rows)",
+    )
+    group.add_argument(
+        "--text-column", metavar="COLUMN", help="csv: learn from the text of a column"
     )
     group.add_argument(
         "--max-words",
@@ -42,30 +114,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="docstrings: leave the names of the libraries in the text",
     )
     group.add_argument(
-        "--data-home",
-        type=Path,
-        metavar="DIR",
-        help="newsgroups: folder with scikit-learn's cache",
-    )
-    group.add_argument(
         "--headers",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="newsgroups: keep headers, footers and quotes (default: keep)",
     )
-    group.add_argument(
-        "--test-file",
-        type=Path,
-        metavar="FILE",
-        help="svmlight: the file to test on (default: hold out a tenth of the rows)",
-    )
-    group.add_argument("--text-column", metavar="NAME", help="csv: column of the texts")
-    group.add_argument(
-        "--label-column", metavar="NAME", help="csv: column of the labels"
-    )
 
 
-def load(options: argparse.Namespace) -> SparseDataset:
+def load(options: argparse.Namespace) -> Dataset:
     """Loads the data that the options of `add_arguments` choose.
 
     Args:
@@ -77,34 +133,51 @@ def load(options: argparse.Namespace) -> SparseDataset:
     Raises:
         StudyError: If the data cannot be used; the message says what to do.
     """
-    kind, _, file = options.data.partition(":")
     if options.max_words < 1:
         raise StudyError(f"--max-words must be at least 1, not {options.max_words}.")
-    if options.data == "docstrings":
-        return load_docstrings(
-            options.max_words, DocstringOptions(masked=not options.unmasked)
-        )
-    if options.data == "newsgroups":
-        return load_newsgroups(options.max_words, options.data_home, options.headers)
-    if kind in ("svmlight", "csv") and not file:
+    if options.data in NAMED:
+        return NAMED[options.data](options)
+    kind, colon, name = options.data.partition(":")
+    if not colon:
+        kind, name = kind_of_file(options.data), options.data
+    if kind not in (known.partition(":")[0] for known in KINDS):
         raise StudyError(
-            f"--data {options.data} names no file. Expected {kind}:FILE, for example "
-            f"{kind}:data/my.{kind}."
+            f"There is no data source {options.data!r}. Expected one of "
+            f"{', '.join([*NAMED, *KINDS])}, or a file whose name ends in "
+            f"{', '.join(SUFFIXES)}.{did_you_mean(options.data, NAMED)}"
         )
+    if not name:
+        raise StudyError(
+            f"--data {options.data} names nothing. Expected for example {kind}:"
+            + ("adult" if kind == "openml" else f"data/my.{kind}")
+        )
+    if kind == "openml":
+        return fetched.load_openml(name, options.data_home)
     if kind == "svmlight":
-        return load_svmlight(file, options.test_file)
-    if kind == "csv":
-        if not (options.text_column and options.label_column):
-            raise StudyError(
-                "A CSV file needs --text-column and --label-column, the names of the "
-                "columns with the texts and with the labels."
-            )
-        return load_csv(
-            file, options.text_column, options.label_column, options.max_words
+        return load_svmlight(
+            name, options.test_file, task=options.task or "classification"
         )
-    names = [source.partition(":")[0] for source in SOURCES]
-    near = difflib.get_close_matches(kind, names, n=1)
-    raise StudyError(
-        f"There is no data source {options.data!r}. Expected one of "
-        f"{', '.join(SOURCES)}." + (f" Did you mean {near[0]!r}?" if near else "")
-    )
+    if not options.target:
+        raise StudyError(
+            f"--data {options.data} needs --target, the name of the column to learn."
+        )
+    if not options.text_column:
+        return load_table(
+            kind,
+            name,
+            options.target,
+            test_path=options.test_file,
+            task=options.task,
+            categories=options.category,
+        )
+    if kind != "csv":
+        raise StudyError("--text-column is for CSV files. Save the table as one.")
+    return load_csv_texts(name, options.text_column, options.target, options.max_words)
+
+
+def kind_of_file(name: str) -> str:
+    """Returns the kind of a file by the end of its name; empty if it is not known."""
+    path = Path(name)
+    if path.suffix.lower() in OPENERS:
+        path = path.with_suffix("")
+    return SUFFIXES.get(path.suffix.lower(), "")

@@ -1,21 +1,28 @@
-"""Texts and labels from two columns of a CSV file."""
+"""CSV and Parquet files with a target: tables, and texts with labels."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_adaptive.study.datasets.dataset import (
-    SparseDataset,
+    Dataset,
+    Split,
+    Task,
     encode_labels,
-    stratified_split,
+    three_parts,
 )
 from keras_adaptive.study.datasets.files import existing_file, read_lines
-from keras_adaptive.study.datasets.text import MAX_WORDS, LabelledTexts, vectorize
-from keras_adaptive.study.errors import StudyError
+from keras_adaptive.study.datasets.tables import labels_of, load_frame, require_column
+from keras_adaptive.study.datasets.text import MAX_WORDS, vectorize
+from keras_adaptive.study.errors import StudyError, needs_extra
 
-MISSING = frozenset({"", "nan", "NaN", "NAN", "<NA>"})
+with needs_extra("study"):
+    import pandas as pd
+
+MISSING = ["", "nan", "NaN", "NAN", "NA", "<NA>", "?"]
+"""Fields of a CSV file that stand for a missing value."""
 
 
 def decoded_lines(path: Path) -> Iterator[str]:
@@ -31,74 +38,150 @@ def decoded_lines(path: Path) -> Iterator[str]:
             ) from error
 
 
-def read_columns(
-    path: Path, text_column: str, label_column: str
-) -> tuple[list[str], list[str]]:
-    """Reads the texts and the labels of a CSV file with a header line.
+def check_rows(path: Path) -> list[str]:
+    """Checks that every row of a CSV file has as many fields as its header.
 
     Args:
         path: Path of the file, plain or compressed.
-        text_column: Name of the column with the texts.
-        label_column: Name of the column with the labels.
 
     Returns:
-        The texts and the labels.
+        The names of the columns; one without a name is called by its number.
 
     Raises:
-        StudyError: If a column or a label is missing or a row cannot be read.
+        StudyError: If a row cannot be read, with the number of its line, if two columns
+            have one name, or if there are no rows.
     """
     reader = csv.reader(decoded_lines(path), strict=True)
-    texts, labels = [], []
+    rows = 0
     try:
-        header = next(reader, [])
-        for column in (text_column, label_column):
-            if column not in header:
-                raise StudyError(
-                    f"{path} has no column {column!r}. Its columns are: "
-                    f"{', '.join(header) or '(none)'}. Name two of them with "
-                    "--text-column and --label-column."
-                )
-        text_at, label_at = header.index(text_column), header.index(label_column)
+        header = [
+            name or f"column {number}"
+            for number, name in enumerate(next(reader, []), start=1)
+        ]
+        if len(set(header)) < len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            raise StudyError(f"{path} has two columns called {twice!r}. Rename one.")
         for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
+            if row and len(row) != len(header):
                 raise StudyError(
                     f"{path}, line {reader.line_num} has {len(row)} fields. Expected "
                     f"{len(header)}, as in the header: check for missing quotes."
                 )
-            if row[label_at].strip() in MISSING:
-                raise StudyError(
-                    f"{path}, line {reader.line_num} has no label in column "
-                    f"{label_column!r}. Expected a label in every row: fill it in or "
-                    "remove the row."
-                )
-            texts.append(row[text_at])
-            labels.append(row[label_at].strip())
+            rows += bool(row)
     except csv.Error as error:
         raise StudyError(
             f"{path}, line {reader.line_num} cannot be read as CSV: {error}. Expected "
             "fields separated by commas, with texts that hold commas or line ends in "
             "double quotes."
         ) from error
-    if not texts:
-        raise StudyError(f"{path} has a header but no rows. Expected one text a row.")
-    return texts, labels
+    if not rows:
+        raise StudyError(f"{path} has a header but no rows. Expected one row a line.")
+    return header
 
 
-def load_csv(
+def read_csv(path: str | Path, texts: Sequence[str] = ()) -> pd.DataFrame:
+    """Reads a CSV file with a header line, plain or compressed.
+
+    Args:
+        path: Path of the file; `.gz`, `.bz2` and `.xz` are decompressed.
+        texts: Columns that are read as they stand, even if they hold numbers.
+
+    Returns:
+        The table. Empty fields, `NA`, `NaN` and `?` are missing values.
+
+    Raises:
+        StudyError: If the file cannot be used.
+    """
+    found = existing_file(path)
+    header = check_rows(found)
+    for column in texts:
+        require_column(column, header, str(found))
+    return pd.read_csv(
+        found,
+        encoding="utf-8-sig",
+        header=0,
+        names=header,
+        keep_default_na=False,
+        na_values={name: MISSING for name in header if name not in texts},
+        dtype={name: str for name in texts},
+        low_memory=False,
+    )
+
+
+def read_parquet(path: str | Path) -> pd.DataFrame:
+    """Reads a Parquet file.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        StudyError: If the file cannot be used.
+    """
+    found = existing_file(path)
+    try:
+        return pd.read_parquet(found)
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{found} cannot be read as Parquet: {error}. The file is damaged, cut off "
+            "or of another kind."
+        ) from error
+
+
+READERS = {"csv": read_csv, "parquet": read_parquet}
+
+
+def load_table(
+    kind: str,
     path: str | Path,
-    text_column: str,
-    label_column: str,
+    target: str,
+    test_path: str | Path | None = None,
+    task: Task | None = None,
+    categories: Sequence[str] = (),
+    seed: int = 0,
+) -> Dataset:
+    """Loads a table from a file: see `tables` for the rules.
+
+    Args:
+        kind: `"csv"` or `"parquet"`.
+        path: Path of the file.
+        target: Name of the column to predict.
+        test_path: The file to test on. Without it a tenth of the rows is held out.
+        task: `None` to tell it from the target: see `tables.load_frame`.
+        categories: Columns of whole numbers that stand for categories.
+        seed: Seed of the split.
+
+    Returns:
+        The dataset; a tenth of the rows is the validation part.
+
+    Raises:
+        StudyError: If the file cannot be used.
+    """
+    read = READERS[kind]
+    return load_frame(
+        f"{kind}:{Path(path).name}",
+        str(path),
+        read(path),
+        target,
+        test=read(test_path) if test_path else None,
+        task=task,
+        categories=categories,
+        seed=seed,
+    )
+
+
+def load_csv_texts(
+    path: str | Path,
+    text: str,
+    target: str,
     max_words: int = MAX_WORDS,
     seed: int = 0,
-) -> SparseDataset:
+) -> Dataset:
     """Loads labelled texts from a CSV file, plain or compressed.
 
     Args:
         path: Path of the file; `.gz`, `.bz2` and `.xz` are decompressed.
-        text_column: Name of the column with the texts.
-        label_column: Name of the column with the labels.
+        text: Name of the column with the texts.
+        target: Name of the column with the labels.
         max_words: How many of the most frequent words become features.
         seed: Seed of the split.
 
@@ -108,15 +191,10 @@ def load_csv(
     Raises:
         StudyError: If the file cannot be used.
     """
-    found = existing_file(path)
-    texts, raw_labels = read_columns(found, text_column, label_column)
-    classes, labels = encode_labels(
-        raw_labels, f"the column {label_column!r} of {found}"
-    )
-    test, validation, train = (
-        LabelledTexts([texts[row] for row in rows], labels[rows])
-        for rows in stratified_split(np.asarray(labels), [0.1, 0.1], seed)
-    )
-    return vectorize(
-        f"csv:{found.name}", str(found), classes, train, validation, test, max_words
-    )
+    frame = read_csv(path, texts=[text])
+    require_column(target, list(frame.columns), str(path))
+    raw = labels_of(frame[target], "classification", str(path))
+    classes, labels = encode_labels(raw, f"the column {target!r} of {path}")
+    texts = Split(frame[text].to_numpy(object), np.asarray(labels))
+    parts = three_parts(texts, None, "classification", seed)
+    return vectorize(f"csv:{Path(path).name}", str(path), classes, parts, max_words)

@@ -1,22 +1,14 @@
 """From labelled texts to sparse features."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 
-from keras_adaptive.study.datasets.dataset import SparseDataset, Split
+from keras_adaptive.study.datasets.dataset import Dataset, Split
 from keras_adaptive.study.errors import StudyError, needs_extra
 
 with needs_extra("study"):
     from sklearn.feature_extraction.text import TfidfVectorizer
-
-
-@dataclass(frozen=True)
-class LabelledTexts:
-    """Texts and the class of each."""
-
-    texts: list[str]
-    labels: np.ndarray
 
 
 MAX_WORDS = 30_000
@@ -26,11 +18,9 @@ def vectorize(
     name: str,
     source: str,
     classes: tuple[str, ...],
-    train: LabelledTexts,
-    validation: LabelledTexts,
-    test: LabelledTexts,
+    parts: Iterable[Split],
     max_words: int,
-) -> SparseDataset:
+) -> Dataset:
     """Turns texts into rows of unit length that hold log counts times rarity.
 
     Vocabulary and rarity of the words are those of the training texts alone.
@@ -39,9 +29,7 @@ def vectorize(
         name: Name of the workload.
         source: Where the texts come from, in words.
         classes: Names of the classes.
-        train: Texts to train on.
-        validation: Texts to choose by.
-        test: Texts to judge by.
+        parts: The training, the validation and the test part; `x` of each are texts.
         max_words: How many of the most frequent words become features.
 
     Returns:
@@ -50,26 +38,27 @@ def vectorize(
     Raises:
         StudyError: If the training texts hold no words.
     """
+    train, validation, test = parts
     vectorizer = TfidfVectorizer(
         sublinear_tf=True, max_features=max_words, dtype=np.float32
     )
     try:
-        x = vectorizer.fit_transform(train.texts)
+        x = vectorizer.fit_transform(train.x)
     except ValueError as error:
         raise StudyError(
-            f"{source}: the {len(train.texts)} training texts hold no words. Expected "
+            f"{source}: the {len(train.x)} training texts hold no words. Expected "
             "ordinary texts: check that the right column is used as the text."
         ) from error
 
-    def features(texts: list[str]):
+    def features(part: Split) -> Split:
         # scikit-learn refuses to transform no texts; the dataset says why it does.
-        return vectorizer.transform(texts) if texts else x[:0]
+        return Split(vectorizer.transform(part.x) if len(part.x) else x[:0], part.y)
 
-    return SparseDataset(
-        name=name,
-        source=source,
+    return Dataset(
+        name,
+        source,
+        Split(x, train.y),
+        features(validation),
+        features(test),
         classes=classes,
-        train=Split(x, train.labels),
-        validation=Split(features(validation.texts), validation.labels),
-        test=Split(features(test.texts), test.labels),
     )
