@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
@@ -212,6 +213,7 @@ class _Workers:
 def _settle(driver: int) -> None:
     """Prepares a worker: it leaves interrupts to the driver, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # what was imported never goes: no need to look through it
 
     def watch() -> None:
         while os.getppid() == driver:
