@@ -126,6 +126,13 @@ class Study:
                     for task in tasks
                     for contender in self.contenders
                 ]
+                for task in tasks:
+                    name = task.workload.name
+                    if left := ledger.of_other_data(name, task.data.digest):
+                        console.print(
+                            f"The data of {name} have changed: {left} runs of before "
+                            "are not used."
+                        )
                 work = _Work(plans, ledger)
                 if retry_failed:
                     work.forget_failed()
