@@ -227,7 +227,7 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
         default=Path("results/learning_rate_free"),
         help="folder for the table (default: %(default)s)",
     )
-    command.add_workers(parser)
+    command.add_run_options(parser)
     return parser.parse_args(argv)
 
 
@@ -261,7 +261,7 @@ def run(options: argparse.Namespace) -> str:
         reference="Adam",
     )
     study = Study("learning_rate_free", workloads, contenders, protocol)
-    results = study.run(command.executor(options), console)
+    results = command.run_study(study, options, console)
     text = (
         f"Median [range] over {options.seeds} seeds, after the last epoch; points: "
         "the difference of the median validation accuracies.\n\n"

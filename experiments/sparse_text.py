@@ -109,7 +109,7 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=Path("results"), help="for plots and tables"
     )
-    command.add_workers(parser)
+    command.add_run_options(parser)
     return parser.parse_args(argv)
 
 
@@ -143,7 +143,7 @@ def run(options: argparse.Namespace) -> Results:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     protocol = Protocol(seeds=tuple(seeds), reference=REFERENCE)
     study = Study("sparse_text", [workload], contenders, protocol)
-    results = study.run(command.executor(options), console)
+    results = command.run_study(study, options, console)
     publish(results, study.name, output, console)
     return results
 

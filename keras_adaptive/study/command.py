@@ -9,8 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.executors import Executor, InProcess, Processes
+from keras_adaptive.study.errors import StudyError, needs_extra
+from keras_adaptive.study.executors import InProcess, Processes
+from keras_adaptive.study.results import Results
+from keras_adaptive.study.study import Study
+
+with needs_extra("study"):
+    from rich.console import Console
 
 Parse = Callable[[Sequence[str] | None, str | None], argparse.Namespace]
 
@@ -58,8 +63,8 @@ def positive(text: str) -> float:
     return value
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that says where runs are made, for `executor`."""
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say how a study is run, for `run_study`."""
     parser.add_argument(
         "--workers",
         type=count,
@@ -67,11 +72,23 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         help="processes that train at the same time (default: this one alone, which "
         "times best)",
     )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="make runs again that failed before",
+    )
 
 
-def executor(options: argparse.Namespace) -> Executor:
-    """Returns where the runs are made, by the option of `add_workers`."""
-    return Processes(options.workers) if options.workers else InProcess()
+def run_study(study: Study, options: argparse.Namespace, console: Console) -> Results:
+    """Runs a study as the options of `add_run_options` say.
+
+    Args:
+        study: The study.
+        options: The parsed command line.
+        console: Where the progress is shown.
+    """
+    executor = Processes(options.workers) if options.workers else InProcess()
+    return study.run(executor, console, options.retry_failed)
 
 
 def output_folder(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from keras_adaptive.study.ledger import Ledger, quiet_mlflow
 from keras_adaptive.study.planning import Course, Plan
 from keras_adaptive.study.progress import Display, display
 from keras_adaptive.study.protocol import Protocol
+from keras_adaptive.study.record import Record
 from keras_adaptive.study.results import Results
 from keras_adaptive.study.task import Task
 from keras_adaptive.study.training import Trial
@@ -72,7 +74,8 @@ class Study:
                 "the workloads."
             )
         for contender in contenders:
-            contender.grid(self.protocol.tuning_trials)
+            for setting in contender.grid(self.protocol.tuning_trials):
+                contender.make(setting)
         object.__setattr__(self, "workloads", tuple(self.workloads))
         object.__setattr__(self, "contenders", tuple(contenders))
 
@@ -134,6 +137,11 @@ class Study:
                         "the same study again to go on from there."
                     )
                     raise
+            if failed := work.failed():
+                console.print(
+                    f"{len(failed)} of {work.total} runs failed. Run the study with "
+                    "retry_failed=True (--retry-failed) to make them again."
+                )
             if ledger.spooled:
                 console.print(
                     f"MLflow could not be reached: {len(ledger.spooled)} runs wait in "
@@ -205,12 +213,15 @@ class _Work:
         """How many runs there will be, as far as is known."""
         return sum(map(_runs_of, self.courses))
 
+    def failed(self) -> list[Record]:
+        """Returns the runs that failed."""
+        done = itertools.chain.from_iterable(course.done for course in self.courses)
+        return [record for record in done if record.status == "failed"]
+
     def forget_failed(self) -> None:
         """Deletes the runs that failed."""
-        for course in self.courses:
-            for record in course.done:
-                if record.status == "failed":
-                    self._ledger.forget(record.key)
+        for record in self.failed():
+            self._ledger.forget(record.key)
         self.courses = [plan.course() for plan in self._plans]
 
     def finish(self, executor: Executor, console: Console) -> None:

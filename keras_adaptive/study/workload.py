@@ -199,11 +199,15 @@ class Workload:
             if self.metric not in OF_COMPILE:
                 self._require_metric()
             return self.metric
-        made = [self.metric() for _ in range(2)] if callable(self.metric) else [None]
+        if not callable(self.metric) or isinstance(self.metric, keras.metrics.Metric):
+            made = [self.metric, None]
+        else:
+            made = [self.metric(), self.metric()]
         if not all(isinstance(each, keras.metrics.Metric) for each in made):
             raise StudyError(
                 f"Workload {self.name!r}: metric is {self.metric!r}. Expected a name, "
-                "or a function without arguments that makes a keras.metrics.Metric."
+                "or a function without arguments that makes a keras.metrics.Metric: "
+                "each run needs its own."
             )
         first, second = (each.name for each in made)
         return first if first == second else re.sub(r"_\d+$", "", second)
