@@ -93,7 +93,8 @@ def default_contenders(names: Sequence[str], trials: int) -> list[Contender]:
     """Returns contenders with grids of one size, laid where they often work.
 
     Args:
-        names: Who takes part beside SGD with momentum, which comes first.
+        names: Who takes part beside SGD with momentum, which comes first: an
+            optimizer of ours, or of Keras with `keras/` before the name.
         trials: Learning rates of a grid.
 
     Raises:
@@ -104,17 +105,18 @@ def default_contenders(names: Sequence[str], trials: int) -> list[Contender]:
     >>> [each.label for each in default_contenders(["adam"], trials=5)]
     ['keras/sgd-momentum', 'adam']
     """
-    unknown = [name for name in names if name not in CENTRES]
+    centres = CENTRES | {f"keras/{name}": centre for name, centre in CENTRES.items()}
+    unknown = [name for name in names if name not in centres]
     if unknown:
         raise StudyError(
             f"There is no default grid for {unknown[0]!r}. Expected one of "
-            f"{', '.join(CENTRES)}.{did_you_mean(unknown[0], CENTRES)}"
+            f"{', '.join(centres)}.{did_you_mean(unknown[0], centres)}"
         )
     makers = {MOMENTUM.label: partial(keras.optimizers.SGD, momentum=0.9)}
     return [
         Contender(
             makers.get(name, name),
-            half_decades_around(CENTRES[name], trials),
+            half_decades_around(centres[name], trials),
             label=name,
         )
         for name in dict.fromkeys([MOMENTUM.label, *names])
