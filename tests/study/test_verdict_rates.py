@@ -3,8 +3,8 @@
 What the design promises: with 10 seeds, 3 workloads, a target that the reference sets
 in three quarters of the budget, and a contender that is faster by 1.5 times the
 standard deviation of the pairs' log-ratios, at least 80 % of the verdicts on workloads
-are "supported". Without any gain, at most 5 % of the *studies* have a false verdict for a
-contender and measure, however many workloads they have.
+are "supported". Without any gain, at most 5 % of the *studies* have a false verdict for
+a contender and measure, however many workloads they have.
 
 A simulation counts with noise. A procedure whose true rate is exactly the promised one
 fails a test here with probability 1e-4: the bound is that quantile of the binomial
