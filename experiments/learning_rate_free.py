@@ -19,7 +19,6 @@ import keras
 import pandas as pd
 from rich.console import Console
 from rich.markdown import Markdown
-from scipy import sparse
 from sklearn import datasets as bundled
 from sklearn.preprocessing import StandardScaler
 
@@ -73,17 +72,12 @@ class Task:
 
 
 def standardized(options: argparse.Namespace, name: str) -> Dataset:
-    """Loads one of scikit-learn's datasets; a quarter of it to choose by and to test.
-
-    A model with an ordinary `Input` gets the rows of the CSR matrices dense.
-    """
+    """Loads one of scikit-learn's datasets; a quarter to choose by and one to test."""
     raw = getattr(bundled, f"load_{name}")()
     held_out = stratified_split(raw.target, [0.25, 0.25], seed=0)
     scaler = StandardScaler().fit(raw.data[held_out[-1]])
     x = scaler.transform(raw.data).astype("float32")
-    test, validation, train = (
-        Split(sparse.csr_matrix(x[rows]), raw.target[rows]) for rows in held_out
-    )
+    test, validation, train = (Split(x[rows], raw.target[rows]) for rows in held_out)
     return Dataset(
         name=name,
         source=f"scikit-learn's {name}",

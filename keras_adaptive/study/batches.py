@@ -105,16 +105,6 @@ def evaluation_batches(
     return _batches(split, batch_size)
 
 
-def select(split: Split, rows: np.ndarray) -> Split:
-    """Returns some of the rows.
-
-    Args:
-        split: The rows to choose among.
-        rows: Their numbers, or a mask.
-    """
-    return type(split)(_each(lambda part: part[rows], split.x), split.y[rows])
-
-
 def _batches(split: Split, batch_size: int, order: Order | None = None):
     """Feeds rows in a given order without end, or else once in their own."""
     if keras.backend.backend() == "tensorflow":

@@ -86,7 +86,7 @@ def describe(thing: str | Callable | keras.Model) -> Any:
         return [describe(thing.func), thing.args, thing.keywords]
     if inspect.isroutine(thing) or isinstance(thing, type):
         return source(thing)
-    described = {"config": without_names(keras.saving.serialize_keras_object(thing))}
+    described = {"config": without_names(_config(thing))}
     parts = list(_with_sublayers(thing))
     described["sources"] = [source(type(part)) for part in parts if _foreign(part)]
     if isinstance(thing, keras.Model):
@@ -96,6 +96,15 @@ def describe(thing: str | Callable | keras.Model) -> Any:
             for weight in weights
         ]
     return described
+
+
+def _config(thing: Any) -> Any:
+    """Returns what an object of Keras is made from, or failing that its layers are."""
+    try:
+        return keras.saving.serialize_keras_object(thing)
+    except NotImplementedError:
+        name = type(thing).__qualname__
+        return [name, *map(_config, getattr(thing, "layers", ()))]
 
 
 def _with_sublayers(thing: Any) -> Iterator[Any]:

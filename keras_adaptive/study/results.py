@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from keras_adaptive.study.errors import needs_extra
+from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.record import Record
+from keras_adaptive.study.statistics import target, to_target
 
 with needs_extra("study"):
     import pandas as pd
@@ -20,6 +21,9 @@ TARGET_RULE = (
     "{reference}; epochs to target: where the validation {metric} first reaches it, "
     "and how many runs did; a miss counts as later than any epoch"
 )
+
+
+TO_TARGET = ("steps_to_target", "epochs_to_target", "seconds_to_target")
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,9 @@ class Results:
                 bests[record.workload].append(best)
             elif record.status == "diverged":
                 bests[record.workload].append(worst(record.direction))
-        medians = {
-            name: statistics.median(values) if values else math.nan
-            for name, values in bests.items()
-        }
-        return {
-            name: value if math.isfinite(value) else math.nan
-            for name, value in medians.items()
-        } | dict(self.given_targets)
+        return {name: _target(values) for name, values in bests.items()} | dict(
+            self.given_targets
+        )
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -108,6 +107,14 @@ class Results:
         )
 
 
+def _target(bests: Sequence[float]) -> float:
+    """Returns the target that the reference sets, NaN if it sets none."""
+    try:
+        return target(bests)
+    except StudyError:
+        return math.nan
+
+
 def worst(direction: str) -> float:
     """Returns the value of a metric that loses against every other."""
     return -math.inf if direction == "max" else math.inf
@@ -125,7 +132,7 @@ def _whose(record: Record) -> dict[str, Any]:
     return whose | {"seed": record.seed, "key": record.key}
 
 
-def _row(record: Record, target: float) -> dict[str, Any]:
+def _row(record: Record, aim: float) -> dict[str, Any]:
     ends = {"train": "final_train", "validation": "final_val", "test": "test"}
     numbers, metric = record.numbers, record.metric
     names = {
@@ -151,28 +158,29 @@ def _row(record: Record, target: float) -> dict[str, Any]:
             for name, source in sources.items()
         },
         "initial_loss": numbers.get("initial_val_loss", math.nan),
-        **_to_target(record, target),
+        **_to_target(record, aim),
         "first_round_seconds": numbers.get("first_round_seconds", math.nan),
         "step_seconds": numbers.get("step_seconds", math.nan),
     }
 
 
-def _to_target(record: Record, target: float) -> dict[str, float]:
+def _to_target(record: Record, aim: float) -> dict[str, float]:
     """Returns where a run first reached the target; a diverged one never did."""
-    place = math.nan if record.status == "failed" or math.isnan(target) else math.inf
-    reached = dict.fromkeys(("steps", "epochs", "seconds"), place)
-    if record.status == "finished" and not math.isnan(target):
-        sign = 1 if record.direction == "max" else -1
-        for point, value in record.series(f"val_{record.metric}"):
-            if sign * value >= sign * target:
-                epoch = point.metrics["epoch"]
-                reached = {
-                    "steps": float(point.step),
-                    "epochs": epoch,
-                    "seconds": point.seconds,
-                }
-                break
-    return {f"{unit}_to_target": value for unit, value in reached.items()}
+    if record.status == "failed" or math.isnan(aim):
+        return dict.fromkeys(TO_TARGET, math.nan)
+    if record.status == "diverged":
+        return dict.fromkeys(TO_TARGET, math.inf)
+    measured = record.series(f"val_{record.metric}")
+    values = [value for _, value in measured]
+    places = (
+        [point.step for point, _ in measured],
+        [point.metrics["epoch"] for point, _ in measured],
+        [point.seconds for point, _ in measured],
+    )
+    return {
+        name: float(to_target(each, values, aim, record.direction))
+        for name, each in zip(TO_TARGET, places, strict=True)
+    }
 
 
 def _curve_rows(record: Record) -> list[dict[str, Any]]:

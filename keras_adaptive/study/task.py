@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_adaptive.study.batches import evaluation_batches, select
+from keras_adaptive.study.batches import evaluation_batches
+from keras_adaptive.study.datasets.dataset import Dataset
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.fingerprint import describe
 from keras_adaptive.study.training import compile_model, seeded
 from keras_adaptive.study.workload import Budget, Workload
 
-if TYPE_CHECKING:
-    from keras_adaptive.study.datasets.dataset import Dataset
+SLICE_NAME = re.compile(r"[A-Za-z0-9_ -]+")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Task:
             budget: The budget of the protocol, if it has one.
 
         Raises:
-            StudyError: If there is no budget, if the data cannot be learned from, or
-                if the model cannot be built and trained on them.
+            StudyError: If there is no budget or no dataset, or if the model cannot be
+                built, or does not go with the data.
         """
         budget = budget or workload.budget
         if budget is None:
@@ -60,14 +61,12 @@ class Task:
                 "protocol, one: budget=Epochs(20)."
             )
         data = workload.load()
-        for attribute in ("train", "validation", "test", "digest"):
-            if not hasattr(data, attribute):
-                raise StudyError(
-                    f"The data of the workload {workload.name!r} are {type(data)!r}. "
-                    "Expected a keras_adaptive.study.Dataset, or a function that "
-                    "returns one."
-                )
-        check_labels(workload, data)
+        if not isinstance(data, Dataset):
+            raise StudyError(
+                f"The data of the workload {workload.name!r} are {type(data)!r}. "
+                "Expected a keras_adaptive.study.Dataset, or a function that returns "
+                "one."
+            )
         check_slices(workload, data)
         models = [checked_model(workload) for _ in range(2)]
         rows, batch_size = len(data.train.y), workload.batch_size
@@ -89,37 +88,6 @@ class Task:
         return cls(workload, data, budget, description)
 
 
-def check_labels(workload: Workload, data: Dataset) -> None:
-    """Checks that there is something to learn.
-
-    Args:
-        workload: The workload.
-        data: Its dataset.
-
-    Raises:
-        StudyError: If a part has no rows or a label that is not a number, or if there
-            is one class only.
-    """
-    for part in ("train", "validation", "test"):
-        y = getattr(data, part).y
-        name = f"Workload {workload.name!r}: the {part} part of {data.name}"
-        if len(y) == 0:
-            raise StudyError(f"{name} has no rows.")
-        if np.issubdtype(y.dtype, np.floating) and not np.isfinite(y).all():
-            rows = np.flatnonzero(~np.isfinite(y.reshape(len(y), -1)).all(axis=1))
-            raise StudyError(
-                f"{name} has {len(rows)} labels that are not finite numbers, the first "
-                f"in row {rows[0]}. Remove those rows, or fill in their labels."
-            )
-    y = data.train.y
-    if len(np.unique(y, axis=0)) < 2:
-        raise StudyError(
-            f"Workload {workload.name!r}: every training row of {data.name} has the "
-            f"label {y[0]}, so there is nothing to learn. Check that the right column "
-            "is used as the label."
-        )
-
-
 def check_slices(workload: Workload, data: Dataset) -> None:
     """Checks that the slices of a workload are rows of the test part.
 
@@ -134,6 +102,11 @@ def check_slices(workload: Workload, data: Dataset) -> None:
         return
     rows = len(data.test.y)
     for name, mask in workload.slices(data).items():
+        if not SLICE_NAME.fullmatch(name):
+            raise StudyError(
+                f"Workload {workload.name!r}: a slice is called {name!r}. Expected "
+                "letters, digits, spaces, _ and -, since it is part of a metric's name."
+            )
         mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape != (rows,) or not mask.any():
             raise StudyError(
@@ -187,7 +160,7 @@ def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
     )
     y = data.train.y
     rows = np.unique([0, len(y) // 2, len(y) - 1, y.argmin(), y.argmax()])
-    few = select(data.train, rows[rows < len(y)])
+    few = data.train.take(rows[rows < len(y)])
     optimizer = keras.optimizers.SGD()
     try:
         compile_model(model, workload, data, optimizer, run_eagerly=True)

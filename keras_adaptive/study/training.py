@@ -19,7 +19,6 @@ from keras_adaptive.callbacks import EvaluateAveraged
 from keras_adaptive.study.batches import (
     evaluation_batches,
     is_sparse,
-    select,
     training_batches,
 )
 from keras_adaptive.study.contender import Contender, Setting
@@ -291,7 +290,7 @@ def train(trial: Trial, data: Dataset) -> Record:
     numbers[f"best_val_{metric}"] = best(each[metric] for each in evaluations)
     if workload.slices:
         for name, rows in workload.slices(data).items():
-            batches = evaluation_batches(select(data.test, rows))
+            batches = evaluation_batches(data.test.take(rows))
             part = judge("slice", batches, [metric])
             numbers[f"test_{metric}.{name}"] = part[f"slice_{metric}"]
     return trial.record("finished", started, "", numbers, curve)
