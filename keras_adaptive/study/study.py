@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +132,8 @@ class Study:
                     if left := ledger.of_other_data(name, task.data.digest):
                         console.print(
                             f"The data of {name} have changed: {left} runs of before "
-                            "are not used."
+                            "are not used.",
+                            markup=False,
                         )
                 work = _Work(plans, ledger)
                 if retry_failed:
@@ -178,6 +180,7 @@ class Study:
                 "contender": plan.contender.label,
                 "trials": course.trials,
                 "setting": "none worked",
+                "learning_rate": math.nan,
             }
             if course.chosen:
                 row["setting"] = str(course.chosen).removeprefix("learning rate ")
