@@ -41,8 +41,8 @@ class Protocol:
             `tuning_trials`, to widen its grid while its best is at an edge.
         target: The value of the validation metric whose first reaching is timed, of
             all workloads or of each by its name. `None` for the median over seeds
-            of the best validation metric of the tuned reference, as AlgoPerf has it
-            (arXiv:2306.07179).
+            of the best validation metric that the tuned reference reaches within three
+            quarters of the budget, much as AlgoPerf has it (arXiv:2306.07179).
 
     Raises:
         StudyError: If a number is not above 0, or a seed is for both tuning and

@@ -11,15 +11,16 @@ from typing import Any
 
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.record import Record
-from keras_adaptive.study.statistics import target, to_target
+from keras_adaptive.study.statistics import best, target, to_target
 
 with needs_extra("study"):
     import pandas as pd
 
 TARGET_RULE = (
     "Target: the median over seeds of the best validation {metric} of the reference, "
-    "{reference}; epochs to target: where the validation {metric} first reaches it, "
-    "and how many runs did; a miss counts as later than any epoch"
+    "{reference}, within three quarters of the budget; epochs to target: where the "
+    "validation {metric} first reaches it, and how many runs did; a miss counts as "
+    "later than any epoch"
 )
 
 
@@ -27,6 +28,9 @@ CURVE_COLUMNS = (
     *("workload", "contender", "phase", "learning_rate", "seed", "key"),
     *("step", "seconds", "measure", "value"),
 )
+TARGET_SHARE = 0.75
+"""Share of the budget within which the reference sets the target."""
+
 TO_TARGET = ("steps_to_target", "epochs_to_target", "seconds_to_target")
 
 
@@ -64,15 +68,16 @@ class Results:
         """The validation metric to reach on each workload; NaN if there is none.
 
         Unless the protocol names it, it is the median over seeds of the best that the
-        tuned reference reached. A diverged run of the reference counts as the worst.
+        tuned reference reached within three quarters of the budget: every run has a
+        third more time than the runs that set the target, as in AlgoPerf. A diverged
+        run of the reference counts as the worst.
         """
         bests: dict[str, list[float]] = {name: [] for name in self.metrics}
         for record in self.records:
             if (record.contender, record.phase) != (self.reference, "compare"):
                 continue
             if record.status == "finished":
-                best = record.numbers[f"best_val_{record.metric}"]
-                bests[record.workload].append(best)
+                bests[record.workload].append(_early_best(record))
             elif record.status == "diverged":
                 bests[record.workload].append(worst(record.direction))
         return {name: _target(values) for name, values in bests.items()} | dict(
@@ -111,6 +116,14 @@ class Results:
         ]
         rows = [row for record in self.records for row in _curve_rows(record)]
         return pd.DataFrame(rows, columns=[*CURVE_COLUMNS, *dict.fromkeys(seconds)])
+
+
+def _early_best(record: Record) -> float:
+    """Returns the best metric within the share of the budget that sets the target."""
+    measured = record.series(f"val_{record.metric}")
+    limit = TARGET_SHARE * record.curve[-1].step
+    early = [value for point, value in measured if point.step <= limit]
+    return float(best(early or [value for _, value in measured], record.direction))
 
 
 def _target(bests: Sequence[float]) -> float:
