@@ -27,8 +27,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from experiments.sparse_text import count
 from keras_adaptive import optimizers
+from keras_adaptive.study import command
+from keras_adaptive.study.command import count, output_folder
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.results import Spread
 from keras_adaptive.study.tuning import tune
@@ -367,13 +368,7 @@ def run(options: argparse.Namespace) -> list[Result]:
             "The gallery runs many trainings as one program, which needs Keras on JAX, "
             f"but it runs on {keras.backend.backend()}. Set KERAS_BACKEND=jax."
         )
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(
-            f"The folder {options.output} cannot be made ({error}). Name another with "
-            "--output."
-        ) from error
+    output_folder(options.output)
     steps, points = options.steps, POINTS
     if options.quick:
         steps, points = min(steps, QUICK_STEPS), QUICK_POINTS
@@ -389,12 +384,7 @@ def run(options: argparse.Namespace) -> list[Result]:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the experiment from the command line and returns its exit status."""
-    try:
-        run(parse(argv, prog))
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return command.main(parse, run, argv, prog)
 
 
 if __name__ == "__main__":

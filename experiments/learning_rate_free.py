@@ -9,8 +9,6 @@ tuning, at their defaults. Run it with
 """
 
 import argparse
-import math
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,37 +16,46 @@ from functools import partial
 from pathlib import Path
 
 import keras
+import pandas as pd
 from rich.console import Console
 from rich.markdown import Markdown
-from scipy import sparse
-from sklearn import datasets
+from sklearn import datasets as bundled
 from sklearn.preprocessing import StandardScaler
 
-from experiments import sparse_text
-from experiments.sparse_text import count
 from keras_adaptive import optimizers
-from keras_adaptive.study import corpora
+from keras_adaptive.study import (
+    Contender,
+    Epochs,
+    Protocol,
+    Results,
+    Study,
+    Workload,
+    command,
+    datasets,
+)
 from keras_adaptive.study.batches import require_tensorflow
-from keras_adaptive.study.comparison import installed_software, run_all
-from keras_adaptive.study.corpora.dataset import SparseDataset, Split, stratified_split
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.ledger import Ledger, quiet_mlflow, store_location
-from keras_adaptive.study.results import Spread, validation_accuracies
+from keras_adaptive.study.command import count
+from keras_adaptive.study.datasets.dataset import (
+    Dataset,
+    Split,
+    stratified_split,
+)
+from keras_adaptive.study.ledger import attach, store_location
+from keras_adaptive.study.results import Spread
 from keras_adaptive.study.tables import spread
-from keras_adaptive.study.training import Contender, Protocol, RunResult
-from keras_adaptive.study.tuning import tune
+from keras_adaptive.study.tuning import half_decade
 
 POINTS = 2.0
 """What counts as close, in points of accuracy."""
 
-LOWEST, HIGHEST, WIDENINGS = -6, -2, 4
-"""Adam's grid: 0.001 to 0.1 by half decades, and how often it may widen by one."""
+GRID = [half_decade(exponent) for exponent in range(-6, -1)]
+"""Adam's learning rates: 0.001 to 0.1."""
 
-FIRST_TUNING_SEED = 100
+WIDENING_TRIALS = 4
 
 
 @dataclass(frozen=True)
-class Workload:
+class Task:
     """What is learned, by which model, and for how long.
 
     Args:
@@ -58,25 +65,20 @@ class Workload:
         batch_size: Rows of a batch.
     """
 
-    load: Callable[[argparse.Namespace], SparseDataset]
+    load: Callable[[argparse.Namespace], Dataset]
     build: Callable[[int, int, int], keras.Model]
     epochs: int
     batch_size: int
 
 
-def standardized(options: argparse.Namespace, name: str) -> SparseDataset:
-    """Loads one of scikit-learn's datasets; a quarter of it to choose by and to test.
-
-    A model with an ordinary `Input` gets the rows of the CSR matrices dense.
-    """
-    raw = getattr(datasets, f"load_{name}")()
+def standardized(options: argparse.Namespace, name: str) -> Dataset:
+    """Loads one of scikit-learn's datasets; a quarter to choose by and one to test."""
+    raw = getattr(bundled, f"load_{name}")()
     held_out = stratified_split(raw.target, [0.25, 0.25], seed=0)
     scaler = StandardScaler().fit(raw.data[held_out[-1]])
     x = scaler.transform(raw.data).astype("float32")
-    test, validation, train = (
-        Split(sparse.csr_matrix(x[rows]), raw.target[rows]) for rows in held_out
-    )
-    return SparseDataset(
+    test, validation, train = (Split(x[rows], raw.target[rows]) for rows in held_out)
+    return Dataset(
         name=name,
         source=f"scikit-learn's {name}",
         classes=tuple(map(str, raw.target_names)),
@@ -105,18 +107,24 @@ def perceptron(
 
 
 def text_model(seed: int, features: int, classes: int) -> keras.Model:
-    """Builds the model of `sparse_text`."""
-    return sparse_text.build_model(seed, features, hidden=64, classes=classes)
+    """Builds a perceptron with one hidden layer over the words of a text."""
+    words = keras.Input(shape=(features,), sparse=True)
+    glorot = keras.initializers.GlorotUniform
+    layer = keras.layers.Dense(
+        64, activation="relu", kernel_initializer=glorot(seed=2 * seed)
+    )
+    logits = keras.layers.Dense(classes, kernel_initializer=glorot(seed=2 * seed + 1))
+    return keras.Model(words, logits(layer(words)))
 
 
-WORKLOADS = {
-    "digits": Workload(
+TASKS = {
+    "digits": Task(
         partial(standardized, name="digits"), partial(perceptron, hidden=[64]), 30, 32
     ),
-    "breast_cancer": Workload(
+    "breast_cancer": Task(
         partial(standardized, name="breast_cancer"), perceptron, 60, 32
     ),
-    "text": Workload(corpora.load, text_model, 4, 128),
+    "text": Task(datasets.load, text_model, 4, 128),
 }
 
 CONTENDERS = {
@@ -136,18 +144,6 @@ CONTENDERS["Mechanic"] = lambda rate: optimizers.Mechanic(optimizers.Adam(rate))
 """Their default learning rate is 1, and so is that which Mechanic wants of Adam."""
 
 
-def adam(rate: float) -> Contender:
-    """Returns Adam with a learning rate."""
-    return Contender("Adam", "keras_adaptive", optimizers.Adam, rate)
-
-
-def final_accuracy(result: RunResult) -> float:
-    """Returns the validation accuracy after the last epoch."""
-    if result.diverged_at is not None:
-        return -math.inf
-    return validation_accuracies(result)[-1]
-
-
 @dataclass(frozen=True)
 class Line:
     """An optimizer's line in the table."""
@@ -158,53 +154,31 @@ class Line:
     test: Spread
 
     @classmethod
-    def of(cls, results: Sequence[RunResult]) -> "Line":
-        contender = results[0].contender
+    def of(cls, name: str, runs: pd.DataFrame) -> "Line":
+        """Returns the line of an optimizer, from its runs for judging."""
         return cls(
-            contender.algorithm,
-            contender.learning_rate,
-            Spread.of(map(final_accuracy, results)),
-            Spread.of(result.test_accuracy for result in results),
+            name,
+            runs["learning_rate"].iloc[0],
+            Spread.of(runs["validation_metric"]),
+            Spread.of(runs["test_metric"]),
         )
 
 
-def compare(
-    workload: str, data: SparseDataset, options: argparse.Namespace, console: Console
-) -> str:
-    """Tunes Adam on a workload, runs all optimizers and returns the table."""
-    work = WORKLOADS[workload]
-    console.print(data.describe())
-    epochs = options.epochs or work.epochs
-    build_model = partial(work.build, features=data.features, classes=len(data.classes))
-    ledger = Ledger("learning_rate_free")
-
-    def runs(phase: str, first_seed: int, contenders: Sequence[Contender]):
-        """Returns the runs of each contender in turn."""
-        seeds = tuple(range(first_seed, first_seed + options.seeds))
-        protocol = Protocol(epochs, work.batch_size, seeds)
-        params = {"workload": data.name, "epochs": epochs, **installed_software()}
-        with ledger.study(f"{phase} on {data.name}", params):
-            results = run_all(
-                ledger, data, contenders, build_model, protocol, console, phase
-            )
-        return [results[n :: len(contenders)] for n in range(len(contenders))]
-
-    def losses(rates: Sequence[float]) -> list[float]:
-        groups = runs("tune", FIRST_TUNING_SEED, [adam(rate) for rate in rates])
-        return [-statistics.median(map(final_accuracy, group)) for group in groups]
-
-    best, tried = tune(losses, LOWEST, HIGHEST, widenings=WIDENINGS)
-    others = [
-        Contender(name, "keras_adaptive", CONTENDERS[name], 1.0)
-        for name in options.optimizers
+def section(results: Results, workload: Workload) -> str:
+    """Returns the heading, the facts and the table of a workload."""
+    runs = results.runs[results.runs["workload"] == workload.name]
+    tuning, judging = (runs[runs["phase"] == phase] for phase in ("tune", "compare"))
+    lines = [
+        Line.of(name, judging[judging["contender"] == name])
+        for name in judging["contender"].unique()
     ]
-    lines = [Line.of(group) for group in runs("compare", 0, [adam(best), *others])]
-    grid = ", ".join(f"{rate:.2g}" for rate in tried)
-    steps = epochs * -(-len(data.train.y) // work.batch_size)
+    data, epochs = workload.data, workload.budget.count
+    steps = workload.budget.steps(len(data.train.y), workload.batch_size)
+    rates = sorted(tuning["learning_rate"].unique())
     return (
-        f"## {workload}\n\n{data.describe()}; {epochs} epochs ({steps} steps) in "
-        f"batches of {work.batch_size}. Adam's rate was chosen among {grid}.\n\n"
-        + to_markdown(lines)
+        f"## {workload.name}\n\n{data.describe()}; {epochs} epochs ({steps} steps) in "
+        f"batches of {workload.batch_size}. Adam's rate was chosen among "
+        f"{', '.join(f'{rate:.2g}' for rate in rates)}.\n\n" + to_markdown(lines)
     )
 
 
@@ -234,8 +208,8 @@ def to_markdown(lines: Sequence[Line]) -> str:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    corpora.add_arguments(parser)
-    for option, known in (("workloads", WORKLOADS), ("optimizers", CONTENDERS)):
+    datasets.add_arguments(parser, "docstrings")
+    for option, known in (("workloads", TASKS), ("optimizers", CONTENDERS)):
         parser.add_argument(
             f"--{option}",
             nargs="+",
@@ -252,32 +226,49 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
         default=Path("results/learning_rate_free"),
         help="folder for the table (default: %(default)s)",
     )
+    command.add_run_options(parser)
     return parser.parse_args(argv)
 
 
 def run(options: argparse.Namespace) -> str:
     """Runs the experiment and returns the tables."""
     require_tensorflow()
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(
-            f"The folder {options.output} cannot be made ({error}). Name another with "
-            "--output."
-        ) from error
+    output = command.output_folder(options.output)
     console = Console()
     with console.status("Loading the data …"):
-        loaded = {name: WORKLOADS[name].load(options) for name in options.workloads}
-    with quiet_mlflow():
-        tables = [
-            compare(name, data, options, console) for name, data in loaded.items()
-        ]
+        loaded = {name: TASKS[name].load(options) for name in options.workloads}
+    workloads = [
+        Workload(
+            name,
+            partial(
+                TASKS[name].build, features=data.features, classes=len(data.classes)
+            ),
+            data,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            batch_size=TASKS[name].batch_size,
+            budget=Epochs(options.epochs or TASKS[name].epochs),
+        )
+        for name, data in loaded.items()
+    ]
+    contenders = [Contender("adam", GRID, label="Adam")]
+    contenders += [Contender(CONTENDERS[n], [1.0], label=n) for n in options.optimizers]
+    protocol = Protocol(
+        tuning_trials=len(GRID),
+        widening_trials=WIDENING_TRIALS,
+        tuning_seeds=options.seeds,
+        seeds=options.seeds,
+        reference="Adam",
+    )
+    study = Study("learning_rate_free", workloads, contenders, protocol)
+    results = command.run_study(study, options, console)
     text = (
         f"Median [range] over {options.seeds} seeds, after the last epoch; points: "
-        "the difference of the median validation accuracies.\n\n" + "\n".join(tables)
+        "the difference of the median validation accuracies.\n\n"
+        + "\n".join(section(results, workload) for workload in workloads)
     )
-    file = options.output / "table.md"
+    file = output / "table.md"
     file.write_text(text, encoding="utf-8")
+    attach(results.run_id, file)
     console.print(Markdown(text))
     console.print(f"Table: {file}")
     console.print(f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")
@@ -286,12 +277,7 @@ def run(options: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the experiment from the command line and returns its exit status."""
-    try:
-        run(parse(argv, prog))
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return command.main(parse, run, argv, prog)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Batches of a sparse matrix in a seeded order."""
+"""Batches of a dataset in a seeded order, for every backend."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import itertools
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -15,6 +18,19 @@ with needs_extra("study"):
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from keras_adaptive.study.datasets.dataset import Split
+
+EVALUATION_BATCH = 512
+
+Order = Callable[[int], np.ndarray]
+"""From the number of an epoch to the order of its rows."""
+
+
+def is_sparse(x: Any) -> bool:
+    """Says whether there is a CSR matrix among the features."""
+    parts = x.values() if isinstance(x, dict) else [x]
+    return any(sparse.issparse(part) for part in parts)
 
 
 def require_tensorflow() -> None:
@@ -30,71 +46,150 @@ def require_tensorflow() -> None:
         )
 
 
-def epoch_orders(rows: int, epochs: int, seed: int) -> list[np.ndarray]:
-    """Returns the order of the rows in each epoch, from nothing but the arguments.
+def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns the order of the rows in an epoch, from nothing but the arguments.
 
     Args:
         rows: How many rows there are.
-        epochs: How many epochs there are; each has an order of its own.
         seed: Seed of the training.
+        epoch: Number of the epoch; each has an order of its own.
     """
-    rng = np.random.default_rng(seed)
-    return [rng.permutation(rows) for _ in range(epochs)]
+    return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def sparse_batches(
-    x: sparse.csr_matrix,
-    y: np.ndarray,
-    batch_size: int,
-    orders: Iterable[np.ndarray],
-) -> tf.data.Dataset:
-    """Feeds a scipy CSR matrix to a model with a sparse `Input`, never densified.
+def training_batches(
+    split: Split, batch_size: int, seed: int
+) -> tf.data.Dataset | keras.utils.PyDataset:
+    """Feeds rows in an order that the seed alone decides, epoch after epoch.
 
-    `fit` itself would shuffle by TensorFlow's global random state, and a `PyDataset`
-    passes every batch through Python. Here the orders are given, so that every
-    optimizer sees the same batches, and TensorFlow picks the rows.
+    `fit` itself would shuffle by the backend's global random state. Here every
+    optimizer sees the same batches. The last batch of an epoch may be smaller.
 
     Args:
-        x: The features, a CSR matrix.
-        y: The class of each row.
-        batch_size: Rows of a batch; the last one of an epoch may be smaller.
-        orders: The rows of each epoch, in the order in which they are fed.
+        split: The rows.
+        batch_size: Rows of a batch.
+        seed: Seed of the training.
 
     Returns:
-        The batches of all epochs, one epoch after the other.
+        The batches, without end.
 
     Raises:
-        StudyError: If Keras does not run on TensorFlow.
+        StudyError: If there is a CSR matrix, and Keras does not run on TensorFlow.
+    """
+    order = partial(epoch_order, len(split.y), seed)
+    return _batches(split, batch_size, order)
+
+
+def evaluation_batches(
+    split: Split, batch_size: int = EVALUATION_BATCH
+) -> tf.data.Dataset | keras.utils.PyDataset:
+    """Feeds all rows once, in their order.
+
+    Args:
+        split: The rows.
+        batch_size: Rows of a batch.
+
+    Returns:
+        The batches.
+
+    Raises:
+        StudyError: If there is a CSR matrix, and Keras does not run on TensorFlow.
 
     Example:
 
-    >>> x, y = sparse.eye(4, format="csr", dtype="float32"), np.array([0, 1, 0, 1])
-    >>> batches = sparse_batches(x, y, 2, orders=epoch_orders(4, epochs=1, seed=0))
-    >>> [len(labels) for _, labels in batches]
-    [2, 2]
+    >>> from keras_adaptive.study.datasets.dataset import Split
+    >>> rows = Split(sparse.eye(600, format="csr", dtype="float32"), np.arange(600))
+    >>> [len(labels) for _, labels in evaluation_batches(rows)]
+    [512, 88]
     """
-    require_tensorflow()
+    return _batches(split, batch_size)
+
+
+def _batches(split: Split, batch_size: int, order: Order | None = None):
+    """Feeds rows in a given order without end, or else once in their own."""
+    if keras.backend.backend() == "tensorflow":
+        return _tensorflow_batches(split, batch_size, order)
+    if is_sparse(split.x):
+        require_tensorflow()
+    return _ArrayBatches(split, batch_size, order)
+
+
+def _array(part: np.ndarray) -> np.ndarray:
+    """Returns an array in Keras's precision, as `fit` itself makes it."""
+    if np.issubdtype(part.dtype, np.floating):
+        return np.asarray(part, keras.config.floatx())
+    return np.asarray(part)
+
+
+def _each(function: Callable, x: Any) -> Any:
+    """Applies a function to the features, or to each of the named ones."""
+    if isinstance(x, dict):
+        return {name: function(part) for name, part in x.items()}
+    return function(x)
+
+
+class _ArrayBatches(keras.utils.PyDataset):
+    """Batches of NumPy arrays."""
+
+    def __init__(self, split: Split, batch_size: int, order: Order | None):
+        super().__init__()
+        rows = np.arange(len(split.y))
+        self._x, self._y = _each(_array, split.x), _array(split.y)
+        self._batch_size = batch_size
+        self._per_epoch = math.ceil(len(split.y) / batch_size)
+        self._order = lru_cache(maxsize=1)(order) if order else lambda epoch: rows
+        self._endless = order is not None
+
+    @property
+    def num_batches(self) -> int | None:
+        return None if self._endless else self._per_epoch
+
+    def __getitem__(self, index: int) -> tuple:
+        epoch, batch = divmod(index, self._per_epoch)
+        start = batch * self._batch_size
+        rows = self._order(epoch)[start : start + self._batch_size]
+        return _each(lambda part: part[rows], self._x), self._y[rows]
+
+
+def _tensorflow_batches(
+    split: Split, batch_size: int, order: Order | None
+) -> tf.data.Dataset:
+    """Feeds rows that TensorFlow itself picks; a CSR matrix is never densified."""
     import tensorflow as tf
 
-    columns, values = (
-        tf.RaggedTensor.from_row_splits(part, x.indptr.astype(np.int64))
-        for part in (x.indices.astype(np.int64), x.data)
-    )
-    labels = tf.constant(y)
+    def cut(rows) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
 
-    def pick(rows):
-        column, value = tf.gather(columns, rows), tf.gather(values, rows)
-        indices = tf.stack([column.value_rowids(), column.flat_values], axis=1)
-        shape = tf.stack([tf.size(rows, out_type=tf.int64), x.shape[1]])
-        features = tf.SparseTensor(indices, value.flat_values, shape)
-        return features, tf.gather(labels, rows)
+    def all_rows() -> tf.data.Dataset:
+        if order is None:
+            return cut(np.arange(len(split.y)))
+        epochs = tf.data.Dataset.from_generator(
+            lambda: map(order, itertools.count()),
+            output_signature=tf.TensorSpec([None], tf.int64),
+        )
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        return epochs.flat_map(cut).apply(endless)
 
-    chunks = [
-        order[start : start + batch_size]
-        for order in orders
-        for start in range(0, len(order), batch_size)
-    ]
-    rows = tf.RaggedTensor.from_row_lengths(
-        np.concatenate(chunks), [len(chunk) for chunk in chunks]
-    )
-    return tf.data.Dataset.from_tensor_slices(rows).map(pick).prefetch(1)
+    def picker(part):
+        if not sparse.issparse(part):
+            whole = tf.constant(_array(part))
+            return lambda rows: tf.gather(whole, rows)
+        columns, values = (
+            tf.RaggedTensor.from_row_splits(each, part.indptr.astype(np.int64))
+            for each in (part.indices.astype(np.int64), _array(part.data))
+        )
+
+        def pick(rows):
+            column, value = tf.gather(columns, rows), tf.gather(values, rows)
+            indices = tf.stack([column.value_rowids(), column.flat_values], axis=1)
+            shape = tf.stack([tf.size(rows, out_type=tf.int64), part.shape[1]])
+            return tf.SparseTensor(indices, value.flat_values, shape)
+
+        return pick
+
+    pick_x, pick_y = _each(picker, split.x), picker(split.y)
+
+    def pick(rows) -> tuple:
+        return _each(lambda pick: pick(rows), pick_x), pick_y(rows)
+
+    return all_rows().map(pick).prefetch(1)

@@ -1,6 +1,7 @@
 """The errors that a study raises before any work is lost."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -14,6 +15,33 @@ class StudyError(ValueError):
 
 class MissingExtraError(ImportError):
     """A library of an optional extra is not installed."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns the end of an error message: the nearest known word, if one is near.
+
+    Example:
+
+    >>> did_you_mean("adm", ["adam", "sgd"])
+    " Did you mean 'adam'?"
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def counted(what: str, number: int) -> int:
+    """Returns a count, if it is one.
+
+    Args:
+        what: What is counted, for the message.
+        number: How many.
+
+    Raises:
+        StudyError: If it is not a whole number above 0.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise StudyError(f"{what} is {number!r}. Expected a whole number above 0.")
+    return number
 
 
 @contextmanager

@@ -1,15 +1,14 @@
-"""The curves of a comparison: loss and accuracy against steps and against seconds."""
+"""The curves of a workload: loss and metric against steps and against seconds."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_adaptive.study.errors import needs_extra
-from keras_adaptive.study.training import RunResult
+from keras_adaptive.study.results import Results
 
 with needs_extra("study"):
+    import pandas as pd
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -25,79 +24,80 @@ COLOURS = {
 }
 OTHER_COLOUR = "#D55E00"
 # Keras's lines are broad and pale, so that they show where ours run on top of them.
-LINES = {
-    "keras": {"linestyle": (0, (3, 1.5)), "linewidth": 3.2, "alpha": 0.5},
-    "keras_adaptive": {"linestyle": "-", "linewidth": 1.5},
-}
-OTHER_LINE = {"linestyle": ":", "linewidth": 1.5}
-MARKERS = {"train_loss": "", "val_accuracy": "."}
-PANELS = (("train_loss", "training loss"), ("val_accuracy", "validation accuracy"))
+KERAS_LINE = {"linestyle": (0, (3, 1.5)), "linewidth": 3.2, "alpha": 0.5}
+LINE = {"linestyle": "-", "linewidth": 1.5}
+MARKERS = {"train_loss": "", "validation_metric": "."}
 AXES = (("step", "training steps"), ("seconds", "training time (s)"))
 
 
-def band(
-    runs: Sequence[RunResult], metric: str, axis: str
-) -> tuple[np.ndarray, np.ndarray]:
+def band(curves: pd.DataFrame, axis: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the median curve of a contender and its range over seeds.
 
     Args:
-        runs: The runs of one contender, which measured at the same steps.
-        metric: Name of the metric.
+        curves: One measure of the runs of one contender, as in `Results.curves`.
         axis: `"step"` or `"seconds"`.
 
     Returns:
         The places on the axis (the median over seeds) and an array with the rows
         lowest, median and highest value. Where a run had diverged, it has no value.
     """
-    steps: dict[int, list[tuple[float, float]]] = {}
-    for run in runs:
-        for point, value in run.series(metric):
-            steps.setdefault(point.step, []).append((getattr(point, axis), value))
-    places, values = [], []
-    for _, measured in sorted(steps.items()):
-        finite = [pair for pair in measured if math.isfinite(pair[1])]
-        if finite:
-            x, y = np.array(finite).T
-            places.append(np.median(x))
-            values.append([y.min(), np.median(y), y.max()])
-    return np.array(places), np.array(values).reshape(-1, 3).T
+    by_step = curves[np.isfinite(curves["value"])].groupby("step")
+    values = by_step["value"].agg(["min", "median", "max"])
+    return by_step[axis].median().to_numpy(), values.to_numpy().T
 
 
-def curves_figure(results: Sequence[RunResult], title: str) -> Figure:
-    """Draws the curves of all contenders.
+def _look(contender: str) -> dict:
+    """Returns the line of a contender: one colour an algorithm, its library a style."""
+    library, _, algorithm = contender.rpartition("/")
+    name = algorithm.partition("-")[0].lower()
+    line = KERAS_LINE if library == "keras" else LINE
+    return {"color": COLOURS.get(name, OTHER_COLOUR), **line}
+
+
+def curves_figure(results: Results, workload: str, title: str) -> Figure:
+    """Draws the curves of all contenders on a workload, with the seeds for judging.
 
     Args:
-        results: The runs.
+        results: The results of a study.
+        workload: Which workload.
         title: Text above the panels.
 
     Returns:
         A figure with 2 × 2 panels, the median over seeds as a line and the range as a
         band.
     """
-    groups: dict[str, list[RunResult]] = {}
-    for result in results:
-        groups.setdefault(result.contender.name, []).append(result)
+    runs, curves = (
+        table[(table["workload"] == workload) & (table["phase"] == "compare")]
+        for table in (results.runs, results.curves)
+    )
+    measures = (
+        ("train_loss", "training loss"),
+        ("validation_metric", f"validation {results.metrics[workload]}"),
+    )
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2, sharey="row", sharex="col")
     handles = []
-    for name, runs in groups.items():
-        contender = runs[0].contender
-        look = {
-            "color": COLOURS.get(contender.algorithm, OTHER_COLOUR),
-            **LINES.get(contender.library, OTHER_LINE),
-        }
-        for line, (metric, _) in zip(panels, PANELS, strict=True):
+    for name in runs["contender"].unique():
+        look = _look(name)
+        of_contender = curves[curves["contender"] == name]
+        for line, (measure, _) in zip(panels, measures, strict=True):
+            measured = of_contender[of_contender["measure"] == measure]
             for panel, (axis, _) in zip(line, AXES, strict=True):
-                x, (low, median, high) = band(runs, metric, axis)
+                x, (low, median, high) = band(measured, axis)
                 panel.fill_between(x, low, high, color=look["color"], alpha=0.12, lw=0)
-                panel.plot(x, median, marker=MARKERS[metric], **look)
-        diverged = sum(run.diverged_at is not None for run in runs)
-        label = f"{name} ({diverged} of {len(runs)} diverged)" if diverged else name
+                panel.plot(x, median, marker=MARKERS[measure], **look)
+        status = runs[runs["contender"] == name]["status"]
+        lost = [
+            f"{(status == how).sum()} of {len(status)} {how}"
+            for how in ("diverged", "failed")
+            if (status == how).any()
+        ]
+        label = f"{name} ({', '.join(lost)})" if lost else name
         handles.append(Line2D([], [], label=label, **look))
-    for line, (metric, quantity) in zip(panels, PANELS, strict=True):
+    for line, (measure, quantity) in zip(panels, measures, strict=True):
         line[0].set_ylabel(quantity)
-        if metric == "train_loss":
+        if measure == "train_loss":
             line[0].set_yscale("log")
             line[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             line[0].yaxis.set_major_formatter("{x:g}")
@@ -113,16 +113,17 @@ def curves_figure(results: Sequence[RunResult], title: str) -> Figure:
     return figure
 
 
-def save_curves(results: Sequence[RunResult], title: str, path: Path) -> Path:
-    """Draws the curves into a PNG file.
+def save_curves(results: Results, workload: str, title: str, path: Path) -> Path:
+    """Draws the curves of a workload into a PNG file.
 
     Args:
-        results: The runs.
+        results: The results of a study.
+        workload: Which workload.
         title: Text above the panels.
         path: Where to write the picture.
 
     Returns:
         The path.
     """
-    curves_figure(results, title).savefig(path, dpi=130)
+    curves_figure(results, workload, title).savefig(path, dpi=130)
     return path

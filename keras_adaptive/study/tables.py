@@ -6,22 +6,25 @@ import math
 from collections.abc import Sequence
 
 from keras_adaptive.study.errors import needs_extra
-from keras_adaptive.study.results import Row, Spread
+from keras_adaptive.study.results import MEASURES, Row, Spread
 
 with needs_extra("study"):
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-HEADINGS = (
-    "optimizer",
-    "rate",
-    "test accuracy",
-    "test loss",
-    "epochs to target",
-    "ms per step",
-    "first epoch, s",
-)
+
+def headings(metric: str) -> tuple[str, ...]:
+    """Returns the headings of the table, with the name of the metric."""
+    return (
+        "optimizer",
+        "rate",
+        f"test {metric}",
+        "test loss",
+        "epochs to target",
+        "ms per step",
+        "first epoch, s",
+    )
 
 
 def number(value: float, form: str, infinite: str) -> str:
@@ -50,15 +53,17 @@ def scaled(values: Spread, factor: float) -> Spread:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """Returns the cells of a contender's line, one for each of `HEADINGS`."""
+    """Returns the cells of a contender's line, one for each of `headings`."""
+    lost = [f"{row.diverged} diverged"] if row.diverged else []
+    lost += [f"{row.failed} failed"] if row.failed else []
     return (
-        row.contender.name + (f", {row.diverged} diverged" if row.diverged else ""),
-        f"{row.contender.learning_rate:g}",
-        spread(row.test_accuracy, ".3f"),
+        ", ".join([row.contender, *lost]),
+        row.setting,
+        spread(row.test_metric, ".3f"),
         spread(row.test_loss, ".3f"),
         f"{spread(row.epochs_to_target, 'g', 'miss')}, {row.hits}/{row.runs} runs",
         spread(scaled(row.step_seconds, 1e3), ".1f"),
-        spread(row.first_epoch_seconds, ".1f"),
+        spread(row.first_round_seconds, ".1f"),
     )
 
 
@@ -67,11 +72,12 @@ def stacked(cell: str) -> str:
     return cell.replace(" [", "\n").replace("]", "").replace(", ", "\n")
 
 
-def to_rich(rows: Sequence[Row], title: str, caption: str) -> Table:
+def to_rich(rows: Sequence[Row], metric: str, title: str, caption: str) -> Table:
     """Makes the table for the terminal, with short lines that fit 80 columns.
 
     Args:
         rows: The lines.
+        metric: Name of the metric.
         title: Text above the table.
         caption: Text below the table.
     """
@@ -83,8 +89,8 @@ def to_rich(rows: Sequence[Row], title: str, caption: str) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for at, heading in enumerate(HEADINGS):
-        lines = heading.replace(" ", "\n")
+    for at, heading in enumerate(headings(metric)):
+        lines = heading.replace(" ", "\n").replace("_", "\n")
         table.add_column(lines, justify="right" if at else "left", no_wrap=True)
     for row in rows:
         name, *numbers = map(stacked, cells(row))
@@ -92,49 +98,36 @@ def to_rich(rows: Sequence[Row], title: str, caption: str) -> Table:
     return table
 
 
-def to_markdown(rows: Sequence[Row], title: str, caption: str) -> str:
+def to_markdown(rows: Sequence[Row], metric: str, title: str, caption: str) -> str:
     """Makes the table as a markdown page.
 
     Args:
         rows: The lines.
+        metric: Name of the metric.
         title: Text above the table.
         caption: Text below the table.
     """
-    lines = [HEADINGS, ["---"] + ["---:"] * (len(HEADINGS) - 1), *map(cells, rows)]
+    head = headings(metric)
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *map(cells, rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"# {title}\n\n{table}\n\n{caption}\n"
 
 
 def to_csv(rows: Sequence[Row]) -> str:
     """Makes the table as CSV with plain numbers; `inf` is a miss or a divergence."""
-    measures = (
-        "test_accuracy",
-        "test_loss",
-        "epochs_to_target",
-        "step_seconds",
-        "first_epoch_seconds",
-    )
+    counts = ("contender", "setting", "runs", "diverged", "failed", "hits")
     statistics = ("median", "low", "high")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        ["library", "algorithm", "learning_rate", "runs", "diverged", "hits"]
-        + [f"{measure}_{which}" for measure in measures for which in statistics]
+        [*counts, *(f"{each}_{which}" for each in MEASURES for which in statistics)]
     )
     for row in rows:
-        contender = row.contender
         writer.writerow(
-            [
-                contender.library,
-                contender.algorithm,
-                contender.learning_rate,
-                row.runs,
-                row.diverged,
-                row.hits,
-            ]
+            [getattr(row, count) for count in counts]
             + [
                 getattr(getattr(row, measure), which)
-                for measure in measures
+                for measure in MEASURES
                 for which in statistics
             ]
         )

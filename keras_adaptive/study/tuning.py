@@ -1,22 +1,76 @@
-"""Learning rates of half decades, by one rule for every optimizer."""
+"""Grids of half decades, and how they widen: one rule for every optimizer."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
-def half_decades(lowest: int, highest: int) -> list[float]:
-    """Returns learning rates of half decades.
+def half_decade(exponent: int) -> float:
+    """Returns a half decade, to six digits.
 
     Args:
-        lowest: The first exponent, in half decades: -6 for 0.001.
-        highest: The last exponent, in half decades.
+        exponent: In half decades: -6 for 0.001.
 
     Example:
 
-    >>> [f"{rate:.2g}" for rate in half_decades(-4, 1)]
-    ['0.01', '0.032', '0.1', '0.32', '1', '3.2']
+    >>> [half_decade(exponent) for exponent in (-2, -1, 0, 1)]
+    [0.1, 0.316228, 1.0, 3.16228]
     """
-    return [10.0 ** (exponent / 2) for exponent in range(lowest, highest + 1)]
+    return float(f"{10 ** (exponent / 2):.6g}")
+
+
+def half_decades_around(rate: float, count: int) -> list[float]:
+    """Returns half decades around the one that is nearest to a learning rate.
+
+    Args:
+        rate: The learning rate in the middle.
+        count: How many there are; of an even number one more lies above.
+
+    Example:
+
+    >>> half_decades_around(0.003, 4)
+    [0.001, 0.00316228, 0.01, 0.0316228]
+    """
+    first = round(2 * math.log10(rate)) - (count - 1) // 2
+    return [half_decade(exponent) for exponent in range(first, first + count)]
+
+
+def edge(scores: Mapping[float, Any]) -> int:
+    """Says whether the best learning rate of a grid is at its edge.
+
+    Args:
+        scores: What each learning rate that was tried led to; more is better.
+
+    Returns:
+        -1 if the best (the lowest of equals) is the lowest, 1 if it is the highest, 0
+        if it is inside.
+
+    Example:
+
+    >>> edge({0.1: 0.7, 1.0: 0.8, 0.01: 0.6}), edge({0.1: 0.9, 1.0: 0.8, 0.01: 0.6})
+    (1, 0)
+    """
+    best = max(sorted(scores), key=scores.get)
+    return -(best == min(scores)) or int(best == max(scores))
+
+
+def beyond_the_edge(scores: Mapping[float, Any]) -> float | None:
+    """Returns the learning rate by which a grid is to be widened.
+
+    Args:
+        scores: As for `edge`.
+
+    Returns:
+        The half decade next to the best rate if that is at an edge, else `None`.
+
+    Example:
+
+    >>> beyond_the_edge({0.1: 0.7, 1.0: 0.8, 0.01: 0.6})
+    3.16228
+    """
+    side = edge(scores)
+    outermost = max(scores) if side > 0 else min(scores)
+    return float(f"{outermost * 10 ** (side / 2):.6g}") if side else None
 
 
 def tune(
@@ -26,15 +80,15 @@ def tune(
     widen_by: int = 1,
     widenings: int = 4,
 ) -> tuple[float, dict[float, float]]:
-    """Finds the best learning rate of a grid that widens while the best is at its edge.
+    """Finds the best learning rate where all rates of a grid are tried at once.
 
     Args:
         losses: What each of several learning rates leads to; less is better, and
             NaN is the worst.
-        lowest: The first exponent of the grid, see `half_decades`.
+        lowest: The first exponent of the grid, see `half_decade`.
         highest: The last exponent of the grid.
         widen_by: How many half decades the grid grows by at once.
-        widenings: How often it grows at most.
+        widenings: How often it grows at most, while the best is at its edge.
 
     Returns:
         The best rate (the lowest of equals) and the loss of every rate tried, in
@@ -46,19 +100,17 @@ def tune(
     >>> best, len(tried)
     (1.0, 8)
     """
-    tried: dict[float, float] = {}
-    rates = half_decades(lowest, highest)
+    scores: dict[float, float] = {}
+    first, last = lowest, highest
     for left in reversed(range(widenings + 1)):
+        rates = [half_decade(exponent) for exponent in range(first, last + 1)]
         for rate, loss in zip(rates, losses(rates), strict=True):
-            tried[rate] = math.inf if math.isnan(loss) else float(loss)
-        tried = dict(sorted(tried.items()))
-        best = min(tried, key=tried.get)
-        if best not in (min(tried), max(tried)) or not left:
+            scores[rate] = -math.inf if math.isnan(loss) else -float(loss)
+        side = edge(scores)
+        if not side or not left:
             break
-        if best == min(tried):
-            rates = half_decades(lowest - widen_by, lowest - 1)
-            lowest -= widen_by
-        else:
-            rates = half_decades(highest + 1, highest + widen_by)
-            highest += widen_by
-    return best, tried
+        first = lowest - widen_by if side < 0 else highest + 1
+        last = first + widen_by - 1
+        lowest, highest = min(lowest, first), max(highest, last)
+    tried = {rate: -scores[rate] for rate in sorted(scores)}
+    return min(tried, key=tried.get), tried

@@ -1,23 +1,15 @@
-import os
-from pathlib import Path
+import shutil
 
 import keras
+import mlflow
 import numpy as np
 import pytest
 from scipy import sparse
 
-from keras_adaptive.study.corpora.dataset import SparseDataset, Split
-from keras_adaptive.study.training import Contender
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    """The folder with the real datasets, or a skip where it is absent."""
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("KERAS_ADAPTIVE_TEST_DATA", beside))
-    if not (folder / "SHA256SUMS").exists():
-        pytest.skip(f"no real data in {folder}; set KERAS_ADAPTIVE_TEST_DATA")
-    return folder
+from keras_adaptive.study import Contender, Epochs, Workload
+from keras_adaptive.study.datasets.dataset import Dataset, Split
+from keras_adaptive.study.ledger import quiet_mlflow
+from keras_adaptive.study.training import Trial, seeded, train
 
 
 def rows(count, seed, features=40):
@@ -33,13 +25,25 @@ def rows(count, seed, features=40):
 
 @pytest.fixture(scope="session")
 def tiny():
-    return SparseDataset(
-        "tiny", "made for tests", ("a", "b"), rows(60, 0), rows(30, 1), rows(30, 2)
+    return Dataset(
+        "tiny",
+        "made for tests",
+        rows(60, 0),
+        rows(30, 1),
+        rows(30, 2),
+        classes=("a", "b"),
     )
 
 
-def small_model(seed):
-    words = keras.Input(shape=(40,), sparse=True)
+@pytest.fixture(scope="session")
+def dense(tiny):
+    """The same rows as plain arrays."""
+    parts = (Split(split.x.toarray(), split.y) for split in tiny.parts.values())
+    return Dataset("dense", "made for tests", *parts, classes=tiny.classes)
+
+
+def small_model(seed, sparse=True):
+    words = keras.Input(shape=(40,), sparse=sparse)
     glorot = keras.initializers.GlorotUniform(seed=seed)
     return keras.Model(words, keras.layers.Dense(2, kernel_initializer=glorot)(words))
 
@@ -49,10 +53,66 @@ def build_model():
     return small_model
 
 
-def sgd(rate, library="keras"):
-    return Contender("sgd", library, keras.optimizers.SGD, rate)
+@pytest.fixture
+def workload(tiny):
+    return Workload(
+        "tiny",
+        small_model,
+        tiny,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batch_size=16,
+        budget=Epochs(3),
+    )
+
+
+def sgd(rate, label="keras/sgd"):
+    return Contender("keras/sgd", [rate], label=label)
 
 
 @pytest.fixture(scope="session")
 def make_sgd():
     return sgd
+
+
+@pytest.fixture(scope="session")
+def trial_of():
+    """Makes a trial of a fixed contender."""
+
+    def make(workload, contender, seed=0, key="k", budget=None):
+        setting = contender.grid(1)[0]
+        budget = budget or workload.budget
+        params = {"data": "tiny", "data_digest": "d", "data_source": "made for tests"}
+        return Trial(key, workload, budget, contender, setting, "compare", seed, params)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_trial(trial_of):
+    """Trains a fixed contender on a workload, with all its data."""
+
+    def run(workload, contender, seed=0, **options):
+        with seeded(seed):
+            return train(trial_of(workload, contender, seed, **options), workload.data)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """MLflow's database before the first run: making one takes seconds."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    with quiet_mlflow():
+        mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch, empty_store):
+    """A folder with a fresh MLflow store, and a client for it."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with quiet_mlflow():
+        yield tmp_path, mlflow.MlflowClient()
+    assert mlflow.active_run() is None

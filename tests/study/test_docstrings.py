@@ -3,8 +3,8 @@ from importlib import metadata
 
 import pytest
 
-from keras_adaptive.study.corpora import docstrings
-from keras_adaptive.study.corpora.docstrings import (
+from keras_adaptive.study.datasets import docstrings
+from keras_adaptive.study.datasets.docstrings import (
     Docstring,
     DocstringOptions,
     cached_corpus,

@@ -1,168 +1,203 @@
 import logging
 import math
+import os
 from dataclasses import replace
+from pathlib import Path
 
-import mlflow
 import pytest
-from rich.console import Console
+from scripted import scripted
 
-from keras_adaptive.study import comparison
+from keras_adaptive.study import Contender
+from keras_adaptive.study.contender import Setting
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.ledger import (
     METRICS_PER_BATCH,
+    NO_LINKS,
     Ledger,
+    attach,
     flatten,
     quiet_mlflow,
-    record,
 )
-from keras_adaptive.study.training import Point, Protocol, train
+from keras_adaptive.study.record import Point, Record
 
-PROTOCOL = Protocol(epochs=2, batch_size=16, seeds=(0,))
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A folder with a fresh MLflow store, and a client for it."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch, quiet_mlflow():
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        yield folder, mlflow.MlflowClient()
-    assert mlflow.active_run() is None
+SPOOL = Path("spool")
 
 
-def runs_of(client, experiment):
+@pytest.fixture
+def record(workload, trial_of):
+    """A run that finished; its time per step is NaN."""
+    trial = trial_of(workload, Contender("keras/sgd", [0.0316228]), key="abc")
+    return scripted(replace(trial, params=trial.params | {"optimizer.momentum": "0.0"}))
+
+
+@pytest.fixture
+def ledger(store):
+    return Ledger("experiment", SPOOL)
+
+
+def runs_of(client, experiment="experiment"):
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id])
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     return parents, [run for run in runs if run not in parents]
 
 
-@pytest.fixture(scope="module")
-def recorded(store, tiny, build_model, make_sgd):
-    """A study with one run, recorded."""
-    folder, client = store
-    contender = make_sgd(0.5)
-    result = train(build_model, contender, tiny, PROTOCOL, seed=0)
-    ledger = Ledger("recorded")
-    picture = folder / "plot.png"
-    picture.write_bytes(b"picture")
-    with ledger.study("a study", {"epochs": 2}) as study:
-        study.artifact(picture)
-        with ledger.child(tiny, contender, seed=0, phase="tune") as run:
-            record(run, result)
-    (parent,), (child,) = runs_of(client, "recorded")
-    return parent, child, result
+def written(ledger, record):
+    """The record as another process reads it."""
+    with ledger.open("a study", {}):
+        ledger.write(record)
+    again = Ledger("experiment", SPOOL)
+    with again.open("a study", {}):
+        return again.get(record.key)
 
 
-def test_child_is_found_by_tags_and_params(recorded):
-    parent, child, _ = recorded
+def same(one, other):
+    """Whether records are equal, NaN included."""
+    return repr(one) == repr(other)
+
+
+def ordered(record):
+    """The record with its dictionaries sorted."""
+    curve = tuple(
+        replace(point, metrics=dict(sorted(point.metrics.items())))
+        for point in record.curve
+    )
+    return replace(
+        record,
+        curve=curve,
+        params=dict(sorted(record.params.items())),
+        numbers=dict(sorted(record.numbers.items())),
+    )
+
+
+def diverged(record):
+    curve = (
+        *record.curve[:1],
+        Point(7, 1.75, 1_500, {"train_loss": math.inf, "learning_rate": 0.1}),
+        Point(8, 2.0, 1_600, {"val_loss": math.nan, "val_accuracy": 0.5}),
+    )
+    reason = "not finite at step 8"
+    numbers = {"initial_val_loss": 2.0, "first_round_seconds": 1.0}
+    return replace(
+        record, status="diverged", reason=reason, curve=curve, numbers=numbers
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record,
+        diverged,
+        lambda record: replace(record, setting=Setting(1 / 3, ("epsilon", 1e-8 / 3))),
+        lambda record: replace(
+            record, status="failed", reason="OSError: x", curve=(), numbers={}
+        ),
+        lambda record: replace(record, phase="tune", metric="mae", direction="min"),
+    ],
+    ids=["finished", "diverged", "second", "failed", "tune"],
+)
+def test_what_is_read_is_what_was_written(ledger, record, change):
+    record = change(record)
+    assert same(ordered(written(ledger, record)), ordered(record))
+    assert same(Record.from_json(record.to_json()), record)
+
+
+def test_a_run_is_found_by_tags_and_params(ledger, store, record):
+    written(ledger, record)
+    (parent,), (child,) = runs_of(store[1])
     marks = {
         "workload": "tiny",
         "contender": "keras/sgd",
-        "learning_rate": "0.5",
+        "learning_rate": "0.0316228",
         "seed": "0",
-        "phase": "tune",
+        "phase": "compare",
     }
     assert marks.items() <= child.data.tags.items()
     assert marks.items() <= child.data.params.items()
     assert child.data.params["optimizer.momentum"] == "0.0"
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert child.data.tags["outcome"] == "finished"
-
-
-def test_statuses_and_artifacts(recorded, store):
-    parent, child, _ = recorded
+    assert child.data.tags["status"] == "finished"
     assert parent.info.status == child.info.status == "FINISHED"
-    artifacts = store[1].list_artifacts(parent.info.run_id)
-    assert [file.path for file in artifacts] == ["plot.png"]
-    assert (store[0] / "mlruns").is_dir()
+    assert (child.info.start_time, child.info.end_time) == (1_000, record.ended)
 
 
-def test_curves_have_true_steps_and_times(recorded, store):
-    _, child, result = recorded
+def test_curves_have_true_steps_and_times(ledger, store, record):
+    written(ledger, record)
+    _, (child,) = runs_of(store[1])
     history = store[1].get_metric_history(child.info.run_id, "val_accuracy")
-    assert [metric.step for metric in history] == [4, 8]
-    expected = [point.timestamp for point, _ in result.series("val_accuracy")]
-    assert [metric.timestamp for metric in history] == expected
+    assert [metric.step for metric in history] == [4, 8, 12]
+    assert [metric.timestamp for metric in history] == [1_001, 1_002, 1_003]
     rates = store[1].get_metric_history(child.info.run_id, "learning_rate")
-    assert {metric.value for metric in rates} == {0.5}
-    assert len(rates) == 8
+    assert [metric.value for metric in rates] == [0.0316228] * 3
 
 
-def test_dataset_is_an_input(recorded, tiny):
-    _, child, _ = recorded
+def test_dataset_is_an_input(ledger, store, record):
+    written(ledger, record)
+    _, (child,) = runs_of(store[1])
     (used,) = child.inputs.dataset_inputs
-    assert used.dataset.name == "tiny"
-    assert used.dataset.digest == tiny.digest
+    assert (used.dataset.name, used.dataset.digest) == ("tiny", "d")
+    assert "made for tests" in used.dataset.source
 
 
-def test_divergence_is_tagged_and_no_infinity_logged(store, tiny, recorded):
-    _, client = store
-    _, _, result = recorded
-    bad = Point(3, 0.1, 1_000, {"train_loss": math.inf, "val_loss": math.nan})
-    lost = replace(result, curve=(bad,), diverged_at=3, test_loss=math.inf)
-    ledger = Ledger("diverged")
-    with ledger.study("s", {}), ledger.child(tiny, result.contender, 0, "tune") as run:
-        record(run, lost)
-    _, (child,) = runs_of(client, "diverged")
-    assert child.data.tags["outcome"] == "diverged at step 3"
-    assert child.data.tags["non_finite.train_loss"] == "inf at step 3"
-    assert child.data.tags["non_finite.val_loss"] == "nan at step 3"
-    assert not {"train_loss", "val_loss", "test_loss"} & child.data.metrics.keys()
+def test_infinity_is_tagged_and_not_logged(ledger, store, record):
+    written(ledger, diverged(record))
+    _, (child,) = runs_of(store[1])
+    assert child.data.tags["status"] == "diverged"
+    assert child.data.tags["non_finite.train_loss"] == "inf at step 7"
+    assert child.data.tags["non_finite.val_loss"] == "nan at step 8"
     assert all(map(math.isfinite, child.data.metrics.values()))
 
 
-def test_long_curves_go_in_several_batches(store):
-    ledger = Ledger("long")
+def test_long_curves_go_in_several_batches(ledger, store, record):
     count = 2 * METRICS_PER_BATCH + 5
-    with ledger.study("s", {}) as run:
-        for step in range(count):
-            run.metric("loss", step, 1_000 + step, step)
-    (parent,), _ = runs_of(store[1], "long")
-    history = store[1].get_metric_history(parent.info.run_id, "loss")
-    assert [metric.step for metric in history] == list(range(count))
+    curve = tuple(
+        Point(step, step / 10, 1_000 + step, {"train_loss": 1.0})
+        for step in range(count)
+    )
+    many = {f"optimizer.{number}": "x" for number in range(150)}
+    record = replace(record, curve=curve, params=record.params | many)
+    assert same(ordered(written(ledger, record)), ordered(record))
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(KeyboardInterrupt(), "KILLED"), (OSError("x"), "FAILED")]
-)
-def test_a_study_that_breaks_off(
-    store, tiny, build_model, make_sgd, monkeypatch, error, status
-):
-    name = f"broken {status}"
-
-    def break_off(*args, **kwargs):
-        raise error
-
-    levels = [logging.getLogger(logger).level for logger in ("mlflow", "alembic")]
-    monkeypatch.setattr(comparison, "train", break_off)
-    with pytest.raises(type(error)):
-        comparison.compare(
-            name,
-            tiny,
-            [make_sgd(0.1)],
-            "keras/sgd",
-            build_model,
-            PROTOCOL,
-            store[0],
-            Console(quiet=True),
-        )
-    (parent,), (child,) = runs_of(store[1], name)
-    assert parent.info.status == child.info.status == status
-    if status == "FAILED":
-        assert child.data.tags["failure"] == "OSError: x"
-    assert mlflow.active_run() is None
-    assert levels == [
-        logging.getLogger(logger).level for logger in ("mlflow", "alembic")
-    ]
+def test_files_go_to_the_study_s_run(ledger, store):
+    (store[0] / "plot.png").write_bytes(b"picture")
+    with ledger.open("a study", {}):
+        pass
+    attach(ledger.run_id, store[0] / "plot.png")
+    attach(ledger.run_id, store[0] / "plot.png", "digits")
+    files = store[1].list_artifacts(ledger.run_id)
+    assert [file.path for file in files] == ["digits", "plot.png"]
+    assert (store[0] / "mlruns").is_dir()
 
 
-def test_a_deleted_experiment_is_an_error(store):
-    ledger = Ledger("deleted")
+def test_a_study_keeps_its_run_and_says_what_was_asked_last(ledger, store):
+    for seeds in ("0", "0, 1"):
+        with ledger.open("it's a study", {"seeds": seeds}):
+            pass
+    with ledger.open("another", {"seeds": "7"}):
+        pass
+    parents, _ = runs_of(store[1])
+    seeds = {run.data.tags["study"]: run.data.tags["seeds"] for run in parents}
+    assert seeds == {"it's a study": "0, 1", "another": "7"}
+
+
+@pytest.mark.parametrize("links", [None, "false"])
+def test_what_holds_mlflow_back_is_taken_away(monkeypatch, links):
+    monkeypatch.delenv(NO_LINKS, raising=False)
+    if links:
+        monkeypatch.setenv(NO_LINKS, links)
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    with pytest.raises(KeyError), quiet_mlflow():
+        raise KeyError
+    assert [logger.level for logger in loggers] == levels
+    assert os.environ.get(NO_LINKS) == links
+
+
+def test_a_deleted_experiment_is_an_error(ledger, store):
     store[1].delete_experiment(ledger.experiment_id)
     with pytest.raises(StudyError, match="mlflow experiments restore"):
-        Ledger("deleted")
+        Ledger("experiment", SPOOL)
 
 
 def test_an_unusable_store_is_an_error(store, monkeypatch, tmp_path):
@@ -170,23 +205,7 @@ def test_an_unusable_store_is_an_error(store, monkeypatch, tmp_path):
     blocked.write_text("in the way")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{blocked}/mlflow.db")
     with pytest.raises(StudyError, match="file/mlflow.db cannot be used.*Check MLF"):
-        Ledger("x")
-
-
-def test_an_output_folder_that_cannot_be_made(tiny, build_model, make_sgd, tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("in the way")
-    with pytest.raises(StudyError, match="cannot be made.*--output"):
-        comparison.compare(
-            "x",
-            tiny,
-            [make_sgd(0.1)],
-            "keras/sgd",
-            build_model,
-            PROTOCOL,
-            blocked,
-            Console(quiet=True),
-        )
+        Ledger("x", SPOOL)
 
 
 def test_nested_configurations_are_flattened():

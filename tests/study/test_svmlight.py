@@ -4,7 +4,7 @@ import gzip
 import numpy as np
 import pytest
 
-from keras_adaptive.study.corpora.svmlight import load_svmlight
+from keras_adaptive.study.datasets.svmlight import load_svmlight
 from keras_adaptive.study.errors import StudyError
 
 GOOD = b"# a comment\n" + b"+1 1:0.5 3:1 # one\n-1 2:1 4:2\n" * 20
@@ -34,7 +34,7 @@ def test_test_file(tmp_path):
     [
         (b"spam 1:1", "line 42: the label 'spam' is not a number"),
         (b"0.5 1:1", "line 42: the label '0.5' is not a whole number"),
-        (b"nan 1:1", "line 42: the label 'nan' is not a whole number"),
+        (b"nan 1:1", "line 42: the label 'nan' is not a finite number"),
         (b"1 1:x", "line 42: '1:x' is not of the form"),
         (b"1 word", "line 42: 'word' is not of the form"),
         (b"1 3:1 2:1", "line 42: the index in '2:1' is not above"),
@@ -66,6 +66,17 @@ def test_bad_files(tmp_path, name, content, words):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(StudyError, match=words):
+        load_svmlight(path)
+
+
+def test_regression(tmp_path):
+    path = tmp_path / "my.svm"
+    path.write_bytes(b"0.5 1:1\n-3e1 2:1\n" * 20)
+    data = load_svmlight(path, task="regression")
+    assert data.task == "regression"
+    assert data.classes == ()
+    np.testing.assert_allclose(np.unique(data.train.y), [-1, 1], rtol=1e-6)
+    with pytest.raises(StudyError, match="line 1: the label '0.5' is not a whole"):
         load_svmlight(path)
 
 

@@ -5,10 +5,11 @@ import lzma
 import numpy as np
 import pytest
 
-from keras_adaptive.study.corpora import newsgroups
-from keras_adaptive.study.corpora.csv_text import load_csv
-from keras_adaptive.study.corpora.newsgroups import load_newsgroups
-from keras_adaptive.study.corpora.text import LabelledTexts, vectorize
+from keras_adaptive.study.datasets import newsgroups
+from keras_adaptive.study.datasets.csv_files import load_csv_texts
+from keras_adaptive.study.datasets.dataset import Split
+from keras_adaptive.study.datasets.newsgroups import load_newsgroups
+from keras_adaptive.study.datasets.text import vectorize
 from keras_adaptive.study.errors import StudyError
 
 ROWS = "".join(
@@ -20,7 +21,7 @@ HEADER = "id,text,topic\n"
 
 
 def load(path, **columns):
-    return load_csv(path, **{"text_column": "text", "label_column": "topic"} | columns)
+    return load_csv_texts(path, **{"text": "text", "target": "topic"} | columns)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_csv(tmp_path, suffix, compress):
     assert [len(split.y) for split in data.parts.values()] == [32, 4, 4]
 
 
-def test_csv_texts_may_hold_line_ends_and_quotes(tmp_path):
+def test_csv_filess_may_hold_line_ends_and_quotes(tmp_path):
     path = tmp_path / "my.csv"
     path.write_text(HEADER + ROWS + '99,"two\nlines ""quoted"" zebra",trees\n')
     data = load(path)
@@ -55,8 +56,9 @@ def test_csv_texts_may_hold_line_ends_and_quotes(tmp_path):
         (b"id,words,topic\n1,a,b\n", r"no column 'text'.*id, words, topic"),
         (b"id,text,topic\n1,a,b\n2,a\n", "line 3 has 2 fields. Expected 3"),
         (b"id,text,topic\n1,a,b,c\n", "line 2 has 4 fields"),
-        (b'id,text,topic\n1,"a\nb",x\n2,c,\n', "line 4 has no label"),
-        (b"id,text,topic\n1,a,NaN\n", "line 2 has no label"),
+        (b'id,text,topic\n1,"a\nb",x\n2,c,\n', "1 of 2 rows have no label.*row 2"),
+        (b"id,text,topic\n1,a,NaN\n", "1 of 1 rows have no label.*row 1"),
+        (b"id,text,id\n1,a,b\n", "two columns called 'id'"),
         (b'id,text,topic\n1,a,b\n2,"open,b\n', "line 3 cannot be read as CSV"),
         (b"id,text,topic\n1,caf\xe9,b\n", "line 2 is not UTF-8"),
         (b"id,text,topic\n1,a,b\n2,c,b\n", "only the class 'b'"),
@@ -86,23 +88,23 @@ def test_no_csv_file(tmp_path, kind):
 
 def test_vocabulary_is_that_of_the_training_texts():
     parts = [
-        LabelledTexts(texts, np.array([0, 1]))
+        Split(np.array(texts, object), np.array([0, 1]))
         for texts in (["boat sea", "tree"], ["lake", "sea"], ["lake", "tree"])
     ]
-    data = vectorize("n", "s", ("a", "b"), *parts, max_words=10)
+    data = vectorize("n", "s", ("a", "b"), parts, max_words=10)
     assert data.features == 3
     assert data.test.x[0].nnz == 0
     np.testing.assert_allclose(data.train.x.power(2).sum(axis=1), 1, rtol=1e-6)
 
 
 def test_texts_without_words():
-    blank = LabelledTexts(["", "!"], np.array([0, 1]))
+    blank = Split(np.array(["", "!"], object), np.array([0, 1]))
     with pytest.raises(StudyError, match="hold no words"):
-        vectorize("n", "here", ("a", "b"), blank, blank, blank, max_words=10)
+        vectorize("n", "here", ("a", "b"), [blank] * 3, max_words=10)
 
 
 def test_real_csv(real_data, tmp_path):
-    data = load_csv(real_data / "nursery.csv.gz", *nursery_columns(real_data))
+    data = load_csv_texts(real_data / "nursery.csv.gz", *nursery_columns(real_data))
     assert len(data.classes) == 5
     assert sum(len(split.y) for split in data.parts.values()) == 12_960
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from keras_adaptive.study.tuning import half_decades, tune
+from keras_adaptive.study.tuning import beyond_the_edge, edge, half_decade, tune
 
 
 def distance_to(best: int):
@@ -29,7 +29,7 @@ def test_the_grid_widens_until_the_best_is_inside(best, grids):
     losses, seen = distance_to(best)
     rate, tried = tune(losses, -6, -3, widen_by=2)
     assert seen == grids
-    assert rate == half_decades(best, best)[0]
+    assert rate == half_decade(best)
     assert list(tried) == sorted(tried)
     assert len(tried) == sum(map(len, grids))
 
@@ -48,4 +48,20 @@ def test_nan_is_the_worst():
 
 
 def test_the_lowest_of_equals():
-    assert tune(lambda rates: [1.0, 0.0, 0.0, 1.0], 0, 3)[0] == half_decades(1, 1)[0]
+    assert tune(lambda rates: [1.0, 0.0, 0.0, 1.0], 0, 3)[0] == half_decade(1)
+
+
+def test_a_grid_is_widened_where_its_best_is():
+    scores = {0.1: (0.5, -1), 1.0: (0.5, -2), 0.01: (0.4, 0)}
+    assert (edge(scores), beyond_the_edge(scores)) == (0, None)
+    scores[1.0] = 0.6, -2
+    assert beyond_the_edge(scores) == 3.16228
+    scores[0.01] = 0.6, -2
+    assert beyond_the_edge(scores) == 0.00316228
+
+
+def test_half_decades_stay_on_their_grid():
+    rates = [half_decade(0)]
+    for _ in range(8):
+        rates.append(beyond_the_edge({rates[-1]: 1, rates[-1] / 2: 0}))
+    assert rates == [half_decade(exponent) for exponent in range(9)]

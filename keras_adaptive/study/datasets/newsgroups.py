@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_adaptive.study.corpora.dataset import SparseDataset, stratified_split
-from keras_adaptive.study.corpora.text import MAX_WORDS, LabelledTexts, vectorize
+from keras_adaptive.study.datasets.dataset import Dataset, Split, three_parts
+from keras_adaptive.study.datasets.text import MAX_WORDS, vectorize
 from keras_adaptive.study.errors import StudyError, needs_extra
 
 with needs_extra("study"):
@@ -70,7 +70,7 @@ def load_newsgroups(
     data_home: str | Path | None = None,
     headers: bool = True,
     seed: int = 0,
-) -> SparseDataset:
+) -> Dataset:
     """Loads the 20 Newsgroups texts with their official split by date.
 
     Args:
@@ -88,18 +88,14 @@ def load_newsgroups(
         StudyError: If the texts cannot be had.
     """
     home = Path(data_home) if data_home else None
-    fetched, test = (fetch(subset, home, headers) for subset in ("train", "test"))
-    held_out, kept = stratified_split(fetched.target, [0.1], seed)
-    train, validation = (
-        LabelledTexts([fetched.data[row] for row in rows], fetched.target[rows])
-        for rows in (kept, held_out)
+    fetched = [fetch(subset, home, headers) for subset in ("train", "test")]
+    rows, test = (
+        Split(np.array(each.data, object), np.asarray(each.target)) for each in fetched
     )
     return vectorize(
         "newsgroups" if headers else "newsgroups-no-headers",
         ARCHIVE_URL,
-        tuple(fetched.target_names),
-        train,
-        validation,
-        LabelledTexts(test.data, np.asarray(test.target)),
+        tuple(fetched[0].target_names),
+        three_parts(rows, test, "classification", seed),
         max_words,
     )

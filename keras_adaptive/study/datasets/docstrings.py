@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_adaptive.study.corpora.dataset import SparseDataset, encode_labels
-from keras_adaptive.study.corpora.text import MAX_WORDS, LabelledTexts, vectorize
+from keras_adaptive.study.datasets.dataset import Dataset, Split, encode_labels
+from keras_adaptive.study.datasets.text import MAX_WORDS, vectorize
 from keras_adaptive.study.errors import StudyError
 
 LIBRARIES = (
@@ -347,7 +347,7 @@ def load_docstrings(
     max_words: int = MAX_WORDS,
     options: DocstringOptions | None = None,
     folder: Path | None = None,
-) -> SparseDataset:
+) -> Dataset:
     """Loads the docstrings of the installed numerical libraries.
 
     Args:
@@ -364,18 +364,18 @@ def load_docstrings(
     options = options or DocstringOptions()
     documents = cached_corpus(options, folder)
     classes, _ = encode_labels([each.library for each in documents], "the docstrings")
-    parts = {
-        part: LabelledTexts(
-            [each.text for each in members],
-            np.array([classes.index(each.library) for each in members], np.int64),
-        )
-        for part, members in split_by_module(documents).items()
-    }
+    parts = split_by_module(documents)
     versions = installed_versions(options.libraries)
     return vectorize(
         "docstrings" if options.masked else "docstrings-unmasked",
         f"docstrings of {', '.join(versions.values())}",
         classes,
-        max_words=max_words,
-        **parts,
+        (
+            Split(
+                np.array([each.text for each in parts[part]], object),
+                np.array([classes.index(each.library) for each in parts[part]], int),
+            )
+            for part in ("train", "validation", "test")
+        ),
+        max_words,
     )

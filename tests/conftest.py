@@ -1,0 +1,14 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder with the real datasets, or a skip where it is absent."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("KERAS_ADAPTIVE_TEST_DATA", beside))
+    if not (folder / "SHA256SUMS").exists():
+        pytest.skip(f"no real data in {folder}; set KERAS_ADAPTIVE_TEST_DATA")
+    return folder

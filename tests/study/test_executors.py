@@ -1,0 +1,126 @@
+"""Runs in processes of their own, on PyTorch, which starts fast."""
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import keras
+import pytest
+
+from keras_adaptive.study import (
+    Contender,
+    Epochs,
+    Processes,
+    StudyError,
+    Workload,
+    executors,
+)
+from keras_adaptive.study.executors import affordable_workers, threads_each
+
+
+def dense_model(seed):
+    glorot = keras.initializers.GlorotUniform(seed=seed)
+    return keras.Sequential(
+        [keras.Input((40,)), keras.layers.Dense(2, kernel_initializer=glorot)]
+    )
+
+
+def dies(seed):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_once(seed):
+    mark = Path(os.environ["KERAS_ADAPTIVE_TEST_MARK"])
+    if not mark.exists():
+        mark.touch()
+        dies(seed)
+    return dense_model(seed)
+
+
+def raises(seed):
+    raise MemoryError("too large")
+
+
+def tell_threads(seed):
+    import torch
+
+    raise RuntimeError(f"{torch.get_num_threads()} threads")
+
+
+@pytest.fixture
+def torch_workers(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setenv("KERAS_ADAPTIVE_TEST_MARK", str(tmp_path / "mark"))
+
+
+@pytest.fixture
+def workload(dense):
+    return Workload(
+        "dense",
+        dense_model,
+        dense,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batch_size=16,
+        budget=Epochs(2),
+    )
+
+
+def test_processes(torch_workers, workload, dense, trial_of):
+    """Runs that end well, raise or die, more of them than processes."""
+    local = replace(workload, build=lambda seed: dense_model(seed))
+    cases = {
+        "plain": workload,
+        "local": local,
+        "raises": replace(workload, build=raises),
+        "threads": replace(workload, build=tell_threads),
+        "dies once": replace(workload, build=dies_once),
+        "dies": replace(workload, build=dies),
+        "unsendable": replace(workload, build=partial(dense_model, threading.Lock())),
+    }
+    contender = Contender("adam", [0.1])
+    with Processes(2).start({"dense": dense}) as pool:
+        for key, case in cases.items():
+            pool.submit(trial_of(case, contender, seed=3, key=key))
+        records = {record.key: record for record in pool.results()}
+        folder = Path(next(iter(pool._files.values()))).parent
+        assert folder.is_dir()
+    assert not folder.exists()
+    assert {key: record.status for key, record in records.items()} == {
+        "plain": "finished",
+        "local": "finished",
+        "raises": "failed",
+        "threads": "failed",
+        "dies once": "finished",
+        "dies": "failed",
+        "unsendable": "failed",
+    }
+    assert records["raises"].reason.startswith("MemoryError: too large")
+    assert records["threads"].reason.startswith(f"RuntimeError: {threads_each(2)} thr")
+    assert records["dies"].reason.startswith("its process died 2 times")
+    assert records["unsendable"].reason.startswith("it cannot be sent to a process")
+    losses = [
+        [value for _, value in records[key].series("train_loss")]
+        for key in ("plain", "local", "dies once")
+    ]
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_as_many_processes_as_processors_and_memory_allow(monkeypatch):
+    class Memory:
+        available = 10e9
+
+    monkeypatch.setattr(executors.loky, "cpu_count", lambda: 8)
+    monkeypatch.setattr(executors.psutil, "virtual_memory", lambda: Memory)
+    assert affordable_workers(0) == 8
+    assert affordable_workers(500_000_000) == 4
+    assert affordable_workers(10**12) == 1
+    assert [threads_each(workers) for workers in (1, 3, 8, 16)] == [8, 2, 1, 1]
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_bad_counts(count):
+    with pytest.raises(StudyError, match="whole number above 0"):
+        Processes(count)
