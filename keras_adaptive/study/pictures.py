@@ -28,10 +28,18 @@ with needs_extra("study"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+    from matplotlib.ticker import (
+        LogLocator,
+        MaxNLocator,
+        NullLocator,
+        PercentFormatter,
+    )
 
 WIDTH = 11.0
 PANELS_A_ROW = 3
+PADDING = 0.08
+ROW = 0.05
+INCHES_A_NAME = 2.7
 # The rest of Okabe and Ito's colours but yellow, which is pale on white, and a grey.
 MORE_COLOURS = ("#D55E00", "#56B4E9", "#777777")
 SHAPES = "osD^vP*X"
@@ -88,7 +96,7 @@ def sensitivity_figure(
 
     Returns:
         A figure with the median over seeds as a line and the range as a band; a cross
-        at the worse edge is a value at which half of the runs or more diverged.
+        in the grey strip is a value at which half of the runs or more diverged.
     """
     runs = of_phase(runs, phase, over, "validation_metric").dropna(subset=[over])
     scores = grids(
@@ -111,15 +119,7 @@ def sensitivity_figure(
         panel.set_title(workload)
         panel.set_ylabel(f"validation {metrics[workload]}")
         panel.set_xlabel(over.replace("_", " "))
-        worse_edge = panel.get_ylim()[0 if sign == 1 else 1]
-        for name, points in lost.items():
-            cross = {"marker": "x", "linestyle": "", "markeredgewidth": 2}
-            panel.plot(
-                points,
-                [worse_edge] * len(points),
-                **styles[name] | cross,
-                clip_on=False,
-            )
+        _draw_lost(panel, lost, sign, styles)
     handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
     cross = Line2D([], [], marker="x", linestyle="", color="black", label="diverged")
     _legend(figure, [*handles, cross])
@@ -143,6 +143,30 @@ def _draw_grid(panel: Axes, grid: pd.DataFrame, sign: int, style: dict) -> list[
     return [point for point in medians.index if point not in drawn]
 
 
+def _draw_lost(
+    panel: Axes,
+    lost: Mapping[str, Sequence[float]],
+    sign: int,
+    styles: Mapping[str, dict],
+) -> None:
+    """Draws crosses in a strip at the worse edge, a row for each that has some."""
+    rows = [name for name, points in lost.items() if points]
+    best, worst = panel.get_ylim()[::sign][::-1]
+    strip = ROW * len(rows) * (best - worst)
+    worse_edge = worst - strip
+    panel.axhspan(worst, worse_edge, color="0.95", lw=0)
+    panel.set_ylim(*sorted((best, worse_edge)))
+    for number, name in enumerate(rows):
+        height = worse_edge + strip * (number + 0.7) / (len(rows) + 0.4)
+        panel.plot(
+            lost[name],
+            [height] * len(lost[name]),
+            color=styles[name]["color"],
+            marker="x",
+            linestyle="",
+        )
+
+
 def profile_figure(costs: pd.DataFrame, cost: str, largest: float = 4.0) -> Figure:
     """Draws the performance profiles of Dolan and Moré.
 
@@ -160,30 +184,28 @@ def profile_figure(costs: pd.DataFrame, cost: str, largest: float = 4.0) -> Figu
     figure = Figure(figsize=(WIDTH * 0.7, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     panel = figure.subplots()
+    styles = looks(costs.columns)
     handles = []
-    count = len(costs)
-    for (name, style), column, area in zip(
-        looks(costs.columns).items(), ratios.T, areas, strict=True
-    ):
-        places = np.sort(column[column <= largest])
-        x = [1, *places, largest]
-        y = [0, *np.arange(1, len(places) + 1) / count, len(places) / count]
-        panel.step(
-            x, y, where="post", **style | {"marker": ""}, linewidth=2, alpha=0.85
-        )
-        panel.plot(
-            places, y[1:-1], **style | {"linestyle": ""}, clip_on=False, zorder=3
-        )
-        handles.append(Line2D([], [], label=f"{name}: {area:.2f}", **style))
+    for place in np.argsort(-areas, kind="stable"):
+        name = costs.columns[place]
+        own = ratios[:, place]
+        jumps = np.unique(own[own <= largest])
+        ends = np.union1d(jumps, [1, largest])
+        line = {**styles[name], "marker": "", "linewidth": 2, "alpha": 0.85}
+        points = {**styles[name], "linestyle": "", "clip_on": False, "zorder": 3}
+        panel.step(ends, _share_within(own, ends), where="post", **line)
+        panel.plot(jumps, _share_within(own, jumps), **points)
+        label = f"{name}: {areas[place]:.2f}"
+        handles.append(Line2D([], [], label=label, **styles[name]))
     panel.set_xscale("log", base=2)
     panel.set_xlim(1, largest)
     panel.set_ylim(0, 1)
     panel.set_xticks([1, 1.5, 2, 3, 4] if largest == 4 else np.geomspace(1, largest, 5))
     panel.xaxis.set_major_formatter("{x:g}")
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter(PercentFormatter(1))
     panel.set_xlabel(f"{cost}, as a multiple of the lowest")
-    panel.set_ylabel(f"share of {count} workloads")
+    panel.set_ylabel(f"share of {len(costs)} workloads")
     _tidy(panel)
     panel.legend(
         handles=handles,
@@ -193,6 +215,10 @@ def profile_figure(costs: pd.DataFrame, cost: str, largest: float = 4.0) -> Figu
         frameon=False,
     )
     return figure
+
+
+def _share_within(ratios: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    return np.mean(ratios[:, None] <= factors, axis=0)
 
 
 def critical_difference_figure(costs: pd.DataFrame, alpha: float = 0.05) -> Figure:
@@ -251,7 +277,6 @@ def critical_difference_figure(costs: pd.DataFrame, alpha: float = 0.05) -> Figu
             f"{name}  {rank:.2f}" if on_left else f"{rank:.2f}  {name}",
             ha="right" if on_left else "left",
             va="center",
-            color=colour,
         )
     for number, (first, last) in enumerate(groups):
         y = 0.25 + 0.28 * number
@@ -277,8 +302,8 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
         verdicts: Those of one promise and measure.
 
     Returns:
-        A figure with a panel for each workload and one over all; right is better. An
-        arrow is an end beyond the axis: an infinite one.
+        A figure with a panel for each workload and one over all; right is better. What
+        is infinite is an arrow at the edge, a large one for the effect itself.
 
     Raises:
         StudyError: If there are no verdicts, or of more than one measure.
@@ -288,95 +313,91 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
         raise StudyError(f"Effects are of one measure, not of {sorted(measures)}.")
     ((promise, measure),) = measures
     by_workload: dict[str | None, list[Verdict]] = {}
-    for verdict in verdicts:
+    for verdict in sorted(verdicts, key=lambda each: each.workload is None):
         by_workload.setdefault(verdict.workload, []).append(verdict)
-    ratio = verdicts[0].neutral == 1
-    heights = [len(rows) for rows in by_workload.values()]
-    figure = Figure(
-        figsize=(WIDTH * 0.8, 1.2 + sum(0.34 * rows + 0.62 for rows in heights)),
-        layout="constrained",
+    reference, ratio = verdicts[0].reference, verdicts[0].neutral == 1
+    contenders = list(dict.fromkeys(each.contender for each in verdicts))
+    figure, panels = _panels(
+        len(by_workload), height=0.9 + 0.28 * len(contenders), sharey=True
     )
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(
-        len(heights),
-        squeeze=False,
-        sharex=ratio,
-        height_ratios=[h + 0.4 for h in heights],
-    )[:, 0]
     for panel, (workload, rows) in zip(panels, by_workload.items(), strict=True):
-        low, high = _limits(verdicts if ratio else rows, ratio)
+        limits = _limits(verdicts if ratio else rows, ratio)
         panel.set_xscale("log" if ratio else "linear")
-        panel.set_xlim(low, high)
+        panel.set_xlim(limits)
         panel.axvline(rows[0].neutral, color="0.6", linewidth=1, zorder=0)
-        for place, verdict in enumerate(rows):
-            _draw_effect(panel, place, verdict, low, high)
-        panel.set_yticks(range(len(rows)), [each.contender for each in rows])
-        panel.set_ylim(len(rows) - 0.5, -0.5)
-        panel.set_title(workload or "over all workloads", loc="left", fontsize="medium")
-        if not ratio:
-            panel.set_xlabel(
-                "pairs won minus lost" if workload is None else "better by"
-            )
-        _tidy(panel)
-    if ratio:
-        panels[-1].set_xlabel(f"times as fast as {verdicts[0].reference}")
-        panels[-1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panels[-1].xaxis.set_major_formatter("{x:g}")
-        panels[-1].xaxis.set_minor_formatter(NullFormatter())
+        for verdict in rows:
+            _draw_effect(panel, contenders.index(verdict.contender), verdict)
+        panel.set_yticks(range(len(contenders)), contenders)
+        panel.set_ylim(len(contenders) - 0.5, -0.5)
+        panel.set_title(workload or "over all workloads", fontsize="medium")
+        if ratio:
+            panel.set_xlabel("times as fast")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_locator(NullLocator())
+        else:
+            panel.set_xlabel("gain" if workload else "share of pairs won minus lost")
+            panel.xaxis.set_major_locator(MaxNLocator(4))
     figure.suptitle(
-        f"{promise}: {measure} against {verdicts[0].reference} "
-        "(median and 95 % interval)"
+        f"{promise}: {measure} against {reference} (median, 95 % interval; right is "
+        "better)"
     )
-    _legend(
-        figure,
-        [
-            Line2D([], [], color=colour, marker="o", label=outcome)
-            for outcome, colour in OUTCOME_COLOURS.items()
-        ],
-    )
+    outcomes = [
+        Line2D([], [], color=colour, marker="o", label=outcome)
+        for outcome, colour in OUTCOME_COLOURS.items()
+    ]
+    _legend(figure, outcomes)
     return figure
 
 
 def _limits(verdicts: Sequence[Verdict], ratio: bool) -> tuple[float, float]:
     """Returns the ends of an axis on which all that is finite has its place."""
-    numbers = np.array(
-        [[each.neutral, each.effect, *each.interval] for each in verdicts]
-    ).ravel()
+    numbers = np.array([[v.neutral, v.effect, *v.interval] for v in verdicts])
     with np.errstate(divide="ignore"):
         places = np.log(numbers) if ratio else numbers
     places = places[np.isfinite(places)]
-    pad = 0.08 * np.ptp(places) or 0.1
+    pad = PADDING * np.ptp(places) or PADDING
     low, high = places.min() - pad, places.max() + pad
     return (math.exp(low), math.exp(high)) if ratio else (low, high)
 
 
-def _draw_effect(
-    panel: Axes, place: int, verdict: Verdict, low: float, high: float
-) -> None:
-    if math.isnan(verdict.effect):
+def _draw_effect(panel: Axes, row: int, verdict: Verdict) -> None:
+    """Draws a line with a point; what is beyond the axis is an arrow at its edge."""
+    if not verdict.pairs:
         panel.text(
-            0.5, place, "no pairs", va="center", transform=panel.get_yaxis_transform()
+            0.5,
+            row,
+            "no pairs",
+            ha="center",
+            va="center",
+            transform=panel.get_yaxis_transform(),
         )
         return
     colour = OUTCOME_COLOURS[verdict.outcome]
-    ends = np.clip(verdict.interval, low, high)
-    panel.plot(ends, [place, place], color=colour, linewidth=2)
-    for end, edge, arrow in zip(verdict.interval, (low, high), "<>", strict=True):
-        if end != np.clip(end, low, high):
-            panel.plot(edge, place, arrow, color=colour, clip_on=False)
-    panel.plot(
-        np.clip(verdict.effect, low, high), place, "o", color=colour, clip_on=False
-    )
+    low, high = panel.get_xlim()
+    panel.plot(np.clip(verdict.interval, low, high), [row, row], color=colour, lw=2)
+    for number, size in (
+        (verdict.interval[0], 6),
+        (verdict.interval[1], 6),
+        (verdict.effect, 10),
+    ):
+        if number > high:
+            panel.plot(high, row, ">", color=colour, markersize=size, clip_on=False)
+        elif number < low:
+            panel.plot(low, row, "<", color=colour, markersize=size, clip_on=False)
+    panel.plot(verdict.effect, row, "o", color=colour)
 
 
-def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+def _panels(
+    count: int, height: float, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
     """Returns a figure with so many panels, in rows."""
     columns = min(count, PANELS_A_ROW)
     rows = -(-count // columns)
     width = WIDTH * (0.35 + 0.65 * columns / PANELS_A_ROW)
     figure = Figure(figsize=(width, height * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for empty in grid[count:]:
         empty.remove()
     for panel in grid[:count]:
@@ -394,6 +415,6 @@ def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=min(len(handles), 4),
+        ncols=min(len(handles), int(figure.get_figwidth() / INCHES_A_NAME)),
         frameon=False,
     )
