@@ -203,7 +203,7 @@ def to_markdown(lines: Sequence[Line]) -> str:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    datasets.add_arguments(parser, default="docstrings")
+    datasets.add_arguments(parser, "docstrings")
     for option, known in (("workloads", TASKS), ("optimizers", CONTENDERS)):
         parser.add_argument(
             f"--{option}",

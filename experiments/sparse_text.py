@@ -79,7 +79,7 @@ def learning_rate(text: str) -> tuple[str, float]:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    datasets.add_arguments(parser, default="docstrings")
+    datasets.add_arguments(parser, "docstrings")
     parser.add_argument("--epochs", type=count, default=4)
     parser.add_argument("--seeds", type=count, default=3, help="number of seeds")
     parser.add_argument(

@@ -84,26 +84,6 @@ def default_model(data: Dataset) -> Callable[[int], keras.Model]:
     )
 
 
-def default_loss(data: Dataset) -> keras.losses.Loss:
-    """Returns the loss that goes with `default_model`.
-
-    Args:
-        data: The dataset.
-    """
-    if data.task == "regression":
-        return keras.losses.MeanSquaredError()
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def default_metric(data: Dataset) -> str:
-    """Returns the metric that goes with `default_model`: its name for `compile`.
-
-    Args:
-        data: The dataset.
-    """
-    return "root_mean_squared_error" if data.task == "regression" else "accuracy"
-
-
 def seeds(seed: int) -> Iterator[int]:
     """Yields different seeds for the layers of a model, decided by the model's."""
     rng = np.random.default_rng(seed)

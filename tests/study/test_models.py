@@ -8,8 +8,9 @@ from scipy import sparse
 from keras_adaptive.study.datasets.bundled import load_diabetes, load_wine
 from keras_adaptive.study.datasets.dataset import Dataset, Split
 from keras_adaptive.study.datasets.synthetic import RareCategories
+from keras_adaptive.study.defaults import default_loss, default_metric
 from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.models import default_loss, default_metric, default_model
+from keras_adaptive.study.models import default_model
 
 
 def pictures(dtype):

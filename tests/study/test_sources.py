@@ -17,10 +17,14 @@ from keras_adaptive.study.datasets.synthetic import RareCategories
 from keras_adaptive.study.errors import StudyError
 
 
-def load(*arguments, default="digits"):
+def parse(*arguments, default=("digits",)):
     parser = argparse.ArgumentParser()
-    datasets.add_arguments(parser, default)
-    return datasets.load(parser.parse_args(list(map(str, arguments))))
+    datasets.add_arguments(parser, *default)
+    return parser.parse_args(list(map(str, arguments)))
+
+
+def load(*arguments):
+    return datasets.load(parse(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +49,14 @@ def test_bundled(name, rows, shape, classes):
 def test_the_default_source():
     assert load().name == "digits"
     with pytest.raises(SystemExit):
-        load(default=None)
+        parse(default=())
+
+
+def test_several_sources():
+    options = parse("--data", "wine", "digits")
+    assert [data.name for data in datasets.load_all(options)] == ["wine", "digits"]
+    with pytest.raises(StudyError, match="names 2 sources: wine, digits"):
+        datasets.load(options)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])

@@ -15,7 +15,7 @@ from keras_adaptive.study.datasets.synthetic import RareCategories
 from keras_adaptive.study.datasets.text import MAX_WORDS
 from keras_adaptive.study.errors import StudyError, did_you_mean
 
-__all__ = ["Dataset", "Split", "add_arguments", "load"]
+__all__ = ["Dataset", "Split", "add_arguments", "load", "load_all"]
 
 OFFLINE: dict[str, Callable[[argparse.Namespace], Dataset]] = {
     "digits": lambda options: bundled.load_digits(),
@@ -55,21 +55,23 @@ SUFFIXES = {
 KINDS = ("openml:NAME", "csv:FILE", "parquet:FILE", "svmlight:FILE")
 
 
-def add_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
+def add_arguments(parser: argparse.ArgumentParser, *default: str) -> None:
     """Adds the options that choose the data to a command line.
 
     Args:
         parser: The parser of the command line.
-        default: The source that is used if none is named; `None` if one must be.
+        default: The sources that are used if none is named; without them one must be.
     """
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
-        default=default,
-        required=default is None,
+        nargs="+",
+        default=list(default),
+        required=not default,
         metavar="SOURCE",
-        help=f"one of {', '.join([*NAMED, *KINDS])}, or a file whose name ends in "
-        f"{', '.join(SUFFIXES)}" + (f" (default: {default})" if default else ""),
+        help=f"one or more of {', '.join([*NAMED, *KINDS])}, or a file whose name ends "
+        f"in {', '.join(SUFFIXES)}"
+        + (f" (default: {', '.join(default)})" if default else ""),
     )
     group.add_argument(
         "--data-home",
@@ -121,8 +123,25 @@ def add_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
     )
 
 
-def load(options: argparse.Namespace) -> Dataset:
+def load_all(options: argparse.Namespace) -> list[Dataset]:
     """Loads the data that the options of `add_arguments` choose.
+
+    Args:
+        options: The parsed command line.
+
+    Returns:
+        The datasets, in the order in which they were named.
+
+    Raises:
+        StudyError: If data cannot be used; the message says what to do.
+    """
+    if options.max_words < 1:
+        raise StudyError(f"--max-words must be at least 1, not {options.max_words}.")
+    return [_load(source, options) for source in options.data]
+
+
+def load(options: argparse.Namespace) -> Dataset:
+    """Loads the one dataset that the options of `add_arguments` choose.
 
     Args:
         options: The parsed command line.
@@ -131,24 +150,31 @@ def load(options: argparse.Namespace) -> Dataset:
         The dataset.
 
     Raises:
-        StudyError: If the data cannot be used; the message says what to do.
+        StudyError: If several are named, or the data cannot be used.
     """
-    if options.max_words < 1:
-        raise StudyError(f"--max-words must be at least 1, not {options.max_words}.")
-    if options.data in NAMED:
-        return NAMED[options.data](options)
-    kind, colon, name = options.data.partition(":")
+    if len(options.data) > 1:
+        raise StudyError(
+            f"--data names {len(options.data)} sources: {', '.join(options.data)}. "
+            "Expected one."
+        )
+    return load_all(options)[0]
+
+
+def _load(source: str, options: argparse.Namespace) -> Dataset:
+    if source in NAMED:
+        return NAMED[source](options)
+    kind, colon, name = source.partition(":")
     if not colon:
-        kind, name = kind_of_file(options.data), options.data
+        kind, name = kind_of_file(source), source
     if kind not in (known.partition(":")[0] for known in KINDS):
         raise StudyError(
-            f"There is no data source {options.data!r}. Expected one of "
+            f"There is no data source {source!r}. Expected one of "
             f"{', '.join([*NAMED, *KINDS])}, or a file whose name ends in "
-            f"{', '.join(SUFFIXES)}.{did_you_mean(options.data, NAMED)}"
+            f"{', '.join(SUFFIXES)}.{did_you_mean(source, NAMED)}"
         )
     if not name:
         raise StudyError(
-            f"--data {options.data} names nothing. Expected for example {kind}:"
+            f"--data {source} names nothing. Expected for example {kind}:"
             + ("adult" if kind == "openml" else f"data/my.{kind}")
         )
     if kind == "openml":
@@ -159,7 +185,7 @@ def load(options: argparse.Namespace) -> Dataset:
         )
     if not options.target:
         raise StudyError(
-            f"--data {options.data} needs --target, the name of the column to learn."
+            f"--data {source} needs --target, the name of the column to learn."
         )
     if not options.text_column:
         return load_table(

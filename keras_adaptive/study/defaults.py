@@ -1,0 +1,121 @@
+"""What a first look at a dataset needs: a workload that fits it, and contenders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import keras
+import numpy as np
+
+from keras_adaptive.study.contender import Contender
+from keras_adaptive.study.datasets.dataset import Dataset
+from keras_adaptive.study.errors import StudyError, did_you_mean
+from keras_adaptive.study.models import default_model
+from keras_adaptive.study.protocol import MOMENTUM
+from keras_adaptive.study.tuning import half_decades_around
+from keras_adaptive.study.workload import Budget, Workload
+
+FEW_ROWS = 5_000
+"""Training rows below which batches are small, so that an epoch has enough of them."""
+
+SMALL_BATCH, BATCH = 32, 128
+
+CENTRES = {
+    MOMENTUM.label: 0.03,
+    "adagrad": 0.1,
+    "rmsprop": 0.003,
+    "adam": 0.003,
+    "adamw": 0.003,
+}
+"""Where the grid of learning rates is laid; Keras's defaults are often far from it."""
+
+
+def default_loss(data: Dataset) -> keras.losses.Loss:
+    """Returns the loss that goes with `default_model`.
+
+    Args:
+        data: The dataset.
+    """
+    if data.task == "regression":
+        return keras.losses.MeanSquaredError()
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def default_metric(data: Dataset) -> str:
+    """Returns the metric that goes with `default_model`: its name for `compile`.
+
+    Args:
+        data: The dataset.
+    """
+    return "root_mean_squared_error" if data.task == "regression" else "accuracy"
+
+
+def default_workload(
+    data: Dataset,
+    budget: Budget | None = None,
+    slices: Callable[[Dataset], Mapping[str, np.ndarray]] | None = None,
+) -> Workload:
+    """Returns a workload for a dataset: a small model, and loss and metric of its task.
+
+    Args:
+        data: The dataset.
+        budget: How long to train; `None` if the protocol says it.
+        slices: Parts of the test rows that are judged by themselves too.
+
+    Returns:
+        The workload, with batches of 32 rows if there are fewer than 5,000 training
+        rows, else of 128.
+
+    Raises:
+        StudyError: If there is no default model for data of that kind.
+
+    Example:
+
+    >>> from keras_adaptive.study.datasets.bundled import load_diabetes
+    >>> workload = default_workload(load_diabetes())
+    >>> workload.metric, workload.direction, workload.batch_size
+    ('root_mean_squared_error', 'min', 32)
+    """
+    return Workload(
+        data.name,
+        build=default_model(data),
+        data=data,
+        loss=default_loss(data),
+        metric=default_metric(data),
+        batch_size=SMALL_BATCH if len(data.train.y) < FEW_ROWS else BATCH,
+        budget=budget,
+        slices=slices,
+    )
+
+
+def default_contenders(names: Sequence[str], trials: int) -> list[Contender]:
+    """Returns contenders with grids of one size, laid where they often work.
+
+    Args:
+        names: Who takes part beside SGD with momentum, which comes first.
+        trials: Learning rates of a grid.
+
+    Raises:
+        StudyError: If there is no default grid for one of the names.
+
+    Example:
+
+    >>> [each.label for each in default_contenders(["adam"], trials=5)]
+    ['keras/sgd-momentum', 'adam']
+    """
+    unknown = [name for name in names if name not in CENTRES]
+    if unknown:
+        raise StudyError(
+            f"There is no default grid for {unknown[0]!r}. Expected one of "
+            f"{', '.join(CENTRES)}.{did_you_mean(unknown[0], CENTRES)}"
+        )
+    makers = {MOMENTUM.label: partial(keras.optimizers.SGD, momentum=0.9)}
+    return [
+        Contender(
+            makers.get(name, name),
+            half_decades_around(CENTRES[name], trials),
+            label=name,
+        )
+        for name in dict.fromkeys([MOMENTUM.label, *names])
+    ]
