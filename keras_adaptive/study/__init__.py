@@ -15,7 +15,8 @@ The pieces are small and can be used one by one:
 - `keras_adaptive.study.verdicts`, `keras_adaptive.study.promises` and
   `keras_adaptive.study.robustness`: whether a promise was kept, and how sure that is.
 - `keras_adaptive.study.pictures`: sensitivity, profile, ranks and effects.
-- `keras_adaptive.study.comparison`: all of the above in one call.
+- `keras_adaptive.study.report`: all that a study says, as one HTML file.
+- `keras_adaptive.study.compare`: all of the above for a model of your own.
 
 They need the extra `study`: `pip install 'keras-adaptive[study]'`.
 """
@@ -23,6 +24,7 @@ They need the extra `study`: `pip install 'keras-adaptive[study]'`.
 import importlib
 
 _PLACES = {
+    "comparison": "compare",
     "Contender": "contender",
     "Dataset": "datasets.dataset",
     "Epochs": "workload",

@@ -7,13 +7,13 @@ the runs are in `keras_adaptive.study.plots`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.pairing import grids, of_phase, with_upward
-from keras_adaptive.study.plots import COLOURS
+from keras_adaptive.study.plots import looks
 from keras_adaptive.study.statistics import (
     average_ranks,
     critical_difference,
@@ -40,42 +40,7 @@ PANELS_A_ROW = 3
 PADDING = 0.08
 ROW = 0.05
 INCHES_A_NAME = 2.7
-# The rest of Okabe and Ito's colours but yellow, which is pale on white, and a grey.
-MORE_COLOURS = ("#D55E00", "#56B4E9", "#777777")
-SHAPES = "osD^vP*X"
 OUTCOME_COLOURS = {SUPPORTED: "#0072B2", REFUTED: "#D55E00", UNDECIDED: "#777777"}
-
-
-def looks(contenders: Iterable[str]) -> dict[str, dict]:
-    """Returns a colour and a marker for each contender, no two alike.
-
-    An algorithm keeps the colour that it has in the curves, whoever implements it.
-
-    Args:
-        contenders: Their names, such as `"keras/adam"`.
-
-    Example:
-
-    >>> styles = looks(["adam", "keras/adam"])
-    >>> [(style["color"], style["marker"]) for style in styles.values()]
-    [('#0072B2', 'o'), ('#0072B2', 's')]
-    """
-    colours: dict[str, str] = {}
-    more = 0
-    styles = {}
-    for number, name in enumerate(dict.fromkeys(contenders)):
-        algorithm = name.rpartition("/")[2].partition("-")[0].lower()
-        if algorithm not in colours:
-            colours[algorithm] = COLOURS.get(
-                algorithm, MORE_COLOURS[more % len(MORE_COLOURS)]
-            )
-            more += algorithm not in COLOURS
-        styles[name] = {
-            "color": colours[algorithm],
-            "marker": SHAPES[number % len(SHAPES)],
-            "linestyle": (0, (4, 1.5)) if name.startswith("keras/") else "-",
-        }
-    return styles
 
 
 def sensitivity_figure(
