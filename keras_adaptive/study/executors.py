@@ -68,7 +68,12 @@ class InProcess:
 
     @contextmanager
     def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:
-        yield _Queue(data)
+        # What is there already need not be looked through after every run.
+        gc.freeze()
+        try:
+            yield _Queue(data)
+        finally:
+            gc.unfreeze()
 
 
 class _Queue:
@@ -213,7 +218,7 @@ class _Workers:
 def _settle(driver: int) -> None:
     """Prepares a worker: it leaves interrupts to the driver, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()  # what was imported never goes: no need to look through it
+    gc.freeze()
 
     def watch() -> None:
         while os.getppid() == driver:

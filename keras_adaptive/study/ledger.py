@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ with needs_extra("study"):
     )
     from mlflow.exceptions import MlflowException
 
-METRICS_PER_BATCH = 1_000
+METRICS_PER_BATCH = 900
 PARAMS_PER_BATCH = 100
+"""MLflow takes at most 1,000 items at once, among them 100 parameters."""
+
 LONGEST_VALUE = 5_000
 NOISY_LOGGERS = ("mlflow", "alembic")
 UNREACHABLE = (MlflowException, OSError)
@@ -324,12 +327,13 @@ class Ledger:
         )
         run_id = run.info.run_id
         params = [Param(key, value) for key, value in (record.params | marks).items()]
-        for start in range(0, len(params), PARAMS_PER_BATCH):
-            batch = params[start : start + PARAMS_PER_BATCH]
-            self._client.log_batch(run_id, params=batch)
-        for start in range(0, len(values.metrics), METRICS_PER_BATCH):
-            batch = values.metrics[start : start + METRICS_PER_BATCH]
-            self._client.log_batch(run_id, metrics=batch)
+        batches = zip_longest(
+            _chunks(params, PARAMS_PER_BATCH),
+            _chunks(values.metrics, METRICS_PER_BATCH),
+            fillvalue=[],
+        )
+        for some_params, some_metrics in batches:
+            self._client.log_batch(run_id, metrics=some_metrics, params=some_params)
         self._client.log_inputs(run_id, [_dataset_of(record)])
         status = "FAILED" if record.status == "failed" else "FINISHED"
         self._client.set_terminated(run_id, status, end_time=record.ended)
@@ -379,6 +383,11 @@ class Ledger:
             numbers=numbers,
             curve=tuple(points[step] for step in sorted(points)),
         )
+
+
+def _chunks(items: list, size: int) -> Iterator[list]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _dataset_of(record: Record) -> DatasetInput:

@@ -26,6 +26,10 @@ with needs_extra("study"):
 TARGET_SHARE = 0.75
 """The share of the reference's budget within which it sets the target."""
 
+CURVE_COLUMNS = (
+    *("workload", "contender", "phase", "learning_rate", "seed", "key"),
+    *("step", "seconds", "measure", "value"),
+)
 TO_TARGET = ("steps_to_target", "epochs_to_target", "seconds_to_target")
 
 
@@ -110,9 +114,11 @@ class Results:
         `train_loss`, `train_metric`, `validation_loss`, `validation_metric`,
         `learning_rate` and `epoch`, and its `value`.
         """
-        return pd.DataFrame(
-            [row for record in self.records for row in _curve_rows(record)]
-        )
+        seconds = [
+            each.setting.second[0] for each in self.records if each.setting.second
+        ]
+        rows = [row for record in self.records for row in _curve_rows(record)]
+        return pd.DataFrame(rows, columns=[*CURVE_COLUMNS, *dict.fromkeys(seconds)])
 
     def judged(self, workload: str) -> pd.DataFrame:
         """Returns the runs of a workload with the seeds for judging."""

@@ -7,7 +7,6 @@ import pytest
 from experiments import learning_rate_free as experiment
 from experiments.learning_rate_free import Line
 from keras_adaptive.study.tables import Spread
-from keras_adaptive.study.training import Point, RunResult
 
 
 @pytest.fixture
@@ -19,16 +18,15 @@ def in_empty_folder(tmp_path, monkeypatch):
 def test_from_the_command_line_to_mlflow(
     in_empty_folder, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(experiment, "LOWEST", -4)
-    monkeypatch.setattr(experiment, "HIGHEST", -4)
-    monkeypatch.setattr(experiment, "WIDENINGS", 1)
+    monkeypatch.setattr(experiment, "GRID", [0.01, 0.1])
+    monkeypatch.setattr(experiment, "WIDENING_TRIALS", 1)
     arguments = ["--workloads", "breast_cancer", "--optimizers", "DoG", "Mechanic"]
     arguments += ["--seeds", "1", "--epochs", "1", "--output", "out"]
     assert experiment.main(arguments) == 0
     assert "within 2 points" in " ".join(capsys.readouterr().out.split())
     table = (tmp_path / "out" / "table.md").read_text()
     assert "## breast_cancer" in table
-    assert "| Adam, tuned: 0.0" in table
+    assert "| Adam, tuned: 0." in table
     assert table.count("| yes |") + table.count("| **no** |") == 2
 
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -38,20 +36,9 @@ def test_from_the_command_line_to_mlflow(
         phase: [t["seed"] for t in tags if t["phase"] == phase]
         for phase in ("tune", "compare")
     }
-    assert by_phase == {"tune": ["100"] * 2, "compare": ["0"] * 3}
-
-
-def run_with(accuracies, diverged_at=None):
-    curve = tuple(
-        Point(n, 0.0, 0, {"val_accuracy": a}) for n, a in enumerate(accuracies)
-    )
-    contender = experiment.adam(0.1)
-    return RunResult(contender, 0, {}, curve, 0.0, 0.0, diverged_at, 0.0, 0.5)
-
-
-def test_the_last_epoch_counts():
-    assert experiment.final_accuracy(run_with([0.5, 0.9, 0.7])) == 0.7
-    assert experiment.final_accuracy(run_with([0.9], diverged_at=3)) == -math.inf
+    assert set(by_phase["tune"]) == {"10000"}
+    assert len(by_phase["tune"]) in (2, 3)
+    assert by_phase["compare"] == ["0"] * 3
 
 
 def test_who_is_within_two_points():
@@ -74,10 +61,10 @@ def test_who_is_within_two_points():
 
 def test_data_is_standardized_by_the_training_rows_and_split_without_overlap():
     data = experiment.standardized(None, "breast_cancer")
-    x = data.train.x.toarray()
+    x = data.train.x
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(x.std(axis=0), 1, atol=1e-5)
-    rows = [tuple(row) for split in data.parts.values() for row in split.x.toarray()]
+    rows = [tuple(row) for split in data.parts.values() for row in split.x]
     assert len(rows) == len(set(rows)) == 569
 
 

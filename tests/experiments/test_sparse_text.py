@@ -114,5 +114,5 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 
 def test_every_algorithm_has_a_learning_rate():
-    algorithms = {name.split("/")[1] for name in sparse_text.MAKERS}
+    algorithms = {name.split("/")[1] for name in sparse_text.OPTIMIZERS}
     assert algorithms == set(sparse_text.LEARNING_RATES)

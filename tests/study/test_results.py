@@ -3,90 +3,183 @@ import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from keras_adaptive.study import tables
+from keras_adaptive.study.contender import Setting
 from keras_adaptive.study.plots import band, curves_figure, save_curves
-from keras_adaptive.study.results import (
-    Spread,
-    epochs_to_target,
-    summarize,
-    target_accuracy,
-)
-from keras_adaptive.study.training import Contender, Point, RunResult
+from keras_adaptive.study.record import Point, Record
+from keras_adaptive.study.results import Results, Spread, summarize
 
 INF = math.inf
 
 
-def result(name, seed, accuracies, step_seconds=0.002, diverged_at=None):
-    library, algorithm = name.split("/")
+def record(name, seed, accuracies, step_seconds=0.002, status="finished", **options):
     curve = tuple(
         Point(
             10 * epoch,
             epoch + 0.1 * seed,
             1_000 * epoch,
-            {"train_loss": 1 / epoch, "val_accuracy": accuracy},
+            {
+                "train_loss": 1 / epoch,
+                "val_loss": 1 - accuracy,
+                "val_accuracy": accuracy,
+                "epoch": float(epoch),
+            },
         )
         for epoch, accuracy in enumerate(accuracies, start=1)
     )
-    lost = diverged_at is not None
-    return RunResult(
-        contender=Contender(algorithm, library, None, 0.1),
-        seed=seed,
-        config={},
-        curve=curve,
-        first_epoch_seconds=3.0 + seed,
-        step_seconds=step_seconds,
-        diverged_at=diverged_at,
-        test_loss=INF if lost else 0.5,
-        test_accuracy=-INF if lost else accuracies[-1],
+    numbers = {"first_round_seconds": 3.0 + seed, "step_seconds": step_seconds}
+    if status == "finished":
+        numbers |= {
+            "best_val_accuracy": max(accuracies),
+            "test_accuracy": accuracies[-1],
+            "test_loss": 0.5,
+            "test_accuracy.rare": accuracies[-1] / 2,
+            "final_train_accuracy": 1.0,
+        }
+    return Record(
+        **{
+            "key": f"{name} {seed}",
+            "workload": "w",
+            "contender": name,
+            "setting": Setting(0.1),
+            "phase": "compare",
+            "seed": seed,
+            "metric": "accuracy",
+            "direction": "max",
+            "status": status,
+            "reason": "",
+            "started": 0,
+            "ended": 1,
+            "params": {},
+            "numbers": numbers,
+            "curve": curve,
+            **options,
+        }
     )
 
 
+def results_of(records, reference="keras/sgd", **targets):
+    names = dict.fromkeys(each.contender for each in records)
+    tuned = pd.DataFrame(
+        {
+            "workload": "w",
+            "contender": list(names),
+            "setting": "0.1",
+            "learning_rate": 0.1,
+            "trials": 0,
+        }
+    )
+    return Results(records, reference, tuned, targets, "run")
+
+
 @pytest.fixture
-def results():
+def records():
     return [
-        result("keras/sgd", 0, [0.5, 0.8, 0.7]),
-        result("ours/adam", 0, [0.9, 0.9, 0.9]),
-        result("keras/sgd", 1, [0.5, 0.6, 0.7]),
-        result("ours/adam", 1, [0.6, 0.7, 0.8]),
-        result("keras/sgd", 2, [0.5, 0.6, 0.9]),
-        result("ours/adam", 2, [0.2, 0.2, 0.2], diverged_at=7),
+        record("keras/sgd", 0, [0.5, 0.8, 0.7]),
+        record("adam", 0, [0.9, 0.9, 0.9]),
+        record("keras/sgd", 1, [0.5, 0.6, 0.7]),
+        record("adam", 1, [0.6, 0.7, 0.8]),
+        record("keras/sgd", 2, [0.5, 0.6, 0.9]),
+        record("adam", 2, [0.2, 0.9, math.nan], status="diverged"),
     ]
 
 
+@pytest.fixture
+def results(records):
+    return results_of(records)
+
+
 def test_target_is_the_median_best_of_the_reference(results):
-    assert target_accuracy(results, "keras/sgd") == 0.8
+    assert results.targets == {"w": 0.8}
 
 
-def test_epochs_to_target():
-    run = result("a/b", 0, [0.5, 0.8, 0.7])
-    assert epochs_to_target(run, 0.8) == 2
-    assert epochs_to_target(run, 0.81) == INF
+def test_tuning_and_other_contenders_set_no_target(records):
+    tuning = record("keras/sgd", 9, [1.0], phase="tune")
+    assert results_of([*records, tuning]).targets == {"w": 0.8}
+
+
+def test_a_diverged_reference_counts_as_the_worst_and_a_failed_one_not(records):
+    diverged = record("keras/sgd", 3, [0.95, math.nan], status="diverged")
+    assert results_of([*records, diverged]).targets == {"w": 0.75}
+    assert results_of([*records, diverged, diverged]).targets == {"w": 0.7}
+    failed = record("keras/sgd", 3, [], status="failed")
+    assert results_of([*records, failed]).targets == {"w": 0.8}
+    assert math.isnan(results_of([diverged]).targets["w"])
+
+
+def test_where_runs_reach_the_target(results):
+    runs = results.runs
+    assert runs["steps_to_target"].tolist() == [20, 10, INF, 30, 30, INF]
+    assert runs["epochs_to_target"].tolist() == [2, 1, INF, 3, 3, INF]
+    assert runs["seconds_to_target"].tolist() == [2, 1, INF, 3.1, 3.2, INF]
+
+
+def test_less_may_be_better():
+    run = record("keras/sgd", 0, [0.5, 0.8], direction="min")
+    runs = results_of([run], w=0.6).runs
+    assert runs["steps_to_target"].tolist() == [10]
+
+
+def test_diverged_runs_have_the_worst_values_and_failed_ones_none():
+    lost = [
+        record("a", 0, [0.9], status="diverged"),
+        record("a", 1, [0.9], status="diverged", direction="min"),
+        record("a", 2, [], status="failed"),
+    ]
+    runs = results_of([record("a", 3, [0.9]), *lost], reference="a").runs
+    assert runs["test_metric"][:3].tolist() == [0.9, -INF, INF]
+    assert runs["test_loss"][:3].tolist() == [0.5, INF, INF]
+    assert runs["rare_metric"][0] == 0.45
+    nothing = ["test_metric", "test_loss", "train_metric", "steps_to_target"]
+    assert runs.iloc[3][nothing].isna().all()
+
+
+def test_a_second_hyper_parameter_is_a_column():
+    with_epsilon = record("adam", 0, [0.9], setting=Setting(0.1, ("epsilon", 1e-8)))
+    runs = results_of([record("keras/sgd", 0, [0.9]), with_epsilon]).runs
+    assert runs["epsilon"].isna().tolist() == [True, False]
+    assert runs["learning_rate"].tolist() == [0.1, 0.1]
+
+
+def test_curves_are_tidy(results):
+    curves = results.curves
+    one = curves[(curves["contender"] == "adam") & (curves["seed"] == 1)]
+    one = one[one["measure"] == "validation_metric"]
+    assert one["step"].tolist() == [10, 20, 30]
+    assert one["value"].tolist() == [0.6, 0.7, 0.8]
+    assert one["seconds"].tolist() == [1.1, 2.1, 3.1]
+
+
+def test_no_runs_have_the_columns_too():
+    empty = results_of([record("keras/sgd", 0, [], status="failed")])
+    assert {"measure", "value", "step", "phase"} <= set(empty.curves)
 
 
 def test_summary_counts_misses_and_divergence_as_worst(results):
-    sgd, adam = summarize(results, target=0.8)
+    sgd, adam = summarize(results, "w")
     assert (sgd.runs, sgd.hits, sgd.diverged) == (3, 2, 0)
     assert sgd.epochs_to_target == Spread(3, 2, INF)
     assert (adam.hits, adam.diverged) == (2, 1)
     assert adam.epochs_to_target == Spread(3, 1, INF)
-    assert adam.test_accuracy == Spread(0.8, -INF, 0.9)
+    assert adam.test_metric == Spread(0.8, -INF, 0.9)
     assert adam.test_loss == Spread(0.5, 0.5, INF)
-    assert sgd.first_epoch_seconds == Spread(4, 3, 5)
+    assert sgd.first_round_seconds == Spread(4, 3, 5)
 
 
 def test_half_diverged_is_not_flattered():
-    runs = [result("a/b", 0, [0.9]), result("a/b", 1, [0.9], diverged_at=1)]
-    (row,) = summarize(runs, target=0.5)
+    runs = [record("a", 0, [0.9]), record("a", 1, [0.9], status="diverged")]
+    (row,) = summarize(results_of(runs, reference="a", w=0.5), "w")
     assert tables.cells(row)[2].startswith("diverged [diverged–0.900]")
 
 
 def test_cells_show_a_miss_as_a_miss(results):
-    adam = summarize(results, target=0.8)[1]
+    adam = summarize(results, "w")[1]
     assert tables.cells(adam) == (
-        "ours/adam, 1 diverged",
+        "adam, 1 diverged",
         "0.1",
         "0.800 [diverged–0.900]",
         "0.500 [0.500–diverged]",
@@ -94,40 +187,51 @@ def test_cells_show_a_miss_as_a_miss(results):
         "2.0",
         "4.0 [3.0–5.0]",
     )
-    unreached = summarize(results[:1], target=1.0)[0]
+    (unreached,) = summarize(results_of([record("a", 0, [0.9])], w=1.0), "w")
     assert tables.cells(unreached)[4] == "miss, 0/1 runs"
 
 
+def test_failed_runs_are_told_and_not_counted():
+    runs = [record("a", 0, [0.9]), record("a", 1, [], status="failed")]
+    (row,) = summarize(results_of(runs, reference="a"), "w")
+    assert tables.cells(row)[:3] == ("a, 1 failed", "0.1", "0.900")
+    (none,) = summarize(results_of(runs[1:], reference="a"), "w")
+    assert tables.cells(none)[2] == "–"
+
+
 def test_no_time_per_step_is_a_dash():
-    (row,) = summarize([result("a/b", 0, [0.9], math.nan)] * 2, target=0.5)
+    (row,) = summarize(results_of([record("a", 0, [0.9], math.nan)] * 2, w=0.5), "w")
     assert tables.cells(row)[5] == "–"
 
 
 def test_markdown(results):
-    page = tables.to_markdown(summarize(results, 0.8), "Title", "The rule.")
+    rows = summarize(results, "w")
+    page = tables.to_markdown(rows, "accuracy", "Title", "The rule.")
     lines = page.splitlines()
     assert lines[0] == "# Title"
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert "| test accuracy |" in page
     assert "| keras/sgd |" in page
     assert page.endswith("The rule.\n")
 
 
 def test_csv(results):
-    text = tables.to_csv(summarize(results, 0.8))
+    text = tables.to_csv(summarize(results, "w"))
     sgd, adam = csv.DictReader(text.splitlines())
-    assert sgd["library"] == "keras"
-    assert float(adam["test_accuracy_median"]) == 0.8
+    assert sgd["contender"] == "keras/sgd"
+    assert float(adam["test_metric_median"]) == 0.8
     assert float(adam["epochs_to_target_high"]) == INF
     assert adam["diverged"] == "1"
 
 
 def test_terminal_table_fits_80_columns():
     runs = [
-        result("keras_adaptive/rmsprop", seed, [0.5 + seed / 100], 0.012 + seed / 1e3)
+        record("keras_adaptive/rmsprop", seed, [0.5 + seed / 100], 0.012 + seed / 1e3)
         for seed in range(3)
     ]
+    rows = summarize(results_of(runs, w=0.515), "w")
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(tables.to_rich(summarize(runs, 0.515), "T", "Median [range]."))
+    console.print(tables.to_rich(rows, "accuracy", "T", "Median [range]."))
     text = console.export_text()
     whole = ("Median [range].", "keras_adaptive/", "rmsprop", "0.500–0.520", "1/3 runs")
     for words in whole:
@@ -135,9 +239,15 @@ def test_terminal_table_fits_80_columns():
     assert "…" not in text
 
 
+def curves_of(results, name):
+    curves = results.curves
+    return curves[
+        (curves["contender"] == name) & (curves["measure"] == "validation_metric")
+    ]
+
+
 def test_band_is_median_and_range(results):
-    sgd = [run for run in results if run.contender.name == "keras/sgd"]
-    x, (low, median, high) = band(sgd, "val_accuracy", "seconds")
+    x, (low, median, high) = band(curves_of(results, "keras/sgd"), "seconds")
     np.testing.assert_allclose(x, [1.1, 2.1, 3.1])
     np.testing.assert_allclose(low, [0.5, 0.6, 0.7])
     np.testing.assert_allclose(median, [0.5, 0.6, 0.7])
@@ -145,25 +255,35 @@ def test_band_is_median_and_range(results):
 
 
 def test_band_leaves_out_what_is_not_finite():
-    runs = [result("a/b", 0, [0.5, math.nan])]
-    x, values = band(runs, "val_accuracy", "step")
+    results = results_of([record("a", 0, [0.5, math.nan])], reference="a")
+    x, values = band(curves_of(results, "a"), "step")
     assert x.tolist() == [10]
     assert values.shape == (3, 1)
 
 
-def test_figure_is_labelled_and_pairs_libraries_by_colour(results):
-    both = results + [result("keras/adam", 0, [0.4, 0.5, 0.6])]
-    figure = curves_figure(both, "Title")
+def test_figure_is_labelled_and_pairs_libraries_by_colour(records):
+    both = [
+        *records,
+        record("keras/adam", 0, [0.4, 0.5, 0.6]),
+        record("lion", 0, [], status="failed"),
+    ]
+    figure = curves_figure(results_of(both), "w", "Title")
     assert figure.axes[0].get_ylabel() == "training loss"
+    assert figure.axes[2].get_ylabel() == "validation accuracy"
     assert figure.axes[2].get_xlabel() == "training steps"
     assert figure.axes[3].get_xlabel() == "training time (s)"
     lines = {line.get_label(): line for line in figure.legends[0].get_lines()}
-    assert list(lines) == ["keras/sgd", "ours/adam (1 of 3 diverged)", "keras/adam"]
-    theirs, ours = lines["keras/adam"], lines["ours/adam (1 of 3 diverged)"]
+    assert list(lines) == [
+        "keras/sgd",
+        "adam (1 of 3 diverged)",
+        "keras/adam",
+        "lion (1 of 1 failed)",
+    ]
+    theirs, ours = lines["keras/adam"], lines["adam (1 of 3 diverged)"]
     assert theirs.get_color() == ours.get_color() != lines["keras/sgd"].get_color()
     assert theirs.get_linestyle() != ours.get_linestyle()
 
 
 def test_picture_is_written(results, tmp_path):
-    path = save_curves(results, "Title", tmp_path / "curves.png")
+    path = save_curves(results, "w", "Title", tmp_path / "curves.png")
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,79 @@
+"""Runs a study of 60 runs on PyTorch, in a process that a test may kill.
+
+It imports everything once. Each line on its standard input starts the study in a child
+process: the name of the study, and `0` or the number of worker processes. It answers
+with the child's id; the child's output goes to the standard output.
+"""
+
+import os
+import signal
+import sys
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from keras_adaptive.study import (
+    Contender,
+    Epochs,
+    InProcess,
+    Processes,
+    Protocol,
+    Study,
+    Workload,
+)
+from keras_adaptive.study.datasets.dataset import Dataset, Split
+from keras_adaptive.study.fingerprint import describe
+from keras_adaptive.study.ledger import Ledger  # noqa: F401, imported once for all
+
+LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
+OPTIMIZERS = ("sgd", "adagrad", "adam", "lion", "keras/adam", "keras/rmsprop")
+
+
+def part(seed):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, 48)
+    return Split((rng.normal(size=(48, 5)) + y[:, None]).astype("float32"), y)
+
+
+def build(seed):
+    return keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+
+
+def study(name):
+    """Six contenders, each with 5 runs to tune and 5 to judge."""
+    workload = Workload(
+        "blobs",
+        build,
+        Dataset("blobs", "made for tests", part(0), part(1), part(2)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batch_size=24,
+        budget=Epochs(2),
+    )
+    contenders = [Contender(each, LEARNING_RATES) for each in OPTIMIZERS]
+    protocol = Protocol(tuning_trials=5, widening_trials=0, seeds=5, reference="sgd")
+    return Study(name, [workload], contenders, protocol)
+
+
+def main():
+    describe(keras.optimizers.SGD())  # Keras imports what it needs for that
+    for line in sys.stdin:
+        name, workers = line.split()
+        child = os.fork()
+        if child:
+            print(f"started {child}", flush=True)
+            os.waitpid(child, 0)
+            print("ended", flush=True)
+            continue
+        executor = Processes(int(workers)) if int(workers) else InProcess()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            study(name).run(executor, Console(file=sys.stdout, width=120))
+        except KeyboardInterrupt:
+            os._exit(130)
+        sys.stdout.flush()
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

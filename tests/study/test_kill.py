@@ -1,0 +1,118 @@
+"""A study whose driver is killed goes on as if nothing had happened."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RUNS = 60
+KILLS = 10
+
+
+class Driver:
+    """The process of `driver.py`."""
+
+    def __init__(self, folder):
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("driver.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"},
+        )
+
+    def start(self, name, workers=0):
+        """Starts the study and returns the id of its process."""
+        self._process.stdin.write(f"{name} {workers}\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("started"):
+                return int(line.split()[1])
+        raise AssertionError("the driver ended")
+
+    def lines(self):
+        """Yields what the study prints, until its process has ended."""
+        for line in self._process.stdout:
+            if line == "ended\n":
+                return
+            yield line
+
+    def runs(self):
+        """Yields a line for every run that ends."""
+        return (line for line in self.lines() if f"/{RUNS} blobs" in line)
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@pytest.fixture
+def driver(store):
+    driver = Driver(store[0])
+    yield driver
+    driver.close()
+
+
+def kept(client, name):
+    """The runs of a study by their keys, without what took time."""
+    found = client.get_experiment_by_name(name)
+    runs = client.search_runs([found.experiment_id], "tags.phase != 'study'")
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    by_key = {
+        run.data.tags["key"]: {
+            key: value
+            for key, value in run.data.metrics.items()
+            if not key.endswith("_seconds")
+        }
+        for run in runs
+    }
+    assert len(by_key) == len(runs)
+    return by_key
+
+
+def test_ten_kills_lose_and_double_nothing(driver, store):
+    driver.start("whole")
+    assert len(list(driver.runs())) == RUNS
+    expected = kept(store[1], "whole")
+    assert len(expected) == RUNS
+
+    rng = random.Random(0)
+    moments = sorted(rng.sample(range(1, RUNS), KILLS))
+    printed = 0
+    for moment in moments:
+        process = driver.start("killed")
+        lines = driver.runs()
+        while printed < moment:
+            next(lines)
+            printed += 1
+        time.sleep(rng.uniform(0, 0.2))
+        os.kill(process, signal.SIGKILL)
+        printed += len(list(lines))
+    driver.start("killed")
+    printed += len(list(driver.runs()))
+    assert kept(store[1], "killed") == expected
+    # Each is printed after its status is written: none is made twice, and a kill may
+    # come between the two.
+    assert RUNS - KILLS <= printed <= RUNS
+
+
+def test_an_interrupt_stops_processes_and_says_how_to_go_on(driver, store):
+    process = driver.start("stopped", workers=2)
+    lines = driver.lines()
+    ended = (line for line in lines if f"/{RUNS} blobs" in line)
+    for _ in range(5):
+        next(ended)
+    os.kill(process, signal.SIGINT)
+    rest = list(lines)
+    assert any("Run the same study again to go on" in line for line in rest)
+    done = len(kept(store[1], "stopped"))
+    assert 5 <= done < RUNS
+    driver.start("stopped")
+    assert len(list(driver.runs())) == RUNS - done
+    assert len(kept(store[1], "stopped")) == RUNS
