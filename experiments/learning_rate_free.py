@@ -22,7 +22,6 @@ from rich.markdown import Markdown
 from sklearn import datasets as bundled
 from sklearn.preprocessing import StandardScaler
 
-from experiments import sparse_text
 from keras_adaptive import optimizers
 from keras_adaptive.study import (
     Contender,
@@ -107,8 +106,14 @@ def perceptron(
 
 
 def text_model(seed: int, features: int, classes: int) -> keras.Model:
-    """Builds the model of `sparse_text`."""
-    return sparse_text.build_model(seed, features, hidden=64, classes=classes)
+    """Builds a perceptron with one hidden layer over the words of a text."""
+    words = keras.Input(shape=(features,), sparse=True)
+    glorot = keras.initializers.GlorotUniform
+    layer = keras.layers.Dense(
+        64, activation="relu", kernel_initializer=glorot(seed=2 * seed)
+    )
+    logits = keras.layers.Dense(classes, kernel_initializer=glorot(seed=2 * seed + 1))
+    return keras.Model(words, logits(layer(words)))
 
 
 TASKS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,15 +49,16 @@ class Picture:
     png: bytes
 
 
-def draw_all(results: Results) -> list[Picture]:
+def draw_all(results: Results, verdicts: Sequence[Verdict]) -> list[Picture]:
     """Draws all pictures for which a study has the runs.
 
     Args:
         results: The results of a study.
+        verdicts: Those whose effects are drawn.
     """
     return [
         Picture(re.sub(r"[^\w.-]+", "-", name), kind, caption, _png(figure))
-        for name, kind, caption, figure in _figures(results)
+        for name, kind, caption, figure in _figures(results, verdicts)
     ]
 
 
@@ -67,7 +68,9 @@ def _png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _figures(results: Results) -> Iterator[tuple[str, str, str, Figure]]:
+def _figures(
+    results: Results, verdicts: Sequence[Verdict]
+) -> Iterator[tuple[str, str, str, Figure]]:
     for workload in results.metrics:
         if len(results.judged(workload)):
             caption = (
@@ -89,12 +92,12 @@ def _figures(results: Results) -> Iterator[tuple[str, str, str, Figure]]:
         )
         yield f"sensitivity-{over}", "sensitivity", caption, figure
     yield from _over_workloads(results)
-    for (promise, measure), verdicts in by_measure(results.verdicts()).items():
+    for (promise, measure), judged in by_measure(verdicts).items():
         caption = (
             f"{measure.capitalize()}: the effect of each contender against "
             f"{results.reference} with its 95 % interval; right is better."
         )
-        yield f"effects-{measure}", promise, caption, effects_figure(verdicts)
+        yield f"effects-{measure}", promise, caption, effects_figure(judged)
 
 
 def _over_workloads(results: Results) -> Iterator[tuple[str, str, str, Figure]]:
@@ -141,7 +144,7 @@ def median_costs(results: Results, column: str) -> pd.DataFrame:
     )
 
 
-def by_measure(verdicts: list[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
+def by_measure(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
     """Groups verdicts by promise and measure.
 
     Over workloads there is nothing to say where there is one only: such verdicts are

@@ -19,7 +19,6 @@ import keras
 import numpy as np
 
 from keras_adaptive.study import command, datasets
-from keras_adaptive.study.album import by_measure
 from keras_adaptive.study.batches import evaluation_batches
 from keras_adaptive.study.command import count
 from keras_adaptive.study.datasets.dataset import Dataset
@@ -336,15 +335,10 @@ def run(options: argparse.Namespace) -> Results:
     study = comparison(data, build, names, protocol, options.loss, options.metric)
     results = command.run_study(study, options, console)
     (workload,) = study.workloads
-    publish(results, f"{study.name}-{workload.name}", output, console)
-    for (promise, measure), verdicts in by_measure(results.verdicts()).items():
-        console.print(f"\n{promise}, {measure}:", highlight=False)
-        for each in verdicts:
-            words = f"  {each.contender}: {each.outcome}. {each.why}"
-            console.print(words, highlight=False, markup=False)
-    console.print()
+    name = f"{study.name}-{workload.name}"
+    publish(results, results.verdicts(), name, output, console)
     why = results.recommendation(workload.name).why
-    console.print(why, highlight=False, markup=False)
+    console.print(f"\n{why}", highlight=False, markup=False)
     return results
 
 

@@ -100,7 +100,8 @@ def default_contenders(names: Sequence[str], trials: int) -> list[Contender]:
     """Returns contenders with grids of one size, laid where they often work.
 
     Args:
-        names: Who takes part beside SGD with momentum, which comes first. The grid of
+        names: Who takes part beside SGD with momentum, which comes first: an
+            optimizer of ours, or of Keras with `keras/` before the name. The grid of
             one that is not in `CENTRES` is laid around its own default.
         trials: Learning rates of a grid.
 
@@ -112,11 +113,12 @@ def default_contenders(names: Sequence[str], trials: int) -> list[Contender]:
     >>> [each.label for each in default_contenders(["adam"], trials=5)]
     ['keras/sgd-momentum', 'adam']
     """
+    centres = CENTRES | {f"keras/{name}": centre for name, centre in CENTRES.items()}
     makers = {MOMENTUM.label: partial(keras.optimizers.SGD, momentum=0.9)}
     return [
         Contender(
             makers.get(name, name),
-            half_decades_around(CENTRES[name], trials) if name in CENTRES else None,
+            half_decades_around(centres[name], trials) if name in centres else None,
             label=name,
         )
         for name in dict.fromkeys([MOMENTUM.label, *names])

@@ -303,10 +303,9 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
         else:
             panel.set_xlabel("gain" if workload else "share of pairs won minus lost")
             panel.xaxis.set_major_locator(MaxNLocator(4))
-    figure.suptitle(
-        f"{promise}: {measure} against {reference} (median, 95 % interval; right is "
-        "better)"
-    )
+    title = f"{promise}: {measure} against {reference}"
+    what = "(median, 95 % interval; right is better)"
+    figure.suptitle("\n".join([title, what]), fontsize="medium")
     outcomes = [
         Line2D([], [], color=colour, marker="o", label=outcome)
         for outcome, colour in OUTCOME_COLOURS.items()

@@ -145,9 +145,9 @@ class _Look:
     @property
     def too_few(self) -> str:
         return (
-            f"It has the best median {self.what} ({_size(self.best)}), but {self.pairs} "
-            f"pairs of runs cannot show a difference between {self.contenders} "
-            f"optimizers; {self.pairs_needed} can."
+            f"It has the best median {self.what} ({_size(self.best)}), but "
+            f"{self.pairs} pairs of runs cannot show a difference between "
+            f"{self.contenders} optimizers; {self.pairs_needed} can."
         )
 
 

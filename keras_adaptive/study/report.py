@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_adaptive.study import tables
-from keras_adaptive.study.album import Picture, by_measure, median_costs
+from keras_adaptive.study.album import Picture, by_measure, draw_all, median_costs
 from keras_adaptive.study.errors import needs_extra
 from keras_adaptive.study.planning import NONE_WORKED
 from keras_adaptive.study.statistics import (
@@ -25,6 +25,7 @@ from keras_adaptive.study.statistics import (
     iqm_interval,
     profile_integral,
 )
+from keras_adaptive.study.verdicts import Verdict
 
 with needs_extra("study"):
     import numpy as np
@@ -134,23 +135,24 @@ def this_command() -> str:
     return shlex.join(["python", *sys.orig_argv[1:]])
 
 
-def to_html(results: Results, command: str) -> str:
+def to_html(results: Results, verdicts: Sequence[Verdict], command: str) -> str:
     """Makes the report of a study.
 
     Args:
         results: The results of the study.
+        verdicts: Those that are reported.
         command: What runs the study again, in a shell.
 
     Returns:
         The content of an HTML file.
     """
-    verdicts = by_measure(results.verdicts())
+    groups = by_measure(verdicts)
     pictures: dict[str, list[Markup]] = {}
-    for picture in results.pictures:
+    for picture in draw_all(results, verdicts):
         pictures.setdefault(picture.kind, []).append(figure(picture))
     sections = {
-        "In short": [*_advice(results), *_overview(results, verdicts)],
-        "Verdicts": [*_verdicts(results, verdicts)],
+        "In short": [*_advice(results), *_overview(results, groups)],
+        "Verdicts": [*_verdicts(groups)],
         "Curves": pictures.get("curves", []),
         "Sensitivity to hyper-parameters": pictures.get("sensitivity", []),
         "Over all workloads": [
@@ -226,7 +228,7 @@ def _overview(results: Results, groups: dict) -> Iterator[Markup]:
         )
 
 
-def _verdicts(results: Results, groups: dict) -> Iterator[Markup]:
+def _verdicts(groups: dict) -> Iterator[Markup]:
     for promise, title in PROMISES.items():
         measures = {m: each for (p, m), each in groups.items() if p == promise}
         if not measures:
@@ -400,13 +402,14 @@ def _made(results: Results) -> Iterator[Markup]:
         for key, value in record.params.items():
             group, dot, name = key.partition(".")
             if key in ("backend", "floatx") or group in ("version", "machine") and dot:
-                values.setdefault(name or key, {})[value] = None
+                values.setdefault(name or SOFTWARE.get(key, key), {})[value] = None
     yield table(
         ["software and hardware", ""],
         [(name, " or ".join(seen)) for name, seen in values.items()],
     )
 
 
+SOFTWARE = {"floatx": "precision"}
 DATA = ("data", "data_source", "data_digest", "batch_size", "steps")
 
 

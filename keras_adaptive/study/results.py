@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from keras_adaptive.study.album import Picture, draw_all
+from keras_adaptive.study.album import draw_all
 from keras_adaptive.study.command import output_folder
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.judgement import judge_all
@@ -144,16 +144,14 @@ class Results:
         """
         return recommend(self, workload)
 
-    @cached_property
-    def pictures(self) -> list[Picture]:
-        """All pictures, in the order in which they tell the story."""
-        return draw_all(self)
-
-    def plot(self, folder: str | Path) -> list[Path]:
+    def plot(
+        self, folder: str | Path, verdicts: Sequence[Verdict] | None = None
+    ) -> list[Path]:
         """Writes all pictures as PNG files, and attaches them to the study's run.
 
         Args:
             folder: Where; it is made if it is not there.
+            verdicts: Those whose effects are drawn; `None` for all.
 
         Returns:
             The files.
@@ -163,20 +161,28 @@ class Results:
         """
         folder = output_folder(Path(folder))
         files = []
-        for picture in self.pictures:
+        for picture in draw_all(
+            self, self.verdicts() if verdicts is None else verdicts
+        ):
             file = folder / f"{picture.name}.png"
             file.write_bytes(picture.png)
             attach(self.run_id, file, "plots")
             files.append(file)
         return files
 
-    def report(self, path: str | Path, command: str | None = None) -> Path:
+    def report(
+        self,
+        path: str | Path,
+        command: str | None = None,
+        verdicts: Sequence[Verdict] | None = None,
+    ) -> Path:
         """Writes all that the study says as one HTML file, and attaches it to its run.
 
         Args:
             path: The file. Its folder is made if it is not there.
             command: What runs the study again, in a shell; `None` for how this process
                 was started.
+            verdicts: Those that are reported; `None` for all.
 
         Returns:
             The path.
@@ -186,7 +192,9 @@ class Results:
         """
         path = Path(path)
         output_folder(path.parent)
-        path.write_text(to_html(self, command or this_command()), encoding="utf-8")
+        verdicts = self.verdicts() if verdicts is None else verdicts
+        page = to_html(self, verdicts, command or this_command())
+        path.write_text(page, encoding="utf-8")
         attach(self.run_id, path)
         return path
 

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_adaptive.study import tables
+from keras_adaptive.study.album import by_measure
 from keras_adaptive.study.command import output_folder
 from keras_adaptive.study.errors import needs_extra
 from keras_adaptive.study.ledger import attach, store_location
 from keras_adaptive.study.results import Results
+from keras_adaptive.study.verdicts import Verdict
 
 with needs_extra("study"):
     from rich.console import Console
 
 
-def publish(results: Results, name: str, folder: Path, console: Console) -> Path:
-    """Shows the table of every workload, and writes tables, pictures and the report.
+def publish(
+    results: Results,
+    verdicts: Sequence[Verdict],
+    name: str,
+    folder: Path,
+    console: Console,
+) -> Path:
+    """Shows tables and verdicts of a study, and writes tables, pictures and report.
 
     Args:
         results: The results of a study.
+        verdicts: What was judged.
         name: Name of the study's own folder.
         folder: Where that is made.
-        console: Where the tables are shown.
+        console: Where tables and verdicts are shown.
 
     Returns:
         The study's folder, with `report.html`, `plots/` and `tables/`.
@@ -41,8 +51,17 @@ def publish(results: Results, name: str, folder: Path, console: Console) -> Path
             file.write_text(content, encoding="utf-8")
             attach(results.run_id, file, "tables")
         console.print(tables.to_rich(rows, *shown))
-    results.plot(place / "plots")
-    report = results.report(place / "report.html")
+    for (promise, measure), judged in by_measure(verdicts).items():
+        lines = [
+            f"  {each.contender} on {each.workload or 'all workloads'}: "
+            f"{each.outcome}. {each.why}"
+            for each in judged
+        ]
+        console.print(
+            f"{promise}, {measure}:", *lines, sep="\n", highlight=False, markup=False
+        )
+    results.plot(place / "plots", verdicts)
+    report = results.report(place / "report.html", verdicts=verdicts)
     console.print(f"Report: {report}", soft_wrap=True)
     console.print(f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")
     return place

@@ -78,13 +78,14 @@ def rare_rows(data: Dataset, below: int = RARE_BELOW) -> np.ndarray:
     return rare
 
 
-def rare_slice(data: Dataset) -> dict[str, np.ndarray]:
+def rare_slice(data: Dataset, below: int = RARE_BELOW) -> dict[str, np.ndarray]:
     """Returns `rare_rows` as a slice of the test rows, for `Workload(slices=...)`.
 
     Args:
         data: A dataset with categories or with a CSR matrix.
+        below: Training rows from which on a feature is not rare.
 
     Raises:
         StudyError: As `rare_rows` does.
     """
-    return {"rare": rare_rows(data)}
+    return {"rare": rare_rows(data, below)}

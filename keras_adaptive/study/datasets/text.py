@@ -1,6 +1,7 @@
 """From labelled texts to sparse features."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -62,3 +63,27 @@ def vectorize(
         features(test),
         classes=classes,
     )
+
+
+def keep_words(data: Dataset, count: int) -> Dataset:
+    """Returns a dataset of texts with a smaller vocabulary.
+
+    Args:
+        data: The dataset.
+        count: How many words are kept: those that most training texts have.
+
+    Returns:
+        The dataset, with the size of the vocabulary in its name.
+
+    Example:
+
+    >>> x = np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> part = Split(sparse.csr_matrix(x), np.array([0, 1]))
+    >>> small = keep_words(Dataset("texts", "made up", part, part, part), 1)
+    >>> small.name, small.train.x.toarray().tolist()
+    ('texts-1-words', [[1.0], [1.0]])
+    """
+    by_frequency = np.argsort(-data.train.x.getnnz(axis=0), kind="stable")
+    words = np.sort(by_frequency[:count])
+    parts = {name: Split(part.x[:, words], part.y) for name, part in data.parts.items()}
+    return replace(data, name=f"{data.name}-{len(words)}-words", **parts)
