@@ -49,16 +49,15 @@ class Picture:
     png: bytes
 
 
-def draw_all(results: Results, verdicts: Sequence[Verdict]) -> list[Picture]:
+def draw_all(results: Results) -> list[Picture]:
     """Draws all pictures for which a study has the runs.
 
     Args:
         results: The results of a study.
-        verdicts: Those whose effects are drawn.
     """
     return [
         Picture(re.sub(r"[^\w.-]+", "-", name), kind, caption, _png(figure))
-        for name, kind, caption, figure in _figures(results, verdicts)
+        for name, kind, caption, figure in _figures(results)
     ]
 
 
@@ -68,9 +67,7 @@ def _png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _figures(
-    results: Results, verdicts: Sequence[Verdict]
-) -> Iterator[tuple[str, str, str, Figure]]:
+def _figures(results: Results) -> Iterator[tuple[str, str, str, Figure]]:
     for workload in results.metrics:
         if len(results.judged(workload)):
             caption = (
@@ -92,7 +89,7 @@ def _figures(
         )
         yield f"sensitivity-{over}", "sensitivity", caption, figure
     yield from _over_workloads(results)
-    for (promise, measure), judged in by_measure(verdicts).items():
+    for (promise, measure), judged in by_measure(results.verdicts()).items():
         caption = (
             f"{measure.capitalize()}: the effect of each contender against "
             f"{results.reference} with its 95 % interval; right is better."

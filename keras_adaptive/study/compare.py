@@ -335,8 +335,7 @@ def run(options: argparse.Namespace) -> Results:
     study = comparison(data, build, names, protocol, options.loss, options.metric)
     results = command.run_study(study, options, console)
     (workload,) = study.workloads
-    name = f"{study.name}-{workload.name}"
-    publish(results, results.verdicts(), name, output, console)
+    publish(results, f"{study.name}-{workload.name}", output, console)
     why = results.recommendation(workload.name).why
     console.print(f"\n{why}", highlight=False, markup=False)
     return results

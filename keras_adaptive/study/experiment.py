@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras_adaptive.study import command, datasets
@@ -94,6 +94,6 @@ class Experiment:
             console.print(f"{each.describe()}; {each.source}", highlight=False)
         study = self.study(data, options.quick)
         results = command.run_study(study, options, console)
-        verdicts = self.judge(results)
-        publish(results, verdicts, study.name, output, console)
-        return verdicts
+        results = replace(results, judge=self.judge)
+        publish(results, study.name, output, console)
+        return results.verdicts()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_adaptive.study import tables
-from keras_adaptive.study.album import Picture, by_measure, draw_all, median_costs
+from keras_adaptive.study.album import Picture, by_measure, median_costs
 from keras_adaptive.study.errors import needs_extra
 from keras_adaptive.study.planning import NONE_WORKED
 from keras_adaptive.study.statistics import (
@@ -25,7 +25,6 @@ from keras_adaptive.study.statistics import (
     iqm_interval,
     profile_integral,
 )
-from keras_adaptive.study.verdicts import Verdict
 
 with needs_extra("study"):
     import numpy as np
@@ -135,20 +134,19 @@ def this_command() -> str:
     return shlex.join(["python", *sys.orig_argv[1:]])
 
 
-def to_html(results: Results, verdicts: Sequence[Verdict], command: str) -> str:
+def to_html(results: Results, command: str) -> str:
     """Makes the report of a study.
 
     Args:
         results: The results of the study.
-        verdicts: Those that are reported.
         command: What runs the study again, in a shell.
 
     Returns:
         The content of an HTML file.
     """
-    groups = by_measure(verdicts)
+    groups = by_measure(results.verdicts())
     pictures: dict[str, list[Markup]] = {}
-    for picture in draw_all(results, verdicts):
+    for picture in results.pictures:
         pictures.setdefault(picture.kind, []).append(figure(picture))
     sections = {
         "In short": [*_advice(results), *_overview(results, groups)],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from keras_adaptive.study.album import draw_all
+from keras_adaptive.study.album import Picture, draw_all
 from keras_adaptive.study.command import output_folder
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.judgement import judge_all
@@ -45,6 +45,7 @@ class Results:
         given_targets: The targets that the protocol names, by workload.
         run_id: MLflow's id of the study's run.
         title: What was studied, in words.
+        judge: Judges the promises that the study is about.
     """
 
     records: Sequence[Record]
@@ -53,6 +54,7 @@ class Results:
     given_targets: Mapping[str, float]
     run_id: str
     title: str
+    judge: Callable[[Results], list[Verdict]] = judge_all
 
     @property
     def directions(self) -> dict[str, str]:
@@ -132,9 +134,14 @@ class Results:
             The verdicts on every contender but the reference: on convergence and
             generalization; on robustness, of those that were tuned; and on sparse
             data, if a workload has the slice `rare`. None on what cannot be compared
-            because the reference has no such run.
+            because the reference has no such run. Only what the study is about, if it
+            has its own `judge`.
         """
-        return judge_all(self)
+        return self._verdicts
+
+    @cached_property
+    def _verdicts(self) -> list[Verdict]:
+        return self.judge(self)
 
     def recommendation(self, workload: str) -> Recommendation:
         """Says which contender to take on a workload, and how sure that is.
@@ -144,14 +151,16 @@ class Results:
         """
         return recommend(self, workload)
 
-    def plot(
-        self, folder: str | Path, verdicts: Sequence[Verdict] | None = None
-    ) -> list[Path]:
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """All pictures, in the order in which they tell the story."""
+        return draw_all(self)
+
+    def plot(self, folder: str | Path) -> list[Path]:
         """Writes all pictures as PNG files, and attaches them to the study's run.
 
         Args:
             folder: Where; it is made if it is not there.
-            verdicts: Those whose effects are drawn; `None` for all.
 
         Returns:
             The files.
@@ -161,28 +170,20 @@ class Results:
         """
         folder = output_folder(Path(folder))
         files = []
-        for picture in draw_all(
-            self, self.verdicts() if verdicts is None else verdicts
-        ):
+        for picture in self.pictures:
             file = folder / f"{picture.name}.png"
             file.write_bytes(picture.png)
             attach(self.run_id, file, "plots")
             files.append(file)
         return files
 
-    def report(
-        self,
-        path: str | Path,
-        command: str | None = None,
-        verdicts: Sequence[Verdict] | None = None,
-    ) -> Path:
+    def report(self, path: str | Path, command: str | None = None) -> Path:
         """Writes all that the study says as one HTML file, and attaches it to its run.
 
         Args:
             path: The file. Its folder is made if it is not there.
             command: What runs the study again, in a shell; `None` for how this process
                 was started.
-            verdicts: Those that are reported; `None` for all.
 
         Returns:
             The path.
@@ -192,9 +193,7 @@ class Results:
         """
         path = Path(path)
         output_folder(path.parent)
-        verdicts = self.verdicts() if verdicts is None else verdicts
-        page = to_html(self, verdicts, command or this_command())
-        path.write_text(page, encoding="utf-8")
+        path.write_text(to_html(self, command or this_command()), encoding="utf-8")
         attach(self.run_id, path)
         return path
 

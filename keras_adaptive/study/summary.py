@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from keras_adaptive.study import tables
@@ -12,24 +11,16 @@ from keras_adaptive.study.command import output_folder
 from keras_adaptive.study.errors import needs_extra
 from keras_adaptive.study.ledger import attach, store_location
 from keras_adaptive.study.results import Results
-from keras_adaptive.study.verdicts import Verdict
 
 with needs_extra("study"):
     from rich.console import Console
 
 
-def publish(
-    results: Results,
-    verdicts: Sequence[Verdict],
-    name: str,
-    folder: Path,
-    console: Console,
-) -> Path:
+def publish(results: Results, name: str, folder: Path, console: Console) -> Path:
     """Shows tables and verdicts of a study, and writes tables, pictures and report.
 
     Args:
         results: The results of a study.
-        verdicts: What was judged.
         name: Name of the study's own folder.
         folder: Where that is made.
         console: Where tables and verdicts are shown.
@@ -51,7 +42,7 @@ def publish(
             file.write_text(content, encoding="utf-8")
             attach(results.run_id, file, "tables")
         console.print(tables.to_rich(rows, *shown))
-    for (promise, measure), judged in by_measure(verdicts).items():
+    for (promise, measure), judged in by_measure(results.verdicts()).items():
         lines = [
             f"  {each.contender} on {each.workload or 'all workloads'}: "
             f"{each.outcome}. {each.why}"
@@ -60,8 +51,8 @@ def publish(
         console.print(
             f"{promise}, {measure}:", *lines, sep="\n", highlight=False, markup=False
         )
-    results.plot(place / "plots", verdicts)
-    report = results.report(place / "report.html", verdicts=verdicts)
+    results.plot(place / "plots")
+    report = results.report(place / "report.html")
     console.print(f"Report: {report}", soft_wrap=True)
     console.print(f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")
     return place
