@@ -40,6 +40,8 @@ PANELS_A_ROW = 3
 PADDING = 0.08
 ROW = 0.05
 INCHES_A_NAME = 2.7
+INCHES_A_LETTER = 0.1
+RANKS_WIDTH = 5.0
 OUTCOME_COLOURS = {SUPPORTED: "#0072B2", REFUTED: "#D55E00", UNDECIDED: "#777777"}
 
 
@@ -211,11 +213,13 @@ def critical_difference_figure(costs: pd.DataFrame, alpha: float = 0.05) -> Figu
     left = (contenders + 1) // 2
     bars = 0.28 * len(groups)
     depth = bars + 0.6 + 0.5 * (left - 1)
-    figure = Figure(figsize=(WIDTH * 0.8, 1.6 + 0.55 * depth), layout="constrained")
+    longest = max(len(f"{name}  {rank:.2f}") for name, rank in ranks.items())
+    beside = INCHES_A_LETTER * longest + 0.3
+    figure = Figure(figsize=(RANKS_WIDTH + 2 * beside, 1.6 + 0.55 * depth))
     FigureCanvasAgg(figure)
-    panel = figure.subplots()
-    panel.set_ylim(depth + 0.3, -1.1)
-    margin = 0.3 * (contenders - 1) + 0.2
+    panel = figure.add_axes((0, 0, 1, 1))
+    panel.set_ylim(depth + 0.3, -1.7)
+    margin = beside * (contenders - 1) / RANKS_WIDTH
     panel.set_xlim(1 - margin, contenders + margin)
     panel.set_axis_off()
     panel.plot([1, contenders], [0, 0], color="black", linewidth=1.2)
@@ -224,20 +228,21 @@ def critical_difference_figure(costs: pd.DataFrame, alpha: float = 0.05) -> Figu
         panel.text(rank, -0.18, f"{rank}", ha="center", va="bottom")
     panel.plot([1, 1 + width], [-0.8, -0.8], "|-", color="black", markersize=8)
     panel.text(
-        1 + width + 0.05 * contenders,
-        -0.8,
+        1,
+        -1.0,
         f"critical difference {width:.2f} ({workloads} workloads, level {alpha:g})",
-        va="center",
+        va="bottom",
     )
     for place, (name, rank) in enumerate(ranks.items()):
         on_left = place < left
         row = place if on_left else contenders - 1 - place
         y = bars + 0.6 + 0.5 * row
-        edge = 1 - 0.1 if on_left else contenders + 0.1
+        space = 0.1 * margin
+        edge = 1 - space if on_left else contenders + space
         colour = styles[name]["color"]
         panel.plot([rank, rank, edge], [0, y, y], color=colour, linewidth=1.4)
         panel.text(
-            edge + (-0.05 if on_left else 0.05),
+            edge + (-space / 2 if on_left else space / 2),
             y,
             f"{name}  {rank:.2f}" if on_left else f"{rank:.2f}  {name}",
             ha="right" if on_left else "left",

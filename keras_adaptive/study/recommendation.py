@@ -93,7 +93,7 @@ def recommend(results: Results, workload: str) -> Recommendation:
             kept = _listed(f"{name} {state[name]:g}" for name in left)
             sentences += [
                 f"No difference could be shown between {_listed(left)} with "
-                f"{looks[-1].pairs} pairs of runs.",
+                f"{_pairs(looks[-1].pairs)} of runs.",
                 f"So take the one that keeps the fewest numbers for each weight "
                 f"({kept}); of equals, the first.",
             ]
@@ -146,7 +146,7 @@ class _Look:
     def too_few(self) -> str:
         return (
             f"It has the best median {self.what} ({_size(self.best)}), but "
-            f"{self.pairs} pairs of runs cannot show a difference between "
+            f"{_pairs(self.pairs)} of runs cannot show a difference between "
             f"{self.contenders} optimizers; {self.pairs_needed} can."
         )
 
@@ -179,6 +179,10 @@ def _look(what: str, measured: pd.DataFrame, names: Sequence[str]) -> _Look:
         min(len(pair.gains) for pair, _ in tests.values()),
         pairs_needed(ALPHA / len(tests)),
     )
+
+
+def _pairs(count: int) -> str:
+    return f"{count} pair{'s' * (count != 1)}"
 
 
 def _size(value: float) -> str:

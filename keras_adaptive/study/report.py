@@ -25,6 +25,7 @@ from keras_adaptive.study.statistics import (
     iqm_interval,
     profile_integral,
 )
+from keras_adaptive.study.verdicts import Verdict
 
 with needs_extra("study"):
     import numpy as np
@@ -205,9 +206,7 @@ def _overview(results: Results, groups: dict) -> Iterator[Markup]:
         cells = dict.fromkeys(contenders, Markup("–"))
         for verdict in verdicts:
             if verdict.workload is None or single:
-                cells[verdict.contender] = element(
-                    "span", verdict.outcome, kind=verdict.outcome
-                )
+                cells[verdict.contender] = _badge(verdict)
         rows.append((PROMISES[promise], measure, *cells.values()))
     if rows:
         where = f"on {next(iter(results.metrics))}" if single else "over all workloads"
@@ -234,17 +233,17 @@ def _verdicts(groups: dict) -> Iterator[Markup]:
         yield element("h3", title)
         for measure, verdicts in measures.items():
             yield element("h4", measure.capitalize())
-            yield table(
-                ["optimizer", "workload", "verdict", "what the runs say"],
-                [
-                    (
-                        verdict.contender,
-                        verdict.workload or "all",
-                        element("span", verdict.outcome, kind=verdict.outcome),
-                        verdict.why,
-                    )
-                    for verdict in verdicts
-                ],
+            overall = [each for each in verdicts if each.workload is None]
+            if not overall:
+                yield _in_words(verdicts)
+                continue
+            yield _in_words(overall)
+            single = [each for each in verdicts if each.workload is not None]
+            yield _by_workload(single)
+            yield element(
+                "details",
+                element("summary", "On each workload, in words"),
+                _in_words(single),
             )
     if groups:
         yield element(
@@ -256,6 +255,32 @@ def _verdicts(groups: dict) -> Iterator[Markup]:
             "intervals of the median, as a description.",
             kind="soft",
         )
+
+
+def _badge(verdict: Verdict) -> Markup:
+    return element("span", verdict.outcome, kind=verdict.outcome)
+
+
+def _in_words(verdicts: Sequence[Verdict]) -> Markup:
+    return table(
+        ["optimizer", "workload", "verdict", "what the runs say"],
+        [
+            (each.contender, each.workload or "all", _badge(each), each.why)
+            for each in verdicts
+        ],
+    )
+
+
+def _by_workload(verdicts: Sequence[Verdict]) -> Markup:
+    workloads = list(dict.fromkeys(each.workload for each in verdicts))
+    rows: dict[str, dict[str, str]] = {}
+    for each in verdicts:
+        cells = rows.setdefault(each.contender, dict.fromkeys(workloads, "–"))
+        cells[each.workload] = _badge(each)
+    return table(
+        ["optimizer", *workloads],
+        [(name, *cells.values()) for name, cells in rows.items()],
+    )
 
 
 def _over_workloads(results: Results) -> Iterator[Markup]:
