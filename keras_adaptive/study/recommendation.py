@@ -100,7 +100,7 @@ def recommend(results: Results, workload: str) -> Recommendation:
         elif looks:
             sentences.append(
                 "All others are out. For each thing looked at, the chance that one is "
-                f"called worse wrongly is at most {ALPHA:.0%}."
+                f"called worse wrongly is at most {100 * ALPHA:g} %."
             )
     others = tuple(name for name in left if name != taken)
     setting = setting_of[taken]
@@ -186,7 +186,7 @@ def _pairs(count: int) -> str:
 
 
 def _size(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "never"
+    return f"{value:.4g}" if math.isfinite(value) else "none"
 
 
 def _listed(words: Iterable[str]) -> str:
