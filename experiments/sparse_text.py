@@ -19,7 +19,7 @@ from keras_adaptive.study.defaults import default_contenders, default_workload
 from keras_adaptive.study.experiment import Experiment
 from keras_adaptive.study.verdicts import Verdict
 
-VOCABULARIES = (3_000, 10_000, 30_000)
+VOCABULARIES = (5_000, 12_000, 30_000)
 OPTIMIZERS = ["keras/adagrad", "adagrad", "rmsprop", "keras/adam", "adam", "adamw"]
 
 
@@ -30,7 +30,7 @@ def study(data: Sequence[Dataset], quick: bool) -> Study:
     texts = [
         keep_words(each, words)
         for each in data
-        for words in VOCABULARIES[:: 2 if quick else 1]
+        for words in VOCABULARIES[: 2 if quick else 3]
         if words == VOCABULARIES[0] or words <= each.features
     ]
     names = ["keras/adam", "adam"] if quick else OPTIMIZERS

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keras_adaptive.study.results import Results
     from keras_adaptive.study.study import Study
 
+INTERRUPTED = 130
 Parse = Callable[[Sequence[str] | None, str | None], argparse.Namespace]
 
 
@@ -37,13 +38,16 @@ def main(
         prog: Name of the command; `None` for that of the process.
 
     Returns:
-        The exit status: 0 for success, 2 for an input that cannot be used.
+        The exit status: 0 for success, 2 for an input that cannot be used, 130 after
+        an interrupt from the keyboard.
     """
     try:
         run(parse(argv, prog))
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
