@@ -17,6 +17,7 @@ from keras_adaptive.study.study import Study
 with needs_extra("study"):
     from rich.console import Console
 
+INTERRUPTED = 130
 Parse = Callable[[Sequence[str] | None, str | None], argparse.Namespace]
 
 
@@ -35,13 +36,16 @@ def main(
         prog: Name of the command; `None` for that of the process.
 
     Returns:
-        The exit status: 0 for success, 2 for an input that cannot be used.
+        The exit status: 0 for success, 2 for an input that cannot be used, 130 after
+        an interrupt from the keyboard.
     """
     try:
         run(parse(argv, prog))
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

@@ -92,10 +92,9 @@ class Contender:
         if self.learning_rates is not None:
             rates = _grid("Learning rates", self.learning_rates)
             object.__setattr__(self, "learning_rates", rates)
-        made = self._sample()
         if self.label is None:
             written = isinstance(self.optimizer, str)
-            label = self.optimizer if written else _name_of(type(made))
+            label = self.optimizer if written else _name_of(type(self._sample()))
             object.__setattr__(self, "label", label)
 
     @property

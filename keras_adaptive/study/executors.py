@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -55,8 +55,8 @@ class Pool(Protocol):
 class Executor(Protocol):
     """Makes the runs of a study."""
 
-    def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:
-        """Opens a pool of workers, a context manager.
+    def start(self, data: Mapping[str, Dataset]) -> AbstractContextManager[Pool]:
+        """Opens a pool, for the length of a block.
 
         Args:
             data: The dataset of each workload, by the workload's name.

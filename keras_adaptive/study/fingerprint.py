@@ -62,6 +62,7 @@ def installed_software() -> dict[str, str]:
 def engine() -> dict[str, str]:
     """Returns what runs the training: the backend, its precision, the versions."""
     return {
+        "engine": "fit",
         "backend": keras.backend.backend(),
         "floatx": keras.config.floatx(),
         **{f"version.{name}": text for name, text in installed_software().items()},
@@ -86,6 +87,8 @@ def describe(thing: str | Callable | keras.Model) -> Any:
         return [describe(thing.func), thing.args, thing.keywords]
     if inspect.isroutine(thing) or isinstance(thing, type):
         return source(thing)
+    if not hasattr(thing, "get_config"):
+        return [source(type(thing)), vars(thing)]
     described = {"config": without_names(_config(thing))}
     parts = list(_with_sublayers(thing))
     described["sources"] = [source(type(part)) for part in parts if _foreign(part)]

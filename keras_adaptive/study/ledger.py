@@ -48,6 +48,7 @@ PARAMS_PER_BATCH = 100
 
 LONGEST_VALUE = 5_000
 NOISY_LOGGERS = ("mlflow", "alembic")
+NO_LINKS = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 UNREACHABLE = (MlflowException, OSError)
 
 MARKS = ("workload", "contender", "learning_rate", "seed", "phase")
@@ -58,16 +59,21 @@ NON_FINITE_VALUE = re.compile(r"(\S+) at step (\d+)")
 
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
-    """Holds back MLflow's notes about its database, and restores the log levels."""
+    """Holds back MLflow's notes about its database, and its links to every run."""
     loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
+    links = os.environ.get(NO_LINKS)
     for logger in loggers:
         logger.setLevel(logging.WARNING)
+    os.environ[NO_LINKS] = "true"
     try:
         yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        del os.environ[NO_LINKS]
+        if links is not None:
+            os.environ[NO_LINKS] = links
 
 
 def flatten(config: Mapping[str, Any], prefix: str) -> dict[str, str]:
@@ -209,11 +215,11 @@ class Ledger:
             failure = f"{type(error).__name__}: {error}"[:LONGEST_VALUE]
             raise
         finally:
-            with suppress(*UNREACHABLE):
-                self._deliver()
-                if failure:
-                    self._client.set_tag(self.run_id, "failure", failure)
-                self._client.set_terminated(self.run_id, status)
+            if not self._down:
+                with suppress(*UNREACHABLE):
+                    if failure:
+                        self._client.set_tag(self.run_id, "failure", failure)
+                    self._client.set_terminated(self.run_id, status)
 
     def _open_parent(self, title: str, tags: Mapping[str, str]) -> None:
         tags = {"phase": "study", "study": title, "driver": _this_process(), **tags}
@@ -261,6 +267,19 @@ class Ledger:
             self._records[key] = self._load(self._runs[key])
         return self._records.get(key)
 
+    def of_other_data(self, workload: str, digest: str) -> int:
+        """Returns how many runs of a workload had other data than now.
+
+        Args:
+            workload: Its name.
+            digest: The digest of its data.
+        """
+        return sum(
+            run.data.tags["workload"] == workload
+            and run.data.tags["data_digest"] != digest
+            for run in self._runs.values()
+        )
+
     def forget(self, key: str) -> None:
         """Deletes a run, so that it may be made again."""
         self._records.pop(key, None)
@@ -270,6 +289,9 @@ class Ledger:
 
     def write(self, record: Record) -> None:
         """Writes a run, to the spool if MLflow cannot be reached.
+
+        MLflow itself tries for some minutes (`MLFLOW_HTTP_REQUEST_MAX_RETRIES`). When
+        it has given up once, all further runs go to the spool.
 
         Args:
             record: What came of the run.
@@ -293,8 +315,6 @@ class Ledger:
 
     def _deliver(self) -> None:
         """Writes what is in the spool, unless it was written after all."""
-        if self.spooled:
-            self._read()
         for file in self.spooled:
             record = Record.from_json(json.loads(file.read_text(encoding="utf-8")))
             if record.key not in self._runs:
@@ -311,6 +331,7 @@ class Ledger:
             "status": record.status,
             "metric": record.metric,
             "direction": record.direction,
+            "data_digest": record.params["data_digest"],
             "mlflow.parentRunId": self.run_id,
         }
         if record.reason:

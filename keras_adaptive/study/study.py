@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +127,14 @@ class Study:
                     for task in tasks
                     for contender in self.contenders
                 ]
+                for task in tasks:
+                    name = task.workload.name
+                    if left := ledger.of_other_data(name, task.data.digest):
+                        console.print(
+                            f"The data of {name} have changed: {left} runs of before "
+                            "are not used.",
+                            markup=False,
+                        )
                 work = _Work(plans, ledger)
                 if retry_failed:
                     work.forget_failed()
@@ -171,6 +180,7 @@ class Study:
                 "contender": plan.contender.label,
                 "trials": course.trials,
                 "setting": "none worked",
+                "learning_rate": math.nan,
             }
             if course.chosen:
                 row["setting"] = str(course.chosen).removeprefix("learning rate ")

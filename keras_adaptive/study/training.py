@@ -220,7 +220,15 @@ def compile_model(
     optimizer: keras.optimizers.Optimizer,
     **options,
 ) -> None:
-    """Compiles a model for a workload."""
+    """Compiles a model for a workload.
+
+    Args:
+        model: The model.
+        workload: Gives loss and metric.
+        data: What will be fed: sparse or not.
+        optimizer: The optimizer.
+        **options: Further arguments of `compile`.
+    """
     if is_sparse(data.train.x):
         options["jit_compile"] = False  # XLA cannot compile Dense on a sparse input
     model.compile(
@@ -289,8 +297,8 @@ def train(trial: Trial, data: Dataset) -> Record:
     best = max if workload.direction == "max" else min
     numbers[f"best_val_{metric}"] = best(each[metric] for each in evaluations)
     if workload.slices:
-        for name, rows in workload.slices(data).items():
-            batches = evaluation_batches(data.test.take(rows))
+        for name, mask in workload.slices(data).items():
+            batches = evaluation_batches(data.test.take(mask))
             part = judge("slice", batches, [metric])
             numbers[f"test_{metric}.{name}"] = part[f"slice_{metric}"]
     return trial.record("finished", started, "", numbers, curve)

@@ -105,7 +105,6 @@ def test_a_second_hyper_parameter_shares_the_budget():
         ({"learning_rates": [0.1, -1]}, "not a positive, finite number"),
         ({"learning_rates": [math.inf]}, "not a positive, finite number"),
         ({"second": ("epsilon", [])}, "Values of epsilon: the grid is empty"),
-        ({"second": ("epsilom", [0.1])}, "epsilom"),
     ],
 )
 def test_bad_contenders(options, words):
@@ -212,6 +211,12 @@ def test_bad_workloads(options, words):
             [Contender("adam", second=("beta_1", [0.5, 1.5]))],
             {"tuning_trials": 2},
             "cannot be made with.*beta_1 1.5",
+        ),
+        (
+            ["w"],
+            [Contender("adam", second=("epsilom", [0.1]))],
+            {},
+            "cannot be made with.*epsilom",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 import logging
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from keras_adaptive.study.contender import Setting
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.ledger import (
     METRICS_PER_BATCH,
+    NO_LINKS,
     Ledger,
     attach,
     flatten,
@@ -179,12 +181,17 @@ def test_a_study_keeps_its_run_and_says_what_was_asked_last(ledger, store):
     assert seeds == {"it's a study": "0, 1", "another": "7"}
 
 
-def test_the_log_levels_are_restored():
+@pytest.mark.parametrize("links", [None, "false"])
+def test_what_holds_mlflow_back_is_taken_away(monkeypatch, links):
+    monkeypatch.delenv(NO_LINKS, raising=False)
+    if links:
+        monkeypatch.setenv(NO_LINKS, links)
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     with pytest.raises(KeyError), quiet_mlflow():
         raise KeyError
     assert [logger.level for logger in loggers] == levels
+    assert os.environ.get(NO_LINKS) == links
 
 
 def test_a_deleted_experiment_is_an_error(ledger, store):

@@ -196,6 +196,8 @@ def test_a_changed_workload_reuses_nothing(study, workload, console, change):
         again, console
     )
     assert len(again.made) == 2
+    said = "The data of tiny have changed: 2 runs" in console.file.getvalue()
+    assert said == ("data" in change(workload))
 
 
 def deeper(model, seed):
