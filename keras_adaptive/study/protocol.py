@@ -54,8 +54,8 @@ class Protocol:
 
     Example:
 
-    >>> Protocol(seeds=2).evaluation_seeds, Protocol(tuning_seeds=[7]).seeds_to_tune
-    ((0, 1), (7,))
+    >>> Protocol(seeds=2).evaluation_seeds, Protocol(tuning_seeds=[99]).seeds_to_tune
+    ((0, 1), (99,))
     """
 
     tuning_trials: int = 9
