@@ -18,13 +18,13 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pandas as pd
+from keras_adaptive.study.corpora.dataset import SparseDataset, Split
+from keras_adaptive.study.corpora.newsgroups import load_newsgroups
 from scipy import sparse
 
 from benchmarks import harness
 from keras_adaptive import layers, optimizers
 from keras_adaptive.study.batches import epoch_orders, sparse_batches
-from keras_adaptive.study.corpora.dataset import SparseDataset, Split
-from keras_adaptive.study.corpora.newsgroups import load_newsgroups
 from keras_adaptive.study.errors import StudyError
 
 LEARNING_RATE = 3e-3

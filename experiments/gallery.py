@@ -31,7 +31,7 @@ from keras_adaptive import optimizers
 from keras_adaptive.study import command
 from keras_adaptive.study.command import count, output_folder
 from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.results import Spread
+from keras_adaptive.study.tables import Spread
 from keras_adaptive.study.tuning import tune
 
 LOWEST, HIGHEST = -8, 2

@@ -41,8 +41,7 @@ from keras_adaptive.study.datasets.dataset import (
     stratified_split,
 )
 from keras_adaptive.study.ledger import attach, store_location
-from keras_adaptive.study.results import Spread
-from keras_adaptive.study.tables import spread
+from keras_adaptive.study.tables import Spread, spread
 from keras_adaptive.study.tuning import half_decade
 
 POINTS = 2.0

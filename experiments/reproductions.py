@@ -278,11 +278,12 @@ def loss_after_epoch(
 ) -> float:
     """Returns the training loss of logistic regression after one pass from zero."""
     order = np.random.default_rng(seed).permutation(len(y))
-    batches = [order[at : at + BATCH] for at in range(0, len(y), BATCH)]
+    chunks = [order[at : at + BATCH] for at in range(0, len(y), BATCH)]
+    batches = [(x[rows], y[rows]) for rows in chunks]
 
     def slope(step, weights):
-        rows = batches[step]
-        return x[rows].T @ (expit(x[rows] @ weights) - y[rows]) / len(rows)
+        features, labels = batches[step]
+        return features.T @ (expit(features @ weights) - labels) / len(labels)
 
     weights = descend(optimizer, slope, x.shape[1], len(batches))
     return float(np.mean(np.logaddexp(0, (1 - 2 * y) * (x @ weights))))

@@ -1,4 +1,4 @@
-"""The command `keras-adaptive`: run an experiment, look at its runs."""
+"""The command `keras-adaptive`: compare optimizers, run an experiment, see its runs."""
 
 import argparse
 import difflib
@@ -47,6 +47,20 @@ def run_experiment(name: str, arguments: Sequence[str]) -> int:
     return experiment.main(arguments, prog=f"keras-adaptive run {name}")
 
 
+def run_comparison(arguments: Sequence[str]) -> int:
+    """Compares optimizers on a model and data of one's own.
+
+    Args:
+        arguments: The comparison's own command line.
+
+    Returns:
+        The exit status.
+    """
+    with needs_extra("study"):
+        from keras_adaptive.study import compare
+    return compare.main(arguments, prog="keras-adaptive compare")
+
+
 def open_ui(port: int) -> int:
     """Serves the MLflow UI of the runs made in this folder, to this machine only.
 
@@ -91,6 +105,12 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     root = argparse.ArgumentParser(prog="keras-adaptive", description=__doc__)
     commands = root.add_subparsers(dest="command", required=True)
+    commands.add_parser(
+        "compare",
+        add_help=False,
+        help="compare optimizers on your own model and data; 'compare --help' lists "
+        "the options",
+    )
     run = commands.add_parser("run", help="run an experiment")
     run.add_argument("name", help=f"one of: {', '.join(experiment_names())}")
     run.add_argument(
@@ -114,8 +134,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 2 for an input that cannot be used, 130 after
         an interrupt from the keyboard.
     """
-    options = parser().parse_args(argv)
+    root = parser()
+    options, others = root.parse_known_args(argv)
+    if others and options.command != "compare":
+        root.error(f"unrecognized arguments: {' '.join(others)}")
     try:
+        if options.command == "compare":
+            return run_comparison(others)
         if options.command == "ui":
             return open_ui(options.port)
         return run_experiment(options.name, options.arguments)

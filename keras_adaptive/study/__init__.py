@@ -8,6 +8,7 @@ imported when they are first used. They need the extra `study`:
 import importlib
 
 _PLACES = {
+    "comparison": "compare",
     "Contender": "contender",
     "Dataset": "datasets.dataset",
     "Epochs": "workload",

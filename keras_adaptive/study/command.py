@@ -7,15 +7,17 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.executors import InProcess, Processes
-from keras_adaptive.study.results import Results
-from keras_adaptive.study.study import Study
 
 with needs_extra("study"):
     from rich.console import Console
+
+if TYPE_CHECKING:
+    from keras_adaptive.study.results import Results
+    from keras_adaptive.study.study import Study
 
 INTERRUPTED = 130
 Parse = Callable[[Sequence[str] | None, str | None], argparse.Namespace]

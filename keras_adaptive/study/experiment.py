@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras_adaptive.study import command, datasets
 from keras_adaptive.study.datasets.dataset import Dataset
 from keras_adaptive.study.errors import needs_extra
-from keras_adaptive.study.ledger import attach
 from keras_adaptive.study.results import Results
 from keras_adaptive.study.study import Study
 from keras_adaptive.study.summary import publish
@@ -95,16 +94,6 @@ class Experiment:
             console.print(f"{each.describe()}; {each.source}", highlight=False)
         study = self.study(data, options.quick)
         results = command.run_study(study, options, console)
+        results = replace(results, judge=self.judge)
         publish(results, study.name, output, console)
-        verdicts = self.judge(results)
-        lines = [
-            f"- {each.contender} on {each.workload or 'all workloads'}, "
-            f"{each.measure}: {each.outcome}. {each.why}"
-            for each in verdicts
-            if each.workload or len(results.metrics) > 1
-        ]
-        file = output / f"{study.name}-verdicts.md"
-        file.write_text("\n".join([f"# {study.name}", "", *lines, ""]), "utf-8")
-        attach(results.run_id, file, "")
-        console.print(*lines, sep="\n", soft_wrap=True)
-        return verdicts
+        return results.verdicts()

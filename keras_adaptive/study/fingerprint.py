@@ -6,6 +6,8 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
+import os
+import platform
 import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -71,6 +73,34 @@ def engine() -> dict[str, str]:
         "floatx": keras.config.floatx(),
         **{f"version.{name}": text for name, text in installed_software().items()},
     }
+
+
+@cache
+def machine() -> dict[str, str]:
+    """Returns on what the training runs: recorded, but no part of a run's key."""
+    return {
+        "machine.processors": f"{os.cpu_count()} of {_processor()}",
+        "machine.accelerators": ", ".join(_accelerators()) or "none",
+        "machine.system": platform.platform(),
+        "machine.python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    """Returns the name of the processor, as far as the system tells it."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text("utf-8").splitlines() if described.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _accelerators() -> list[str]:
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+    devices = keras.distribution.list_devices()
+    return [device for device in devices if not device.startswith("cpu")]
 
 
 def describe(thing: str | Callable | keras.Model) -> Any:

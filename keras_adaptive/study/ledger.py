@@ -15,6 +15,7 @@ import math
 import os
 import re
 import socket
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -456,8 +457,18 @@ def attach(run_id: str, path: Path, folder: str = "") -> None:
         run_id: MLflow's id of the run, as in `Results.run_id`.
         path: The file.
         folder: Folder among the artifacts of the run.
+
+    Warns:
+        UserWarning: If MLflow cannot be reached. The file itself stays where it is.
     """
-    mlflow.MlflowClient().log_artifact(run_id, str(path), folder)
+    try:
+        mlflow.MlflowClient().log_artifact(run_id, str(path), folder)
+    except UNREACHABLE as error:
+        warnings.warn(
+            f"MLflow could not be reached: {path} is not attached to the study's run "
+            f"({error}).",
+            stacklevel=3,
+        )
 
 
 def store_location() -> str:

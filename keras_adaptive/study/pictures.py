@@ -7,13 +7,13 @@ the runs are in `keras_adaptive.study.plots`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.pairing import grids, of_phase, with_upward
-from keras_adaptive.study.plots import COLOURS
+from keras_adaptive.study.plots import looks
 from keras_adaptive.study.statistics import (
     average_ranks,
     critical_difference,
@@ -40,42 +40,9 @@ PANELS_A_ROW = 3
 PADDING = 0.08
 ROW = 0.05
 INCHES_A_NAME = 2.7
-# The rest of Okabe and Ito's colours but yellow, which is pale on white, and a grey.
-MORE_COLOURS = ("#D55E00", "#56B4E9", "#777777")
-SHAPES = "osD^vP*X"
+INCHES_A_LETTER = 0.1
+RANKS_WIDTH = 5.0
 OUTCOME_COLOURS = {SUPPORTED: "#0072B2", REFUTED: "#D55E00", UNDECIDED: "#777777"}
-
-
-def looks(contenders: Iterable[str]) -> dict[str, dict]:
-    """Returns a colour and a marker for each contender, no two alike.
-
-    An algorithm keeps the colour that it has in the curves, whoever implements it.
-
-    Args:
-        contenders: Their names, such as `"keras/adam"`.
-
-    Example:
-
-    >>> styles = looks(["adam", "keras/adam"])
-    >>> [(style["color"], style["marker"]) for style in styles.values()]
-    [('#0072B2', 'o'), ('#0072B2', 's')]
-    """
-    colours: dict[str, str] = {}
-    more = 0
-    styles = {}
-    for number, name in enumerate(dict.fromkeys(contenders)):
-        algorithm = name.rpartition("/")[2].partition("-")[0].lower()
-        if algorithm not in colours:
-            colours[algorithm] = COLOURS.get(
-                algorithm, MORE_COLOURS[more % len(MORE_COLOURS)]
-            )
-            more += algorithm not in COLOURS
-        styles[name] = {
-            "color": colours[algorithm],
-            "marker": SHAPES[number % len(SHAPES)],
-            "linestyle": (0, (4, 1.5)) if name.startswith("keras/") else "-",
-        }
-    return styles
 
 
 def sensitivity_figure(
@@ -246,11 +213,13 @@ def critical_difference_figure(costs: pd.DataFrame, alpha: float = 0.05) -> Figu
     left = (contenders + 1) // 2
     bars = 0.28 * len(groups)
     depth = bars + 0.6 + 0.5 * (left - 1)
-    figure = Figure(figsize=(WIDTH * 0.8, 1.6 + 0.55 * depth), layout="constrained")
+    longest = max(len(f"{name}  {rank:.2f}") for name, rank in ranks.items())
+    beside = INCHES_A_LETTER * longest + 0.3
+    figure = Figure(figsize=(RANKS_WIDTH + 2 * beside, 1.6 + 0.55 * depth))
     FigureCanvasAgg(figure)
-    panel = figure.subplots()
-    panel.set_ylim(depth + 0.3, -1.1)
-    margin = 0.3 * (contenders - 1) + 0.2
+    panel = figure.add_axes((0, 0, 1, 1))
+    panel.set_ylim(depth + 0.3, -1.7)
+    margin = beside * (contenders - 1) / RANKS_WIDTH
     panel.set_xlim(1 - margin, contenders + margin)
     panel.set_axis_off()
     panel.plot([1, contenders], [0, 0], color="black", linewidth=1.2)
@@ -259,20 +228,21 @@ def critical_difference_figure(costs: pd.DataFrame, alpha: float = 0.05) -> Figu
         panel.text(rank, -0.18, f"{rank}", ha="center", va="bottom")
     panel.plot([1, 1 + width], [-0.8, -0.8], "|-", color="black", markersize=8)
     panel.text(
-        1 + width + 0.05 * contenders,
-        -0.8,
+        1,
+        -1.0,
         f"critical difference {width:.2f} ({workloads} workloads, level {alpha:g})",
-        va="center",
+        va="bottom",
     )
     for place, (name, rank) in enumerate(ranks.items()):
         on_left = place < left
         row = place if on_left else contenders - 1 - place
         y = bars + 0.6 + 0.5 * row
-        edge = 1 - 0.1 if on_left else contenders + 0.1
+        space = 0.1 * margin
+        edge = 1 - space if on_left else contenders + space
         colour = styles[name]["color"]
         panel.plot([rank, rank, edge], [0, y, y], color=colour, linewidth=1.4)
         panel.text(
-            edge + (-0.05 if on_left else 0.05),
+            edge + (-space / 2 if on_left else space / 2),
             y,
             f"{name}  {rank:.2f}" if on_left else f"{rank:.2f}  {name}",
             ha="right" if on_left else "left",
@@ -338,10 +308,9 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
         else:
             panel.set_xlabel("gain" if workload else "share of pairs won minus lost")
             panel.xaxis.set_major_locator(MaxNLocator(4))
-    figure.suptitle(
-        f"{promise}: {measure} against {reference} (median, 95 % interval; right is "
-        "better)"
-    )
+    title = f"{promise}: {measure} against {reference}"
+    what = "(median, 95 % interval; right is better)"
+    figure.suptitle("\n".join([title, what]), fontsize="medium")
     outcomes = [
         Line2D([], [], color=colour, marker="o", label=outcome)
         for outcome, colour in OUTCOME_COLOURS.items()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from keras_adaptive.study.contender import Contender, Setting
-from keras_adaptive.study.fingerprint import describe, digest, engine
+from keras_adaptive.study.fingerprint import describe, digest, engine, machine
 from keras_adaptive.study.ledger import flatten
 from keras_adaptive.study.protocol import Protocol
 from keras_adaptive.study.record import Phase, Record
@@ -18,6 +18,8 @@ from keras_adaptive.study.tuning import beyond_the_edge
 
 Score = tuple[float, float]
 HOPELESS: Score = (-math.inf, -math.inf)
+NONE_WORKED = "none worked"
+"""What stands for the setting of a contender of which every one diverged or failed."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class Plan:
             "batch_size": str(task.workload.batch_size),
             "steps": str(task.steps),
             **running_on,
+            **machine(),
             "optimizer": type(optimizer).__name__,
             **flatten(optimizer.get_config(), "optimizer"),
         }

@@ -1,11 +1,13 @@
 """The curves of a workload: loss and metric against steps and against seconds."""
 
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_adaptive.study.errors import needs_extra
-from keras_adaptive.study.results import Results
 
 with needs_extra("study"):
     import pandas as pd
@@ -13,6 +15,9 @@ with needs_extra("study"):
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullLocator
+
+if TYPE_CHECKING:
+    from keras_adaptive.study.results import Results
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {
@@ -22,11 +27,13 @@ COLOURS = {
     "adam": "#0072B2",
     "adamw": "#009E73",
 }
-OTHER_COLOUR = "#D55E00"
+# The rest of Okabe and Ito's colours but yellow, which is pale on white, and a grey.
+MORE_COLOURS = ("#D55E00", "#56B4E9", "#777777")
+SHAPES = "osD^vP*X"
 # Keras's lines are broad and pale, so that they show where ours run on top of them.
 KERAS_LINE = {"linestyle": (0, (3, 1.5)), "linewidth": 3.2, "alpha": 0.5}
-LINE = {"linestyle": "-", "linewidth": 1.5}
-MARKERS = {"train_loss": "", "validation_metric": "."}
+LINE = {"linewidth": 1.5, "markersize": 4}
+PLAIN = {"marker": ""}
 AXES = (("step", "training steps"), ("seconds", "training time (s)"))
 
 
@@ -46,12 +53,36 @@ def band(curves: pd.DataFrame, axis: str) -> tuple[np.ndarray, np.ndarray]:
     return by_step[axis].median().to_numpy(), values.to_numpy().T
 
 
-def _look(contender: str) -> dict:
-    """Returns the line of a contender: one colour an algorithm, its library a style."""
-    library, _, algorithm = contender.rpartition("/")
-    name = algorithm.partition("-")[0].lower()
-    line = KERAS_LINE if library == "keras" else LINE
-    return {"color": COLOURS.get(name, OTHER_COLOUR), **line}
+def looks(contenders: Iterable[str]) -> dict[str, dict]:
+    """Returns a colour and a marker for each contender, no two alike.
+
+    An algorithm keeps its colour, whoever implements it; Keras's lines are dashed.
+
+    Args:
+        contenders: Their names, such as `"keras/adam"`.
+
+    Example:
+
+    >>> styles = looks(["adam", "keras/adam"])
+    >>> [(style["color"], style["marker"]) for style in styles.values()]
+    [('#0072B2', 'o'), ('#0072B2', 's')]
+    """
+    colours: dict[str, str] = {}
+    more = 0
+    styles = {}
+    for number, name in enumerate(dict.fromkeys(contenders)):
+        algorithm = name.rpartition("/")[2].partition("-")[0].lower()
+        if algorithm not in colours:
+            colours[algorithm] = COLOURS.get(
+                algorithm, MORE_COLOURS[more % len(MORE_COLOURS)]
+            )
+            more += algorithm not in COLOURS
+        styles[name] = {
+            "color": colours[algorithm],
+            "marker": SHAPES[number % len(SHAPES)],
+            "linestyle": (0, (4, 1.5)) if name.startswith("keras/") else "-",
+        }
+    return styles
 
 
 def curves_figure(results: Results, workload: str, title: str) -> Figure:
@@ -78,15 +109,19 @@ def curves_figure(results: Results, workload: str, title: str) -> Figure:
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2, sharey="row", sharex="col")
     handles = []
+    styles = looks(results.tuned["contender"])
     for name in runs["contender"].unique():
-        look = _look(name)
+        look = LINE | styles[name]
+        if name.startswith("keras/"):
+            look |= KERAS_LINE
         of_contender = curves[curves["contender"] == name]
         for line, (measure, _) in zip(panels, measures, strict=True):
             measured = of_contender[of_contender["measure"] == measure]
             for panel, (axis, _) in zip(line, AXES, strict=True):
                 x, (low, median, high) = band(measured, axis)
                 panel.fill_between(x, low, high, color=look["color"], alpha=0.12, lw=0)
-                panel.plot(x, median, marker=MARKERS[measure], **look)
+                marked = look if measure == "validation_metric" else look | PLAIN
+                panel.plot(x, median, **marked)
         status = runs[runs["contender"] == name]["status"]
         lost = [
             f"{(status == how).sum()} of {len(status)} {how}"
@@ -111,19 +146,3 @@ def curves_figure(results: Results, workload: str, title: str) -> Figure:
     figure.suptitle(f"{title} (line: median over seeds, band: range)")
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return figure
-
-
-def save_curves(results: Results, workload: str, title: str, path: Path) -> Path:
-    """Draws the curves of a workload into a PNG file.
-
-    Args:
-        results: The results of a study.
-        workload: Which workload.
-        title: Text above the panels.
-        path: Where to write the picture.
-
-    Returns:
-        The path.
-    """
-    curves_figure(results, workload, title).savefig(path, dpi=130)
-    return path

@@ -31,8 +31,12 @@ class Protocol:
 
     Args:
         tuning_trials: Settings that each contender may try on a workload.
-        tuning_seeds: Runs of each setting when tuning: how many, or their seeds.
-        seeds: Runs of the chosen setting: how many, or their seeds.
+        tuning_seeds: Runs of each setting when tuning: how many, or their seeds. With
+            one, settings are chosen at the lowest price; robustness, which is judged
+            by these runs, cannot be decided with fewer than six.
+        seeds: Runs of the chosen setting: how many, or their seeds. The other
+            promises cannot be decided with fewer than six, and on several workloads
+            it takes some more.
         budget: How long every run trains; `None` for each workload's own budget.
         reference: Who the others are compared with: a contender, which is added to
             the study, or the label of one that takes part. The default is SGD with
@@ -41,8 +45,8 @@ class Protocol:
             `tuning_trials`, to widen its grid while its best is at an edge.
         target: The value of the validation metric whose first reaching is timed, of
             all workloads or of each by its name. `None` for the median over seeds
-            of the best validation metric that the tuned reference reaches within three
-            quarters of the budget, much as AlgoPerf has it (arXiv:2306.07179).
+            of the best validation metric of the tuned reference within three quarters
+            of its budget, as AlgoPerf has it (arXiv:2306.07179).
 
     Raises:
         StudyError: If a number is not above 0, or a seed is for both tuning and
@@ -50,13 +54,13 @@ class Protocol:
 
     Example:
 
-    >>> Protocol(seeds=2).evaluation_seeds, Protocol(tuning_seeds=[7]).seeds_to_tune
-    ((0, 1), (7,))
+    >>> Protocol(seeds=2).evaluation_seeds, Protocol(tuning_seeds=[99]).seeds_to_tune
+    ((0, 1), (99,))
     """
 
     tuning_trials: int = 9
     tuning_seeds: int | Sequence[int] = 1
-    seeds: int | Sequence[int] = 5
+    seeds: int | Sequence[int] = 10
     budget: Budget | None = None
     reference: Contender | str = MOMENTUM
     widening_trials: int = 4

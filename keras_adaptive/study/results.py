@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from keras_adaptive.study.album import Picture, draw_all
+from keras_adaptive.study.command import output_folder
 from keras_adaptive.study.errors import StudyError, needs_extra
+from keras_adaptive.study.judgement import judge_all
+from keras_adaptive.study.ledger import attach
+from keras_adaptive.study.recommendation import Recommendation, recommend
 from keras_adaptive.study.record import Record
+from keras_adaptive.study.report import this_command, to_html
 from keras_adaptive.study.statistics import best, target, to_target
+from keras_adaptive.study.verdicts import Verdict
 
 with needs_extra("study"):
     import pandas as pd
 
-TARGET_RULE = (
-    "Target: the median over seeds of the best validation {metric} of the reference, "
-    "{reference}, within three quarters of the budget; epochs to target: where the "
-    "validation {metric} first reaches it, and how many runs did; a miss counts as "
-    "later than any epoch"
-)
-
-
-CURVE_COLUMNS = (
-    *("workload", "contender", "phase", "learning_rate", "seed", "key"),
-    *("step", "seconds", "measure", "value"),
-)
 TARGET_SHARE = 0.75
 """Share of the budget within which the reference sets the target."""
 
@@ -45,6 +40,8 @@ class Results:
             if none worked), and with how many trials.
         given_targets: The targets that the protocol names, by workload.
         run_id: MLflow's id of the study's run.
+        title: What was studied, in words.
+        judge: Judges the promises that the study is about.
     """
 
     records: Sequence[Record]
@@ -52,6 +49,8 @@ class Results:
     tuned: pd.DataFrame
     given_targets: Mapping[str, float]
     run_id: str
+    title: str
+    judge: Callable[[Results], list[Verdict]] = judge_all
 
     @property
     def directions(self) -> dict[str, str]:
@@ -68,9 +67,10 @@ class Results:
         """The validation metric to reach on each workload; NaN if there is none.
 
         Unless the protocol names it, it is the median over seeds of the best that the
-        tuned reference reached within three quarters of the budget: every run has a
-        third more time than the runs that set the target, as in AlgoPerf. A diverged
-        run of the reference counts as the worst.
+        tuned reference reached within three quarters of its steps, so that every run
+        has a third more time than those that set the target (arXiv:2306.07179). A
+        diverged run of the reference, or one that was not evaluated so early, counts
+        as the worst.
         """
         bests: dict[str, list[float]] = {name: [] for name in self.metrics}
         for record in self.records:
@@ -96,7 +96,8 @@ class Results:
         `best_validation_metric`; `initial_loss`, on the validation data before
         training; `steps_to_target`, `epochs_to_target` and `seconds_to_target`,
         infinite for a miss; `first_round_seconds` (with compilation) and
-        `step_seconds`. A diverged run has the worst value there is, a failed one NaN.
+        `step_seconds`; `state_per_weight`, how many numbers the optimizer keeps for
+        each weight. A diverged run has the worst value there is, a failed one NaN.
         """
         return pd.DataFrame(
             [_row(record, self.targets[record.workload]) for record in self.records]
@@ -117,13 +118,88 @@ class Results:
         rows = [row for record in self.records for row in _curve_rows(record)]
         return pd.DataFrame(rows, columns=[*CURVE_COLUMNS, *dict.fromkeys(seconds)])
 
+    def judged(self, workload: str) -> pd.DataFrame:
+        """Returns the runs of a workload with the seeds for judging."""
+        runs = self.runs
+        return runs[(runs["workload"] == workload) & (runs["phase"] == "compare")]
+
+    def verdicts(self) -> list[Verdict]:
+        """Judges all promises, on every workload and over all workloads.
+
+        Returns:
+            The verdicts on every contender but the reference: on convergence and
+            generalization; on robustness, of those that were tuned; and on sparse
+            data, if a workload has the slice `rare`. None on what cannot be compared
+            because the reference has no such run. Only what the study is about, if it
+            has its own `judge`.
+        """
+        return self._verdicts
+
+    @cached_property
+    def _verdicts(self) -> list[Verdict]:
+        return self.judge(self)
+
+    def recommendation(self, workload: str) -> Recommendation:
+        """Says which contender to take on a workload, and how sure that is.
+
+        Args:
+            workload: Name of the workload.
+        """
+        return recommend(self, workload)
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """All pictures, in the order in which they tell the story."""
+        return draw_all(self)
+
+    def plot(self, folder: str | Path) -> list[Path]:
+        """Writes all pictures as PNG files, and attaches them to the study's run.
+
+        Args:
+            folder: Where; it is made if it is not there.
+
+        Returns:
+            The files.
+
+        Raises:
+            StudyError: If the folder cannot be made.
+        """
+        folder = output_folder(Path(folder))
+        files = []
+        for picture in self.pictures:
+            file = folder / f"{picture.name}.png"
+            file.write_bytes(picture.png)
+            attach(self.run_id, file, "plots")
+            files.append(file)
+        return files
+
+    def report(self, path: str | Path, command: str | None = None) -> Path:
+        """Writes all that the study says as one HTML file, and attaches it to its run.
+
+        Args:
+            path: The file. Its folder is made if it is not there.
+            command: What runs the study again, in a shell; `None` for how this process
+                was started.
+
+        Returns:
+            The path.
+
+        Raises:
+            StudyError: If the folder cannot be made.
+        """
+        path = Path(path)
+        output_folder(path.parent)
+        path.write_text(to_html(self, command or this_command()), encoding="utf-8")
+        attach(self.run_id, path)
+        return path
+
 
 def _early_best(record: Record) -> float:
-    """Returns the best metric within the share of the budget that sets the target."""
+    """Returns the best validation metric of the part of a run that sets a target."""
+    until = TARGET_SHARE * int(record.params["steps"])
     measured = record.series(f"val_{record.metric}")
-    limit = TARGET_SHARE * record.curve[-1].step
-    early = [value for point, value in measured if point.step <= limit]
-    return float(best(early or [value for _, value in measured], record.direction))
+    early = [value for point, value in measured if point.step <= until]
+    return float(best(early, record.direction))
 
 
 def _target(bests: Sequence[float]) -> float:
@@ -180,6 +256,7 @@ def _row(record: Record, aim: float) -> dict[str, Any]:
         **_to_target(record, aim),
         "first_round_seconds": numbers.get("first_round_seconds", math.nan),
         "step_seconds": numbers.get("step_seconds", math.nan),
+        "state_per_weight": numbers.get("state_per_weight", math.nan),
     }
 
 
@@ -224,78 +301,3 @@ def _curve_rows(record: Record) -> list[dict[str, Any]]:
         for measure, source in sources.items()
         if source in point.metrics
     ]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median and range of a measurement over seeds. Infinite: the run had no value."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """Returns the spread of what was measured; NaN if nothing was."""
-        values = [each for each in values if not math.isnan(each)] or [math.nan]
-        return cls(statistics.median(values), min(values), max(values))
-
-
-MEASURES = (
-    "test_metric",
-    "test_loss",
-    "epochs_to_target",
-    "step_seconds",
-    "first_round_seconds",
-)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A contender's line in the table of a workload."""
-
-    contender: str
-    setting: str
-    runs: int
-    diverged: int
-    failed: int
-    hits: int
-    test_metric: Spread
-    test_loss: Spread
-    epochs_to_target: Spread
-    step_seconds: Spread
-    first_round_seconds: Spread
-
-
-def summarize(results: Results, workload: str) -> list[Row]:
-    """Summarizes the runs of each contender over the seeds for judging.
-
-    Diverged runs and misses count as the worst value, so they can never flatter.
-    Failed runs have no value.
-
-    Args:
-        results: The results.
-        workload: Of which workload.
-
-    Returns:
-        One row a contender, in the order of the study.
-    """
-    tuned = results.tuned[results.tuned["workload"] == workload]
-    runs = results.runs
-    runs = runs[(runs["workload"] == workload) & (runs["phase"] == "compare")]
-    return [
-        _summary(chosen, runs[runs["contender"] == chosen["contender"]])
-        for chosen in tuned.to_dict("records")
-    ]
-
-
-def _summary(chosen: dict[str, Any], runs: pd.DataFrame) -> Row:
-    return Row(
-        contender=chosen["contender"],
-        setting=chosen["setting"],
-        runs=len(runs),
-        diverged=int((runs["status"] == "diverged").sum()),
-        failed=int((runs["status"] == "failed").sum()),
-        hits=int((runs["steps_to_target"] < math.inf).sum()),
-        **{measure: Spread.of(runs[measure]) for measure in MEASURES},
-    )

@@ -81,6 +81,7 @@ def robustness(
     scores = grids(runs, over, "validation_metric", -np.inf)
     initial = _initial_losses(runs)
     margins = margins_of(runs, None)
+    shown = over.replace("_", " ")
 
     def sensitivities(whose, grid):
         return by_seed(
@@ -95,8 +96,8 @@ def robustness(
         )
 
     measures = (
-        (f"sensitivity to {over}", losses, sensitivities, less_is_better),
-        (f"decades of {over} within {percent:g} %", scores, widths, more_is_better),
+        (f"sensitivity to {shown}", losses, sensitivities, less_is_better),
+        (f"decades of {shown} within {percent:g} %", scores, widths, more_is_better),
     )
     verdicts = []
     for name, values, read, gains in measures:
@@ -117,7 +118,7 @@ def robustness(
     if runs["workload"].nunique() > 1:
         lost = one_for_all(runs, phase, over)
         verdicts += judge(
-            Measure("robustness", f"share lost by one {over} for all", DIFFERENCE),
+            Measure("robustness", f"share lost by one {shown} for all", DIFFERENCE),
             pairs(lost, reference, less_is_better, margins),
             alpha,
             seed,

@@ -13,7 +13,7 @@ from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.executors import Executor, InProcess
 from keras_adaptive.study.fingerprint import engine
 from keras_adaptive.study.ledger import Ledger, quiet_mlflow
-from keras_adaptive.study.planning import Course, Plan
+from keras_adaptive.study.planning import NONE_WORKED, Course, Plan
 from keras_adaptive.study.progress import Display, display
 from keras_adaptive.study.protocol import Protocol
 from keras_adaptive.study.record import Record
@@ -179,7 +179,7 @@ class Study:
                 "workload": plan.task.workload.name,
                 "contender": plan.contender.label,
                 "trials": course.trials,
-                "setting": "none worked",
+                "setting": NONE_WORKED,
                 "learning_rate": math.nan,
             }
             if course.chosen:
@@ -197,6 +197,7 @@ class Study:
             tuned=pd.DataFrame(rows),
             given_targets=target,
             run_id=ledger.run_id,
+            title=self.title,
         )
 
 

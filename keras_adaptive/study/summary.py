@@ -1,75 +1,69 @@
-"""Tables and curves of a study: shown, written to files and attached to its run."""
+"""What a study says: shown, written to files and attached to its run."""
 
 from __future__ import annotations
 
-import math
+import re
 from pathlib import Path
 
 from keras_adaptive.study import tables
+from keras_adaptive.study.album import by_measure
+from keras_adaptive.study.command import output_folder
 from keras_adaptive.study.errors import needs_extra
 from keras_adaptive.study.ledger import attach, store_location
-from keras_adaptive.study.plots import save_curves
-from keras_adaptive.study.results import TARGET_RULE, Results, summarize
+from keras_adaptive.study.results import Results
 
 with needs_extra("study"):
     from rich.console import Console
 
 
-def publish(results: Results, title: str, folder: Path, console: Console) -> list[Path]:
-    """Shows the table of every workload, and writes tables and curves.
+def publish(results: Results, name: str, folder: Path, console: Console) -> Path:
+    """Shows tables and verdicts of a study, and writes tables, pictures and report.
 
     Args:
         results: The results of a study.
-        title: Its name, that of the workload is added.
-        folder: Folder for the files, of which each workload gets one of its own.
-        console: Where the tables are shown.
+        name: Name of the study's own folder.
+        folder: Where that is made.
+        console: Where tables and verdicts are shown.
 
     Returns:
-        The files.
+        The study's folder, with `report.html`, `plots/` and `tables/`.
     """
-    files = []
+    place = output_folder(folder / file_name(name))
     for workload, metric in results.metrics.items():
-        heading = f"{title} on {workload}"
-        place = folder / f"{title}-{workload}".replace(":", "-").replace("/", "-")
-        place.mkdir(exist_ok=True)
-        rows = summarize(results, workload)
-        text = caption(results, workload)
-        markdown, table = place / "table.md", place / "table.csv"
-        markdown.write_text(
-            tables.to_markdown(rows, metric, heading, text), encoding="utf-8"
+        rows = tables.summarize(results, workload)
+        text = tables.caption(results, workload)
+        shown = metric, workload, text
+        stem = output_folder(place / "tables") / file_name(workload)
+        for suffix, content in (
+            (".md", tables.to_markdown(rows, *shown)),
+            (".csv", tables.to_csv(rows)),
+        ):
+            file = stem.parent / f"{stem.name}{suffix}"
+            file.write_text(content, encoding="utf-8")
+            attach(results.run_id, file, "tables")
+        console.print(tables.to_rich(rows, *shown))
+    for (promise, measure), judged in by_measure(results.verdicts()).items():
+        lines = [
+            f"  {each.contender} on {each.workload or 'all workloads'}: "
+            f"{each.outcome}. {each.why}"
+            for each in judged
+        ]
+        console.print(
+            f"{promise}, {measure}:", *lines, sep="\n", highlight=False, markup=False
         )
-        table.write_text(tables.to_csv(rows), encoding="utf-8")
-        curves = save_curves(results, workload, heading, place / "curves.png")
-        files += [curves, markdown, table]
-        console.print(tables.to_rich(rows, metric, heading, text))
-        console.print(f"Plots and tables: {place}", soft_wrap=True)
-    for file in files:
-        attach(
-            results.run_id, file, "" if len(results.metrics) == 1 else file.parent.name
-        )
+    results.plot(place / "plots")
+    report = results.report(place / "report.html")
+    console.print(f"Report: {report}", soft_wrap=True)
     console.print(f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")
-    return files
+    return place
 
 
-def caption(results: Results, workload: str) -> str:
-    """Returns what is to be known about the table of a workload.
+def file_name(title: str) -> str:
+    """Makes the name of a file of a title.
 
-    Args:
-        results: The results of a study.
-        workload: Which workload.
+    Example:
+
+    >>> file_name("compare on csv:my data.csv")
+    'compare-on-csv-my-data.csv'
     """
-    seeds = results.runs.query("phase == 'compare'")["seed"].nunique()
-    rule = TARGET_RULE.format(
-        metric=results.metrics[workload], reference=results.reference
-    )
-    target = results.targets[workload]
-    reached = (
-        "Here there is none, since the reference has no result"
-        if math.isnan(target)
-        else f"Here the target is {target:.4f}"
-    )
-    return (
-        f"Median [range] over {seeds} seed{'s' if seeds > 1 else ''}. {rule}. "
-        f"{reached}. ms per step: without the first epoch, which includes "
-        "compilation."
-    )
+    return re.sub(r"[^\w.-]+", "-", title)

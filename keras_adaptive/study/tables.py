@@ -1,17 +1,108 @@
 """The table of a comparison: for the terminal, as markdown and as CSV."""
 
+from __future__ import annotations
+
 import csv
 import io
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from keras_adaptive.study.errors import needs_extra
-from keras_adaptive.study.results import MEASURES, Row, Spread
 
 with needs_extra("study"):
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from keras_adaptive.study.results import Results
+
+TARGET_RULE = (
+    "Target: the median over seeds of the best validation {metric} that the reference, "
+    "{reference}, reached within three quarters of its steps; epochs to target: where "
+    "the validation {metric} first reaches it, and how many runs did; a miss counts as "
+    "later than any epoch"
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and range of a measurement over seeds. Infinite: the run had no value."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Returns the spread of what was measured; NaN if nothing was."""
+        values = [each for each in values if not math.isnan(each)] or [math.nan]
+        return cls(statistics.median(values), min(values), max(values))
+
+
+MEASURES = (
+    "test_metric",
+    "test_loss",
+    "epochs_to_target",
+    "step_seconds",
+    "first_round_seconds",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A contender's line in the table of a workload."""
+
+    contender: str
+    setting: str
+    runs: int
+    diverged: int
+    failed: int
+    hits: int
+    test_metric: Spread
+    test_loss: Spread
+    epochs_to_target: Spread
+    step_seconds: Spread
+    first_round_seconds: Spread
+
+
+def summarize(results: Results, workload: str) -> list[Row]:
+    """Summarizes the runs of each contender over the seeds for judging.
+
+    Diverged runs and misses count as the worst value, so they can never flatter.
+    Failed runs have no value.
+
+    Args:
+        results: The results.
+        workload: Of which workload.
+
+    Returns:
+        One row a contender, in the order of the study.
+    """
+    tuned = results.tuned[results.tuned["workload"] == workload]
+    runs = results.runs
+    runs = runs[(runs["workload"] == workload) & (runs["phase"] == "compare")]
+    return [
+        _summary(chosen, runs[runs["contender"] == chosen["contender"]])
+        for chosen in tuned.to_dict("records")
+    ]
+
+
+def _summary(chosen: dict[str, Any], runs: pd.DataFrame) -> Row:
+    return Row(
+        contender=chosen["contender"],
+        setting=chosen["setting"],
+        runs=len(runs),
+        diverged=int((runs["status"] == "diverged").sum()),
+        failed=int((runs["status"] == "failed").sum()),
+        hits=int((runs["steps_to_target"] < math.inf).sum()),
+        **{measure: Spread.of(runs[measure]) for measure in MEASURES},
+    )
 
 
 def headings(metric: str) -> tuple[str, ...]:
@@ -116,11 +207,11 @@ def to_markdown(rows: Sequence[Row], metric: str, title: str, caption: str) -> s
 def to_csv(rows: Sequence[Row]) -> str:
     """Makes the table as CSV with plain numbers; `inf` is a miss or a divergence."""
     counts = ("contender", "setting", "runs", "diverged", "failed", "hits")
-    statistics = ("median", "low", "high")
+    ends = ("median", "low", "high")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        [*counts, *(f"{each}_{which}" for each in MEASURES for which in statistics)]
+        [*counts, *(f"{each}_{which}" for each in MEASURES for which in ends)]
     )
     for row in rows:
         writer.writerow(
@@ -128,7 +219,31 @@ def to_csv(rows: Sequence[Row]) -> str:
             + [
                 getattr(getattr(row, measure), which)
                 for measure in MEASURES
-                for which in statistics
+                for which in ends
             ]
         )
     return out.getvalue()
+
+
+def caption(results: Results, workload: str) -> str:
+    """Returns what is to be known about the table of a workload.
+
+    Args:
+        results: The results of a study.
+        workload: Which workload.
+    """
+    seeds = results.runs.query("phase == 'compare'")["seed"].nunique()
+    rule = TARGET_RULE.format(
+        metric=results.metrics[workload], reference=results.reference
+    )
+    target = results.targets[workload]
+    reached = (
+        "Here there is none, since the reference has no result so early"
+        if math.isnan(target)
+        else f"Here the target is {target:.4f}"
+    )
+    return (
+        f"Median [range] over {seeds} seed{'s' if seeds > 1 else ''}. {rule}. "
+        f"{reached}. ms per step: without the first epoch, which includes "
+        "compilation."
+    )

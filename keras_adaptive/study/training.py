@@ -236,6 +236,15 @@ def compile_model(
     )
 
 
+def state_per_weight(model: keras.Model) -> float:
+    """Returns how many numbers a model's optimizer keeps for each trainable weight."""
+    kept, trained = (
+        sum(math.prod(variable.shape) for variable in variables)
+        for variables in (model.optimizer.variables, model.trainable_variables)
+    )
+    return kept / trained
+
+
 def train(trial: Trial, data: Dataset) -> Record:
     """Trains a fresh model and judges it at the end.
 
@@ -250,7 +259,8 @@ def train(trial: Trial, data: Dataset) -> Record:
         `test_` of the metric with a dot and the name of each slice. Of every run
         there are `initial_val_` of loss and metric, before training,
         `first_round_seconds`, the time until the first evaluation, which
-        includes compilation, and `step_seconds`, the time of a step after that.
+        includes compilation, `step_seconds`, the time of a step after that, and
+        `state_per_weight`, how many numbers the optimizer keeps for each weight.
     """
     workload, budget = trial.workload, trial.budget
     started = milliseconds()
@@ -280,6 +290,7 @@ def train(trial: Trial, data: Dataset) -> Record:
     numbers |= {
         "first_round_seconds": recorder.round_seconds[0],
         "step_seconds": recorder.step_seconds(),
+        "state_per_weight": state_per_weight(model),
     }
     curve = tuple(recorder.curve)
     if recorder.diverged_at is not None:

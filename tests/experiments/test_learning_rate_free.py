@@ -6,7 +6,7 @@ import pytest
 
 from experiments import learning_rate_free as experiment
 from experiments.learning_rate_free import Line
-from keras_adaptive.study.results import Spread
+from keras_adaptive.study.tables import Spread
 
 
 @pytest.fixture

@@ -273,7 +273,7 @@ def test_loss_from_one_rate_has_verdicts_where_there_are_two_workloads():
     directions = {"digits": "max", "wine": "max"}
     verdicts = robustness(two_workloads(), "sgd", directions)
     digits, wine, overall = verdicts[-3:]
-    assert digits.measure == "share lost by one learning_rate for all"
+    assert digits.measure == "share lost by one learning rate for all"
     assert (digits.outcome, wine.outcome) == ("supported", "undecided")
     assert "No difference in 8 pairs" in wine.why
     assert overall.pairs == 2

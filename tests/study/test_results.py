@@ -1,6 +1,7 @@
 import csv
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,10 @@ from rich.console import Console
 
 from keras_adaptive.study import tables
 from keras_adaptive.study.contender import Setting
-from keras_adaptive.study.plots import band, curves_figure, save_curves
+from keras_adaptive.study.plots import band, curves_figure
 from keras_adaptive.study.record import Point, Record
-from keras_adaptive.study.results import Results, Spread, summarize
+from keras_adaptive.study.results import Results
+from keras_adaptive.study.tables import Spread, summarize
 
 INF = math.inf
 
@@ -54,7 +56,7 @@ def record(name, seed, accuracies, step_seconds=0.002, status="finished", **opti
             "reason": "",
             "started": 0,
             "ended": 1,
-            "params": {},
+            "params": {"steps": "40"},
             "numbers": numbers,
             "curve": curve,
             **options,
@@ -73,7 +75,7 @@ def results_of(records, reference="keras/sgd", **targets):
             "trials": 0,
         }
     )
-    return Results(records, reference, tuned, targets, "run")
+    return Results(records, reference, tuned, targets, "run", "a study")
 
 
 @pytest.fixture
@@ -105,6 +107,17 @@ def test_target_is_the_median_early_best_of_the_reference(results):
 
 def test_a_single_evaluation_sets_the_target():
     assert results_of([record("keras/sgd", 0, [0.7])]).targets == {"w": 0.7}
+
+
+def test_target_is_of_the_first_three_quarters(records):
+    late = [
+        replace(each, params={"steps": "39"})
+        for each in records
+        if each.contender == "keras/sgd"
+    ]
+    assert results_of(late).targets == {"w": 0.6}
+    too_late = [replace(each, params={"steps": "13"}) for each in late]
+    assert math.isnan(results_of(too_late).targets["w"])
 
 
 def test_tuning_and_other_contenders_set_no_target(records):
@@ -292,8 +305,3 @@ def test_figure_is_labelled_and_pairs_libraries_by_colour(records):
     theirs, ours = lines["keras/adam"], lines["adam (1 of 3 diverged)"]
     assert theirs.get_color() == ours.get_color() != lines["keras/sgd"].get_color()
     assert theirs.get_linestyle() != ours.get_linestyle()
-
-
-def test_picture_is_written(results, tmp_path):
-    path = save_curves(results, "w", "Title", tmp_path / "curves.png")
-    assert path.read_bytes().startswith(b"\x89PNG")

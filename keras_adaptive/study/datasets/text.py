@@ -77,8 +77,9 @@ def keep_words(data: Dataset, count: int) -> Dataset:
 
     Example:
 
-    >>> x = np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
-    >>> part = Split(sparse.csr_matrix(x), np.array([0, 1]))
+    >>> from scipy.sparse import csr_matrix
+    >>> x = csr_matrix([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> part = Split(x, np.array([0, 1]))
     >>> small = keep_words(Dataset("texts", "made up", part, part, part), 1)
     >>> small.name, small.train.x.toarray().tolist()
     ('texts-1-words', [[1.0], [1.0]])

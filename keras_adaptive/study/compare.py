@@ -1,0 +1,346 @@
+"""Compare optimizers on a model and data of your own, and say which one to take.
+
+On the command line this is `keras-adaptive compare`. In Python, `comparison` makes the
+study, and `Results.recommendation` says what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_adaptive.study import command, datasets
+from keras_adaptive.study.batches import evaluation_batches
+from keras_adaptive.study.command import count
+from keras_adaptive.study.datasets.dataset import Dataset
+from keras_adaptive.study.datasets.rare import rare_slice
+from keras_adaptive.study.defaults import (
+    default_batch_size,
+    default_contenders,
+    default_workload,
+)
+from keras_adaptive.study.errors import StudyError, did_you_mean, needs_extra
+from keras_adaptive.study.protocol import MOMENTUM, Protocol
+from keras_adaptive.study.results import Results
+from keras_adaptive.study.study import Study
+from keras_adaptive.study.summary import publish
+from keras_adaptive.study.task import checked_model
+from keras_adaptive.study.workload import Epochs, Workload
+
+with needs_extra("study"):
+    import cloudpickle
+    from rich.console import Console
+
+OPTIMIZERS = ("adagrad", "rmsprop", "adam", "adamw")
+"""Who is compared unless others are named, beside SGD with momentum."""
+
+FULL = Protocol(tuning_seeds=6, seeds=10, budget=Epochs(20))
+"""Enough seeds to decide each of the four promises."""
+
+QUICK = Protocol(tuning_trials=5, tuning_seeds=1, seeds=3, budget=Epochs(5))
+"""For a first look; too few seeds to decide anything."""
+
+LOOKED_AT = 256
+"""Training rows whose outputs say whether a model gives probabilities."""
+
+Build = Callable[..., keras.Model]
+Metric = str | Callable[[], keras.metrics.Metric]
+
+
+def comparison(
+    data: Dataset,
+    build: Build | None = None,
+    optimizers: Sequence[str] = OPTIMIZERS,
+    protocol: Protocol = FULL,
+    loss: str | Callable | None = None,
+    metric: Metric | None = None,
+) -> Study:
+    """Makes the study of optimizers on one model and one dataset.
+
+    Args:
+        data: The dataset.
+        build: Makes the uncompiled model, from a seed or without arguments; `None` for
+            a small model that fits the data.
+        optimizers: Names of the optimizers, as for a `Contender`. SGD with momentum,
+            which they are compared with, takes part anyway.
+        protocol: How they are tuned and judged; `FULL`, `QUICK` or another.
+        loss: The loss; `None` for the one that goes with the task and with what the
+            model gives: classes as probabilities or as logits, or numbers.
+        metric: What is judged by; `None` for accuracy, or for the root of the mean
+            squared error of a regression.
+
+    Returns:
+        The study. Where the data have rare features, the test rows that hang on them
+        are judged by themselves too.
+
+    Raises:
+        StudyError: If there is no such optimizer, if the model cannot be built or does
+            not fit the data, or if data of that kind have no default model.
+
+    Example:
+
+    >>> from keras_adaptive.study.datasets.bundled import load_wine
+    >>> study = comparison(load_wine(), optimizers=["adam"], protocol=QUICK)
+    >>> study.title, [each.label for each in study.contenders]
+    ('compare on wine', ['keras/sgd-momentum', 'adam'])
+    """
+    if not optimizers:
+        raise StudyError(
+            "There are no optimizers to compare. Expected at least one name, such as "
+            "'adam'."
+        )
+    contenders = default_contenders(optimizers, protocol.tuning_trials)
+    if protocol.reference == MOMENTUM:
+        protocol = replace(protocol, reference=MOMENTUM.label)
+    if build is None:
+        workload = default_workload(data, slices=rare_part(data))
+    else:
+        workload = fitting_workload(data, build)
+    if loss is not None:
+        workload = replace(workload, loss=loss)
+    if metric is not None:
+        workload = replace(workload, metric=metric, direction=None)
+    return Study("compare", [workload], contenders, protocol)
+
+
+def rare_part(data: Dataset) -> Callable[[Dataset], Mapping[str, np.ndarray]] | None:
+    """Returns the slice of rows with rare features, `None` if there are none."""
+    try:
+        rare_slice(data)
+    except StudyError:
+        return None
+    return rare_slice
+
+
+def fitting_workload(data: Dataset, build: Build) -> Workload:
+    """Returns a workload of a model, with the loss and metric that fit its outputs.
+
+    Args:
+        data: The dataset.
+        build: Makes the uncompiled model, from a seed or without arguments.
+
+    Raises:
+        StudyError: If the model cannot be built, or its outputs do not fit the data.
+    """
+    called = getattr(build, "__name__", type(build).__name__)
+    workload = Workload(
+        f"{data.name}, {called}",
+        build=from_seed(build),
+        data=data,
+        loss="mse",
+        metric="loss",
+        batch_size=default_batch_size(data),
+        slices=rare_part(data),
+    )
+    loss, metric = objective(checked_model(workload), data)
+    return replace(workload, loss=loss, metric=metric, direction=None)
+
+
+def from_seed(build: Build) -> Callable[[int], keras.Model]:
+    """Returns a builder that takes a seed, of one that may or may not.
+
+    Args:
+        build: A function with a parameter called `seed`, with one parameter, or one
+            that can be called without arguments: then Keras's initializers get their
+            seeds from the study (see `Workload`).
+
+    Raises:
+        StudyError: If it needs other arguments.
+
+    Example:
+
+    >>> from_seed(lambda: "a model")(0), from_seed(lambda seed: seed)(3)
+    ('a model', 3)
+    """
+    parameters = inspect.signature(build).parameters.values()
+    needed = [
+        each.name
+        for each in parameters
+        if each.default is each.empty
+        and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    if any(each.name == "seed" for each in parameters) and set(needed) <= {"seed"}:
+        return lambda seed: build(seed=seed)
+    if not needed:
+        return lambda seed: build()
+    if len(needed) == 1:
+        return build
+    raise StudyError(
+        f"The model builder needs the arguments {', '.join(needed)}. Expected a "
+        "function from a seed, or without arguments, to an uncompiled keras.Model."
+    )
+
+
+def objective(model: keras.Model, data: Dataset) -> tuple[keras.losses.Loss, Metric]:
+    """Returns the loss and the metric that fit a task and a model's outputs.
+
+    Args:
+        model: The model.
+        data: The dataset.
+
+    Raises:
+        StudyError: If the model does not take the data, or gives as many outputs as no
+            loss can use.
+    """
+    few = data.train.take(np.arange(min(LOOKED_AT, len(data.train.y))))
+    try:
+        outputs = model.predict(evaluation_batches(few), verbose=0)
+    except StudyError:
+        raise
+    except Exception as error:
+        raise StudyError(
+            f"The model cannot be called with {data.describe()}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    shape = getattr(outputs, "shape", (0,))[1:]
+    if data.task == "regression":
+        if shape == (*data.train.y.shape[1:], 1) or shape == data.train.y.shape[1:]:
+            return keras.losses.MeanSquaredError(), "root_mean_squared_error"
+        expected = "one number a row"
+    elif shape == (len(data.classes),):
+        summed = np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
+        logits = not (summed and (outputs >= 0).all())
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=logits), (
+            "accuracy"
+        )
+    elif shape == (1,) and len(data.classes) == 2:
+        logits = not ((outputs >= 0) & (outputs <= 1)).all()
+        half = 0.0 if logits else 0.5
+        accuracy = partial(keras.metrics.BinaryAccuracy, "accuracy", threshold=half)
+        return keras.losses.BinaryCrossentropy(from_logits=logits), accuracy
+    else:
+        expected = f"{len(data.classes)} a row, one for each class"
+        if len(data.classes) == 2:
+            expected += ", or 1 for the two classes"
+    given = (
+        " × ".join(map(str, shape)) if isinstance(outputs, np.ndarray) else "several"
+    )
+    raise StudyError(
+        f"The model's outputs do not fit {data.name}. Expected {expected}, but it "
+        f"gives {given}. Change its last layer."
+    )
+
+
+def load_builder(text: str) -> Build:
+    """Loads a model builder from a Python file.
+
+    Args:
+        text: The file and the function in it, as in `my_model.py:build_model`. What
+            lies beside the file can be imported by it.
+
+    Raises:
+        StudyError: If there is no such file or function, or the file cannot be run.
+    """
+    file, _, name = text.rpartition(":")
+    path = Path(file).expanduser().resolve()
+    if not file or not name or path.suffix != ".py":
+        raise StudyError(
+            f"--model is {text!r}. Expected a Python file and a function in it, such "
+            "as my_model.py:build_model."
+        )
+    if not path.is_file():
+        raise StudyError(f"--model: {path} does not exist. Expected a Python file.")
+    specification = importlib.util.spec_from_file_location(f"{path.stem}_file", path)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[module.__name__] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        specification.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise StudyError(
+            f"--model: {path} cannot be run: {type(error).__name__}: {error}"
+        ) from error
+    # Other processes cannot import it by this name.
+    cloudpickle.register_pickle_by_value(module)
+    known = [each for each, thing in vars(module).items() if callable(thing)]
+    if name not in known:
+        raise StudyError(
+            f"--model: {path} has no function {name!r}.{did_you_mean(name, known)}"
+        )
+    return getattr(module, name)
+
+
+def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--model",
+        metavar="FILE.py:FUNCTION",
+        help="the function that makes the uncompiled model, from a seed or without "
+        "arguments (default: a small model that fits the data)",
+    )
+    datasets.add_arguments(parser)
+    parser.add_argument(
+        "--optimizers",
+        default=",".join(OPTIMIZERS),
+        metavar="NAMES",
+        help="with commas between them, ours or keras/NAME; SGD with momentum takes "
+        "part anyway (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--loss", metavar="NAME", help="a loss of Keras (default: by the data)"
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", help="a metric of Keras (default: by the data)"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a first look: fewer trials, seeds and epochs, which decide nothing",
+    )
+    for option, what in (
+        ("--epochs", "epochs of a run"),
+        ("--seeds", "seeds to judge by; fewer than 6 cannot decide anything"),
+        ("--tuning-seeds", "seeds to tune by; fewer than 6 cannot decide robustness"),
+    ):
+        parser.add_argument(option, type=count, metavar="N", help=what)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder for report, plots and tables (default: %(default)s)",
+    )
+    command.add_run_options(parser)
+    return parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> Results:
+    """Runs the comparison."""
+    names = [name.strip() for name in options.optimizers.split(",") if name.strip()]
+    protocol = QUICK if options.quick else FULL
+    changed = {
+        "budget": options.epochs and Epochs(options.epochs),
+        "seeds": options.seeds,
+        "tuning_seeds": options.tuning_seeds,
+    }
+    protocol = replace(
+        protocol, **{name: each for name, each in changed.items() if each}
+    )
+    default_contenders(names, protocol.tuning_trials)
+    build = load_builder(options.model) if options.model else None
+    output = command.output_folder(options.output)
+    console = Console()
+    data = datasets.load(options)
+    console.print(f"{data.describe()}; {data.source}", highlight=False)
+    study = comparison(data, build, names, protocol, options.loss, options.metric)
+    results = command.run_study(study, options, console)
+    (workload,) = study.workloads
+    publish(results, f"{study.name}-{workload.name}", output, console)
+    why = results.recommendation(workload.name).why
+    console.print(f"\n{why}", highlight=False, markup=False)
+    return results
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Runs the comparison from the command line and returns its exit status."""
+    return command.main(parse, run, argv, prog)
