@@ -24,7 +24,12 @@ with needs_extra("study"):
     import pandas as pd
 
 TARGET_SHARE = 0.75
-"""Share of the budget within which the reference sets the target."""
+"""The share of the reference's budget within which it sets the target."""
+
+CURVE_COLUMNS = (
+    *("workload", "contender", "phase", "learning_rate", "seed", "key"),
+    *("step", "seconds", "measure", "value"),
+)
 
 TO_TARGET = ("steps_to_target", "epochs_to_target", "seconds_to_target")
 
