@@ -18,13 +18,13 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pandas as pd
-from keras_adaptive.study.corpora.dataset import SparseDataset, Split
-from keras_adaptive.study.corpora.newsgroups import load_newsgroups
 from scipy import sparse
 
 from benchmarks import harness
 from keras_adaptive import layers, optimizers
-from keras_adaptive.study.batches import epoch_orders, sparse_batches
+from keras_adaptive.study.batches import training_batches
+from keras_adaptive.study.datasets.dataset import Dataset, Split
+from keras_adaptive.study.datasets.newsgroups import load_newsgroups
 from keras_adaptive.study.errors import StudyError
 
 LEARNING_RATE = 3e-3
@@ -39,9 +39,8 @@ def fit_csr(model: keras.Model, part: Split, epochs: int, seed: int) -> None:
 
 
 def fit_batches(model: keras.Model, part: Split, epochs: int, seed: int) -> None:
-    orders = epoch_orders(len(part.y), epochs, seed)
     model.fit(
-        sparse_batches(*part, BATCH_SIZE, orders),
+        training_batches(part, BATCH_SIZE, seed),
         epochs=epochs,
         steps_per_epoch=-(-len(part.y) // BATCH_SIZE),
         shuffle=False,
@@ -54,9 +53,9 @@ class Contender(NamedTuple):
     optimizer: type[keras.optimizers.Optimizer]
     fit: Callable[[keras.Model, Split, int, int], None]
 
-    def model(self, data: SparseDataset, seed: int) -> keras.Model:
+    def model(self, data: Dataset, seed: int) -> keras.Model:
         keras.utils.set_random_seed(seed)
-        words = keras.Input((data.features,), sparse=True)
+        words = keras.Input((data.train.x.shape[1],), sparse=True)
         hidden = self.layer(HIDDEN, activation="relu")(words)
         model = keras.Model(words, keras.layers.Dense(len(data.classes))(hidden))
         model.compile(
@@ -67,7 +66,7 @@ class Contender(NamedTuple):
         )
         return model
 
-    def train(self, data: SparseDataset, epochs: int, seed: int) -> tuple[float, float]:
+    def train(self, data: Dataset, epochs: int, seed: int) -> tuple[float, float]:
         """Seconds an epoch, and the accuracy on the validation part afterwards."""
         keras.backend.clear_session()
         gc.collect()
@@ -84,7 +83,7 @@ CONTENDERS = {
     "Keras Dense, our Adam, fit(csr)": Contender(
         keras.layers.Dense, optimizers.Adam, fit_csr
     ),
-    "SparseDense, our Adam, fit(sparse_batches)": Contender(
+    "SparseDense, our Adam, fit(training_batches)": Contender(
         layers.SparseDense, optimizers.Adam, fit_batches
     ),
 }
@@ -110,17 +109,17 @@ def synthetic(rows: int, features: int, words: int = 140, classes: int = 20):
         x.sum_duplicates()
         return Split(x, y)
 
-    return SparseDataset(
+    return Dataset(
         "made up",
         "the benchmark",
-        tuple(f"class {k}" for k in range(classes)),
         part(rows, 0),
         part(-(-rows // 9), 1),
         part(-(-rows // 9), 2),
+        classes=tuple(f"class {k}" for k in range(classes)),
     )
 
 
-def load(data_home: Path | None) -> SparseDataset:
+def load(data_home: Path | None) -> Dataset:
     """20 Newsgroups with all words, or a made-up corpus of its shape."""
     try:
         return load_newsgroups(ALL_WORDS, data_home, headers=True)

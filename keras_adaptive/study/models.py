@@ -12,6 +12,7 @@ from functools import partial
 import keras
 import numpy as np
 
+from keras_adaptive.layers import SparseDense
 from keras_adaptive.study.datasets.dataset import Dataset, is_category
 from keras_adaptive.study.errors import StudyError, needs_extra
 
@@ -126,7 +127,8 @@ def sparse_net(
     """
     layer_seeds = seeds(seed)
     words = keras.Input((features,), sparse=True)
-    x = _dense(hidden, next(layer_seeds), "relu")(words)
+    glorot = keras.initializers.GlorotUniform(seed=next(layer_seeds))
+    x = SparseDense(hidden, activation="relu", kernel_initializer=glorot)(words)
     return keras.Model(words, _dense(outputs, next(layer_seeds))(x))
 
 

@@ -131,7 +131,7 @@ def test_fashion_mnist_absent_and_offline(monkeypatch, tmp_path):
 
 def idx(array):
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    return gzip.compress(header + array.astype(np.uint8).tobytes())
+    return gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0)
 
 
 @pytest.mark.parametrize("folder", ["fashion-mnist", "."])
@@ -150,7 +150,7 @@ def test_fashion_mnist_files(tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"\0\0"), idx(np.zeros((2, 3)))[:-9]]
+    "content", [b"no gzip", gzip.compress(b"\0\0", mtime=0), idx(np.zeros((2, 3)))[:-9]]
 )
 def test_damaged_idx_files(tmp_path, content):
     path = tmp_path / "x.gz"
