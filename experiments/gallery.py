@@ -191,15 +191,10 @@ def compiled(make: Callable, functions: Sequence[Callable], steps: int) -> Calla
     import jax
 
     gradients = [jax.grad(function) for function in functions]
-    training = jax.numpy.array(False)
 
     def evaluated(optimizer, weights, point, state):
         """The point to evaluate at the end of training, some optimizers' own."""
-        current = [(weights, point)]
-        for variable, value in zip(optimizer.variables, state, strict=True):
-            # Wrappers ask for this one in Python, which JAX cannot trace.
-            known = variable.name == "evaluating"
-            current.append((variable, training if known else value))
+        current = [(weights, point), *zip(optimizer.variables, state, strict=True)]
         with keras.StatelessScope(state_mapping=current) as scope:
             optimizer.finalize_variable_values([weights])
         return scope.get_current_value(weights)

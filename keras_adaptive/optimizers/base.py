@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -34,6 +35,7 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
     from keras_adaptive.optimizers import rows
+    from keras_adaptive.optimizers.fused import FusedUpdates
     from keras_adaptive.optimizers.sparse import SparseUpdates
 
 PACKAGE = "keras_adaptive"
@@ -93,7 +95,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             - `"deferred"`: they move as if their gradient were zero, but only when
               they are next touched or flushed; then all the steps that they
               missed are made up for in closed form. It follows the dense
-              trajectory at the price of the rows touched.
+              trajectory at the price of the rows touched. Where the whole table
+              costs less, being small or touched in most rows, it is updated whole.
             - `"lazy"`: they stand still, and so does their state.
             - `"dense"`: every step updates the whole table.
 
@@ -136,6 +139,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
       returns the parameter as it is; it cannot be deferred while weights decay;
     - optionally `dense_only`: why the rule needs whole variables, and what to use
       for large tables instead. Then `sparse` can only be `"dense"`;
+    - optionally `compilable = False`: XLA is not to compile the rule by itself, as for
+      decompositions of matrices, for which TensorFlow has the better kernels;
     - optionally `shared_slots`, `measure` and `share`, for rules that need numbers
       summed over all variables: `measure(gradient, state, hyper)` returns numbers of
       one variable by name, `share(sums, shared, hyper)` the new values of the
@@ -183,9 +188,11 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
     evaluation_point: Callable | None = None
     training_point: Callable | None = None
     dense_only: str | None = None
+    compilable: bool = True
     fallback: AdaptiveOptimizer | None = None
     row_wise: bool = False
     _sparse: SparseUpdates | None = None
+    _fused: FusedUpdates | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -231,11 +238,13 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         self.sparse = self._sparse_mode(sparse)
         self._shared: dict[str, keras.Variable] = {}
         self._shared_now: tuple[dict, dict] | None = None
+        self._only_if = None
         self._state: dict[str, dict[int, keras.Variable]] = {}
         self._loaded_before_build: dict[str, np.ndarray] | None = None
         self._evaluation = EvaluationPoint(self)
         if keras.backend.backend() == "tensorflow":
             self._sparse = SparseUpdates(self)
+            self._fused = FusedUpdates(self)
 
     def __setattr__(self, name: str, value):
         # A learning rate may also be a schedule, a callable or a tensor.
@@ -381,12 +390,15 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             self._state["average"] = _by_index(self._model_variables_moving_average)
         if self.gradient_accumulation_steps:
             self._state["gradient_accumulator"] = _by_index(self._accumulated_gradients)
+        grouped = {} if self._fused is None else self._fused.build()
         for i, variable in enumerate(variables):
             if self._overwrite_variable_with_gradient(variable):
                 continue
             for name, slot in self._part(i).slots.items():
                 slots = self._state.setdefault(name, {})
-                slots[i] = self._add_like(variable, name, slot)
+                slots[i] = grouped.get(name, {}).get(i) or self._add_like(
+                    variable, name, slot
+                )
         dtypes = [_compute_dtype(variable) for variable in variables]
         for name, slot in self.shared_slots.items():
             self._shared[name] = self.add_variable(
@@ -414,15 +426,16 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             initializer,
         )
 
-    def _add_like(self, variable, name: str, slot: Slot):
+    def _add_like(self, variable, name: str, slot: Slot, values=None):
         # XLA does not compile what makes a variable from the value of another.
         with _outside_of_graphs():
+            values = variable if values is None else values()
             return self._add_aligned(
                 variable,
                 name,
                 slot.shape(tuple(variable.shape)),
                 _compute_dtype(variable),
-                lambda shape, dtype: slot.initial_value(variable, shape, dtype),
+                lambda shape, dtype: slot.initial_value(values, shape, dtype),
             )
 
     def _add_aligned(self, variable, name, shape, dtype, initializer):
@@ -451,7 +464,22 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         by the first sparse gradient, would not be there yet when they load.
         """
         row_state = {id(v) for v in self._named_row_state().values()}
-        return [v for v in super().variables if id(v) not in row_state]
+        listed = [v for v in super().variables if id(v) not in row_state]
+        if self._fused is None or not self._fused.groups:
+            return listed
+        # Instead of flat slots their parts, as each variable's own would stand there.
+        slots = [
+            slot
+            for i, variable in enumerate(self._trainable_variables)
+            if not self._overwrite_variable_with_gradient(variable)
+            for slot in self._slots(i).values()
+        ]
+        flat = [v for group in self._fused.groups for v in group.slots.values()]
+        replaced = set(map(id, [*slots, *flat]))
+        others = [v for v in listed if id(v) not in replaced]
+        before = itertools.takewhile(lambda v: id(v) not in replaced, listed)
+        first = len(list(before))
+        return others[:first] + slots + others[first:]
 
     def _named_variables(self) -> dict[str, keras.Variable]:
         """All but the row state, by name and index of the model variable."""
@@ -581,12 +609,18 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             update = self._is_multiple(
                 self._iterations + 1, self.gradient_accumulation_steps
             )
-            self._conditionally(
-                update,
-                lambda: self._update(
-                    self._drained(grads, trainable_variables), trainable_variables
-                ),
-            )
+
+            def update_by_means():
+                means = self._drained(grads, trainable_variables)
+                self._update(means, trainable_variables)
+
+            if self._replicated:
+                # TensorFlow cannot merge replicas inside of a conditional.
+                self._only_if = update
+                update_by_means()
+                self._only_if = None
+            else:
+                self._conditionally(update, update_by_means)
         else:
             self._update(grads, trainable_variables)
         if self.use_ema:
@@ -644,7 +678,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             else:
                 # A new tensor: the accumulator is about to be overwritten.
                 means.append(ops.convert_to_tensor(accumulator) / steps)
-                accumulator.assign(ops.zeros(accumulator.shape, accumulator.dtype))
+                zeros = ops.zeros(accumulator.shape, accumulator.dtype)
+                self._write(accumulator, zeros)
         return means
 
     def _update(self, grads, variables) -> None:
@@ -656,7 +691,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
         if self.shared_slots:
             _, after = self._shared_now
             for name, variable in self._shared.items():
-                variable.assign(after[name])
+                self._write(variable, after[name])
             self._shared_now = None
 
     def _newly_shared(self, grads, variables, learning_rate):
@@ -670,7 +705,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             i = self._get_variable_index(variable)
             hyper = self._hyper(learning_rate, self._compute_dtype(i), i)
             hyper.shared_before = hyper._cast(before)
-            parameter, state = self._tensors(variable, i, hyper.dtype)
+            parameter, state = self._tensors(variable, self._slots(i), hyper.dtype)
             hyper.parameter = parameter
             for name, number in self.measure(gradient, state, hyper).items():
                 number = ops.cast(number, dtype)
@@ -689,8 +724,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if not self._replicated:
-            for gradient, variable in zip(grads, trainable_variables, strict=True):
-                self.update_step(gradient, variable, learning_rate)
+            pairs = list(zip(grads, trainable_variables, strict=True))
+            self._update_each(pairs, learning_rate)
             return
 
         def update_everywhere(strategy, grads, learning_rate):
@@ -706,25 +741,39 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             update_everywhere, self._distribution_strategy, grads, learning_rate
         )
 
+    def _update_each(self, pairs, learning_rate) -> None:
+        overridden = type(self).update_step is not AdaptiveOptimizer.update_step
+        if self._fused is not None and not overridden:
+            pairs = self._fused.update(pairs, learning_rate)
+        for gradient, variable in pairs:
+            self.update_step(gradient, variable, learning_rate)
+
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Updates one variable and its state by its gradient."""
         i = self._get_variable_index(variable)
-        hyper = self._hyper(learning_rate, self._compute_dtype(i), i)
-        slots = self._slots(i)
         if _is_rows(gradient):
-            self._sparse.update(gradient, variable, i, slots, hyper)
-            return
-        parameter, state = self._tensors(variable, i, hyper.dtype)
+            self._sparse.update(gradient, variable, i, learning_rate)
+        else:
+            hyper = self._hyper(learning_rate, self._compute_dtype(i), i)
+            self._update_dense(variable, self._slots(i), gradient, i, hyper)
+
+    def _update_dense(self, variable, slots, gradient, i: int, hyper: Hyper) -> None:
+        parameter, state = self._tensors(variable, slots, hyper.dtype)
         parameter, state = self._advanced(parameter, state, gradient, i, hyper)
         # Everything is computed by now: on some backends what was read above
         # would change with the variables.
-        self.assign(variable, ops.cast(parameter, variable.dtype))
+        self._write(variable, ops.cast(parameter, variable.dtype))
         for name, slot in slots.items():
-            self.assign(slot, state[name])
+            self._write(slot, state[name])
 
-    def _tensors(self, variable, i: int, dtype: str):
+    def _write(self, variable, value) -> None:
+        """Overwrites a variable; only in calls that update, if that is a tensor."""
+        if self._only_if is not None:
+            value = ops.where(self._only_if, value, ops.convert_to_tensor(variable))
+        self.assign(variable, value)
+
+    def _tensors(self, variable, slots, dtype: str):
         """A variable and its state as tensors."""
-        slots = self._slots(i)
         state = {name: ops.convert_to_tensor(slot) for name, slot in slots.items()}
         return ops.cast(ops.convert_to_tensor(variable), dtype), state
 
@@ -766,18 +815,27 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
 
     def _hyper(self, learning_rate, dtype: str, i: int | None = None) -> Hyper:
         """The hyper-parameters for a variable, or else for rows."""
-        before, after = self._shared_now or (self._shared, self._shared)
+        before, after = self._shared_values()
+        return self._hyper_at(dtype, i, learning_rate, self.iterations, before, after)
+
+    def _hyper_at(
+        self, dtype: str, i: int | None, learning_rate, iterations, before, after
+    ) -> Hyper:
         part = self._sparse_part() if i is None else self._part(i)
         decays = i is None or self._decays(i)
         return Hyper(
             part,
             self._part_learning_rate(part, learning_rate),
-            self.iterations,
+            iterations,
             dtype,
             part.weight_decay if decays else 0.0,
             after,
             before,
         )
+
+    def _shared_values(self):
+        """The values of `shared_slots` before and after this update."""
+        return self._shared_now or (self._shared, self._shared)
 
     def _part_learning_rate(self, part: AdaptiveOptimizer, learning_rate):
         return learning_rate

@@ -70,8 +70,8 @@ def advanced(
 
     Args:
         table: The columns to keep, by name; float tensors of one shape.
-        update: Bool scalar, whether the call is an update; with gradient
-            accumulation not every call is.
+        update: Whether the call is an update: `True`, or a bool scalar tensor; with
+            gradient accumulation not every call is.
         rate: The rate of the drift in this update.
         ratio: The factor from one missed step to the next.
         decay: The share of the weights that this update decays.
@@ -81,12 +81,14 @@ def advanced(
         The same columns.
     """
     new = dict(table)
+    if "decay" in table:
+        kept = 1 - decay
+        new.update({n: c * kept for n, c in table.items() if n in ("decay", "drift")})
     if "power" in table:
         new["power"] = table["power"] * ratio
-        new["drift"] = table["drift"] * (1 - decay) + rate * new["power"]
-    if "decay" in table:
-        new["decay"] = table["decay"] * (1 - decay)
-    new = {name: ops.where(update, column, table[name]) for name, column in new.items()}
+        new["drift"] = new["drift"] + rate * new["power"]
+    if update is not True:
+        new = {n: ops.where(update, column, table[n]) for n, column in new.items()}
     if "old" in table:
         row = new.get("decay", 1)
         new["old"] = momentum * table["old"]

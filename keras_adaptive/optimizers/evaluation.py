@@ -107,7 +107,7 @@ class EvaluationPoint:
             return
         dtype = optimizer._compute_dtype(i)
         hyper = optimizer._hyper(optimizer.learning_rate, dtype, i)
-        parameter, state = optimizer._tensors(variable, i, dtype)
+        parameter, state = optimizer._tensors(variable, optimizer._slots(i), dtype)
         average = optimizer._average(i)
         old = None if average is None else ops.convert_to_tensor(average)
         new_parameter, new_state, new = point(parameter, state, old, hyper)

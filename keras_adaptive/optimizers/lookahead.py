@@ -46,9 +46,8 @@ class Lookahead(TwoPointWrapper):
 
     Raises:
         TypeError: `optimizer` is none, or an argument belongs to it.
-        ValueError: `sync_period` or `slow_step_size` is outside its bounds,
-            `optimizer` is a `LossScaleOptimizer` (which goes outside), or there are
-            several replicas of `tf.distribute`.
+        ValueError: `sync_period` or `slow_step_size` is outside its bounds, or
+            `optimizer` is a `LossScaleOptimizer` (which goes outside).
 
     Example:
 
@@ -80,9 +79,9 @@ class Lookahead(TwoPointWrapper):
         self.sync_period = sync_period
         self.slow_step_size = slow_step_size
 
-    def _advance_from_training(self, grads, variables) -> None:
+    def _advance_from_training(self, grads, variables, apply) -> None:
         following = self.iterations + 1
-        self.optimizer.apply(grads, variables)
+        apply()
         updated = ops.equal(self.iterations, following)
         due = ops.equal(ops.mod(following, self.sync_period), 0)
         self._branch(ops.logical_and(updated, due), self._synchronize)

@@ -37,6 +37,7 @@ class MatrixOptimizer(AdaptiveOptimizer):
     """
 
     embedding_pattern = "embeddings$"
+    compilable = False
 
     def __init__(
         self,

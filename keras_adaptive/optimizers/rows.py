@@ -123,6 +123,10 @@ def scatter(variable, ids: tf.Tensor, values: tf.Tensor) -> None:
     the next scatter copies the table if somebody still holds it.
     """
     variable = raw(variable)
+    if not isinstance(variable, tf.Variable):
+        # A slot of a small table, part of a flat variable.
+        variable.assign(tf.tensor_scatter_nd_update(variable, ids[:, None], values))
+        return
     tf.raw_ops.ResourceScatterUpdate(
         resource=variable.handle,
         indices=ids,

@@ -41,14 +41,16 @@ class SAM(TwoPointWrapper):
         rho: ρ, the distance, at least 0. Defaults to `0.05`.
         name: Name of the wrapper.
 
+    Under `tf.distribute` with several replicas e is that of their summed gradient.
+
     Sparse gradients are summed by row; only their rows are moved. The way back copies
     the whole table: a step costs two passes over it. To the optimizer they go as they
     are.
 
     Raises:
         TypeError: `optimizer` is none, or an argument belongs to it.
-        ValueError: `rho` is negative, `optimizer` is a `LossScaleOptimizer` (which
-            goes outside), or there are several replicas of `tf.distribute`.
+        ValueError: `rho` is negative, or `optimizer` is a `LossScaleOptimizer` (which
+            goes outside).
 
     Example:
 
@@ -78,10 +80,10 @@ class SAM(TwoPointWrapper):
         super()._add_numbers()
         self._add_number("ascended", "bool")
 
-    def _advance_from_training(self, grads, variables) -> None:
+    def _advance_from_training(self, grads, variables, apply) -> None:
         self._branch(
             self._numbers["ascended"],
-            lambda: self._descend(grads, variables),
+            lambda: self._descend(apply),
             lambda: self._ascend(grads, variables),
             changed=self._trainable_variables + self.variables,
         )
@@ -111,10 +113,10 @@ class SAM(TwoPointWrapper):
             dtype = self._kept[i].dtype
             yield variable, ids, ops.cast(values, dtype), ops.cast(w, dtype)
 
-    def _descend(self, grads, variables) -> None:
+    def _descend(self, apply) -> None:
         for i, kept in self._kept.items():
             write(self._trainable_variables[i], kept)
-        self.optimizer.apply(grads, variables)
+        apply()
         self._numbers["ascended"].assign(False)
 
     def _swap(self) -> None:

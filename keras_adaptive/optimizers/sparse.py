@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -15,6 +16,15 @@ from keras_adaptive.optimizers import deferred, rows
 
 IDS_PER_FLUSHED_ROW = 8
 """Each step of a deferred optimizer also takes one further row for so many ids."""
+
+SMALL_TABLE = 2**17
+"""A deferred optimizer updates tables of at most so many entries whole."""
+
+ROWS_PER_ID = 8
+"""It also does so with tables of at most so many rows for each row of a gradient.
+
+Both are where the two ways cost the same; see `benchmarks/small_tables.py`.
+"""
 
 
 class SparseUpdates:
@@ -187,6 +197,7 @@ class SparseUpdates:
             self.optimizer.sparse == "dense"
             or self.optimizer._replicated
             or self.optimizer._part(i).dense_only is not None
+            or self._is_small_table(i)
         )
         if self.optimizer._replicated and self.optimizer.sparse == "lazy":
             raise ValueError(
@@ -206,6 +217,10 @@ class SparseUpdates:
         if densify:
             return rows.dense(coalesced, tuple(variable.shape))
         return coalesced
+
+    def _is_small_table(self, i: int) -> bool:
+        entries = np.prod(self.optimizer._trainable_variables[i].shape)
+        return self._deferred and entries <= SMALL_TABLE and not self.knows(i)
 
     @staticmethod
     def _block_size(ids, height: int):
@@ -239,10 +254,43 @@ class SparseUpdates:
 
     # Updates.
 
-    def update(self, gradient: rows.Rows, variable, i: int, slots, hyper) -> None:
-        """One update of the rows of a gradient."""
+    def update(self, gradient: rows.Rows, variable, i: int, learning_rate) -> None:
+        """One update by a gradient, of its rows or of all, whichever costs less."""
+        height = int(variable.shape[0])
+        count = gradient.ids.shape[0]
+        arguments = (gradient, variable, i, learning_rate)
+        if not self._deferred or rows.in_xla():
+            self._update_rows(*arguments)
+        elif count is not None:
+            whole = count * ROWS_PER_ID >= height
+            (self._update_all if whole else self._update_rows)(*arguments)
+        else:
+            tf.cond(
+                tf.size(gradient.ids) * ROWS_PER_ID >= height,
+                lambda: self._update_all(*arguments),
+                lambda: self._update_rows(*arguments),
+            )
+
+    def _update_all(self, gradient: rows.Rows, variable, i: int, learning_rate):
         optimizer = self.optimizer
-        ids = gradient.ids
+        now = tf.convert_to_tensor(optimizer._iterations)
+        clock = self.state.get("clock", {}).get(i)
+        if clock is not None:
+            behind = tf.reduce_min(tf.convert_to_tensor(clock)) < now
+            tf.cond(behind, lambda: self.flush(i, variable, now), lambda: None)
+            # Zeros of this shape would stay in memory as a constant of the graph.
+            clock.assign(tf.maximum(tf.convert_to_tensor(clock), now + 1))
+        gradient = rows.dense(gradient, tuple(variable.shape))
+        optimizer._update_each([(gradient, variable)], learning_rate)
+        average = optimizer._average(i)
+        if average is not None and clock is not None:
+            parameter = tf.cast(rows.raw(variable), average.dtype)
+            average.assign(optimizer._averaged(average, parameter))
+
+    def _update_rows(self, gradient: rows.Rows, variable, i: int, learning_rate):
+        optimizer = self.optimizer
+        ids, slots = gradient.ids, optimizer._slots(i)
+        hyper = optimizer._hyper(learning_rate, optimizer._compute_dtype(i), i)
         now = tf.convert_to_tensor(optimizer._iterations)
         parameter, state, average = self._read(variable, i, slots, ids)
         if self.has_clock(i):
@@ -311,10 +359,10 @@ class SparseUpdates:
             place = tf.math.floormod(
                 tf.convert_to_tensor(optimizer._iterations) + 1, deferred.HISTORY
             )
-            fresh = tf.equal(tf.range(deferred.HISTORY, dtype=tf.int64), place)
             for name, column in new.items():
-                beginning = tf.constant(deferred.BEGINNING[name], column.dtype)
-                table[name].assign(tf.where(fresh, beginning, column))
+                table[name].assign(column)
+                beginning = tf.constant([deferred.BEGINNING[name]], column.dtype)
+                rows.scatter(table[name], place[None], beginning)
 
     def _caught_up(self, parameter, state, average, i, ids, now, hyper):
         """Rows after the steps that they have missed up to call `now`."""

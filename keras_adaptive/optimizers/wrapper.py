@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -26,6 +26,8 @@ from keras_adaptive.optimizers.norms import squared_norm
 from keras_adaptive.optimizers.rule import PARAMETER, Slot
 
 if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
     from keras_adaptive.optimizers import rows
 
 OPTIONS = {*OPTION_BOUNDS, "use_ema", "sparse", "cautious"}
@@ -46,12 +48,15 @@ class Wrapper(keras.optimizers.Optimizer):
 
     Subclasses define
 
-    - `_advance(grads, variables)`: one call of `apply`;
+    - `_advance(grads, variables, apply)`: one call of `apply`; the argument `apply`
+      is to call that of the optimizer in it;
     - `slots` and `bounds`, as for an `AdaptiveOptimizer`. A slot that starts as a copy
       of the variable is copied again by the first call, so that weights may be
       loaded between `build` and training;
     - optionally `_add_numbers()`: creates state that belongs to no variable, by
-      `_add_number`.
+      `_add_number`;
+    - optionally `_check_optimizer(variables)`: raises what cannot be wrapped, when the
+      wrapper is made (without variables) and when it is built.
 
     Raises:
         TypeError: `optimizer` is none, or an argument belongs to it.
@@ -72,6 +77,7 @@ class Wrapper(keras.optimizers.Optimizer):
         self._state: dict[str, dict[int, keras.Variable]] = {}
         self._numbers: dict[str, keras.Variable] = {}
         self._loaded_before_build: dict[str, np.ndarray] | None = None
+        self._check_optimizer([])
 
     def __setattr__(self, name: str, value):
         owner = type(self).__name__
@@ -130,9 +136,10 @@ class Wrapper(keras.optimizers.Optimizer):
         """Creates the state for the variables; called by the first `apply`."""
         if self.built:
             return
-        self._check_one_replica()
         variables = list(variables)
         self.optimizer.build(variables)
+        # By now a `MultiOptimizer` knows its optimizers.
+        self._check_optimizer(variables)
         super().build(variables)
         with _outside_of_graphs():
             for name, slot in self.slots.items():
@@ -147,14 +154,8 @@ class Wrapper(keras.optimizers.Optimizer):
                 self._load(self._loaded_before_build)
         self._loaded_before_build = None
 
-    def _check_one_replica(self) -> None:
-        strategy = getattr(self, "_distribution_strategy", None)
-        if strategy is not None and strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                f"{type(self).__name__} does not work under tf.distribute with several "
-                f"replicas. Use {type(self.optimizer).__name__} by itself, or the JAX "
-                "backend with `keras.distribution`."
-            )
+    def _check_optimizer(self, variables) -> None:
+        pass
 
     def _add_like(self, variable, name: str, slot: Slot) -> keras.Variable:
         return self.add_variable(
@@ -254,15 +255,56 @@ class Wrapper(keras.optimizers.Optimizer):
         with keras.name_scope(self.name):
             self.build(variables)
             self._check_variables_are_known(variables)
-            if any(slot.initial == PARAMETER for slot in self.slots.values()):
-                self._branch(ops.equal(self._iterations, 0), self._copy_again)
-            self._advance(grads, variables)
+            pairs = zip(grads, variables, strict=True)
+            grads = [self._given(gradient, variable) for gradient, variable in pairs]
+            if self._replicated:
+                self._advance_replicas(grads, variables)
+            else:
+                apply = partial(self.optimizer.apply, grads, variables)
+                self._advance_one(grads, variables, apply)
+
+    def _advance_one(self, grads, variables, apply: Callable[[], None]) -> None:
+        if any(slot.initial == PARAMETER for slot in self.slots.values()):
+            self._branch(ops.equal(self._iterations, 0), self._copy_again)
+        self._advance(grads, variables, apply)
         self._iterations.assign_add(1)
 
-    def _advance(self, grads, variables) -> None:
+    def _advance(self, grads, variables, apply: Callable[[], None]) -> None:
         raise NotImplementedError(
-            f"{type(self).__name__} must define `_advance(grads, variables)`."
+            f"{type(self).__name__} must define `_advance(grads, variables, apply)`."
         )
+
+    @property
+    def _replicated(self) -> bool:
+        return (
+            keras.backend.backend() == "tensorflow"
+            and self._distribution_strategy.num_replicas_in_sync > 1
+        )
+
+    def _advance_replicas(self, grads, variables) -> None:
+        """One call for all replicas of `tf.distribute`, with their summed gradients.
+
+        The optimizer is called in each, with the gradients of each.
+        """
+        whole = [self._whole(g, v) for g, v in zip(grads, variables, strict=True)]
+        pairs = zip(whole, variables, strict=True)
+        sums = [gradient for gradient, _ in self._all_reduce_sum_gradients(pairs)]
+
+        def advance(strategy, grads, sums):
+            def in_each(grads):
+                self.optimizer.apply(grads, variables)
+
+            def apply():
+                strategy.extended.call_for_each_replica(in_each, args=(grads,))
+
+            first = [
+                None if g is None else strategy.experimental_local_results(g)[0]
+                for g in sums
+            ]
+            self._advance_one(first, variables, apply)
+
+        context = tf.distribute.get_replica_context()
+        context.merge_call(advance, args=(grads, sums))
 
     def _copy_again(self) -> None:
         for name, slot in self.slots.items():
@@ -289,12 +331,23 @@ class Wrapper(keras.optimizers.Optimizer):
         by_row = rows.coalesce(ids, gradient.values, height)
         return by_row.ids, by_row.values
 
+    def _given(self, gradient, variable):
+        """A gradient as the optimizer in it gets it."""
+        return gradient
+
+    def _whole(self, gradient, variable):
+        """A gradient, dense."""
+        ids, values = self._by_row(gradient, variable)
+        if ids is None:
+            return gradient
+        return rows.dense(rows.Rows(ids, values), tuple(variable.shape))
+
     # Points at which to evaluate.
 
     @property
     def evaluating(self) -> bool:
         """Whether the variables are at an evaluation point apart from training's."""
-        return getattr(self.optimizer, "evaluating", False)
+        return any(getattr(part, "evaluating", False) for part in self._parts())
 
     def flush(self) -> None:
         """Brings deferred rows up to date, if the optimizer in it has any."""
@@ -323,9 +376,12 @@ class Wrapper(keras.optimizers.Optimizer):
         self.optimizer.finalize_variable_values(var_list)
 
     def _call(self, method: str) -> None:
-        """Calls a method of the optimizer in it, or of those in a `MultiOptimizer`."""
-        for part in getattr(self.optimizer, "optimizers", [self.optimizer]):
+        for part in self._parts():
             getattr(part, method, nothing)()
+
+    def _parts(self) -> list[keras.optimizers.Optimizer]:
+        """The optimizer in it, or those in a `MultiOptimizer`."""
+        return getattr(self.optimizer, "optimizers", [self.optimizer])
 
 
 class TwoPointWrapper(Wrapper):
@@ -355,11 +411,11 @@ class TwoPointWrapper(Wrapper):
     def _resume(self) -> None:
         raise NotImplementedError
 
-    def _advance(self, grads, variables) -> None:
+    def _advance(self, grads, variables, apply) -> None:
         evaluating = self._numbers["evaluating"]
         self._branch(evaluating, self._resume)
         evaluating.assign(False)
-        self._advance_from_training(grads, variables)
+        self._advance_from_training(grads, variables, apply)
 
     @property
     def evaluating(self) -> bool:
@@ -376,12 +432,23 @@ class TwoPointWrapper(Wrapper):
         self._move(finalize, arrived=True)
 
     def _move(self, move_optimizer: Callable[[], None], arrived: bool) -> None:
-        if not self.built or self.evaluating == arrived:
+        if not self.built:
             return
         steps = [self._swap, move_optimizer]
-        for step in reversed(steps) if self.swaps_last == arrived else steps:
-            step()
-        self._numbers["evaluating"].assign(arrived)
+        if self.swaps_last == arrived:
+            steps.reverse()
+
+        def move():
+            for step in steps:
+                step()
+
+        evaluating = self._numbers["evaluating"]
+        self._branch(
+            ops.not_equal(evaluating, arrived),
+            move,
+            changed=self._trainable_variables + self.variables,
+        )
+        evaluating.assign(arrived)
 
 
 def _optimizer(identifier, owner: str) -> keras.optimizers.Optimizer:
@@ -400,6 +467,15 @@ def _optimizer(identifier, owner: str) -> keras.optimizers.Optimizer:
             f"LossScaleOptimizer({owner}(...))."
         )
     return identifier
+
+
+def nested(optimizer) -> Iterator[keras.optimizers.Optimizer]:
+    """An optimizer and all that it holds."""
+    yield optimizer
+    inner = getattr(optimizer, "optimizer", None)
+    for held in [inner, *getattr(optimizer, "optimizers", [])]:
+        if held is not None:
+            yield from nested(held)
 
 
 def write(variable, value) -> None:

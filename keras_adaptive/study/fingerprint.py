@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from keras_adaptive import optimizers
+from keras_adaptive import layers, optimizers
 
 SOFTWARE = (
     *("keras-adaptive", "keras", "numpy"),
@@ -46,8 +46,8 @@ def _plain(value: Any) -> Any:
 def installed_software() -> dict[str, str]:
     """Returns the versions of the installed packages that decide the numbers.
 
-    That of keras-adaptive carries a digest of its optimizers, which change between
-    two releases.
+    That of keras-adaptive carries a digest of its optimizers and layers, which change
+    between two releases.
     """
     versions = {}
     for package in SOFTWARE:
@@ -55,8 +55,12 @@ def installed_software() -> dict[str, str]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    folder = Path(inspect.getfile(optimizers)).parent
-    sources = [file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.py"))]
+    files = [
+        file
+        for package in (optimizers, layers)
+        for file in sorted(Path(inspect.getfile(package)).parent.glob("*.py"))
+    ]
+    sources = [file.read_text(encoding="utf-8") for file in files]
     versions["keras-adaptive"] += f"+{digest(sources)[:8]}"
     return versions
 

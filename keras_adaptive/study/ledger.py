@@ -218,9 +218,14 @@ class Ledger:
         finally:
             if not self._down:
                 with suppress(*UNREACHABLE):
-                    if failure:
-                        self._client.set_tag(self.run_id, "failure", failure)
-                    self._client.set_terminated(self.run_id, status)
+                    self._close(status, failure)
+
+    def _close(self, status: str, failure: str | None) -> None:
+        if status != "FINISHED":
+            self._read()  # a run may have been broken off while it was written
+        if failure:
+            self._client.set_tag(self.run_id, "failure", failure)
+        self._client.set_terminated(self.run_id, status)
 
     def _open_parent(self, title: str, tags: Mapping[str, str]) -> None:
         tags = {"phase": "study", "study": title, "driver": _this_process(), **tags}

@@ -30,6 +30,7 @@ CURVE_COLUMNS = (
     *("workload", "contender", "phase", "learning_rate", "seed", "key"),
     *("step", "seconds", "measure", "value"),
 )
+
 TO_TARGET = ("steps_to_target", "epochs_to_target", "seconds_to_target")
 
 

@@ -119,7 +119,8 @@ def test_excluded_from_weight_decay(case):
     want = trajectory(case.make_namesake(weight_decay=0.125), exclude="bias")
     assert_same(got, want, case)
     with_decay = trajectory(case.make(weight_decay=0.125))
-    assert np.array_equal(got[-2], with_decay[-2])
+    # Compiled with other neighbours, the same formula may round otherwise.
+    np.testing.assert_allclose(got[-2], with_decay[-2], rtol=1e-14)
     assert not np.array_equal(got[-1], with_decay[-1])
 
 

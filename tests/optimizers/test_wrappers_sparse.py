@@ -1,7 +1,6 @@
 """Sparse gradients through optimizers around optimizers."""
 
 import functools
-import types
 
 import keras
 import numpy as np
@@ -141,10 +140,3 @@ def test_checkpoint(tmp_path):
         path
     ).assert_consumed()
     assert_equal(train(again, start=STOP).get_weights(), train(make()).get_weights())
-
-
-def test_several_replicas_are_refused():
-    optimizer = SAM(Adam(0.02))
-    optimizer._distribution_strategy = types.SimpleNamespace(num_replicas_in_sync=2)
-    with pytest.raises(ValueError, match="SAM does not work .* several replicas"):
-        optimizer.build(variables())

@@ -11,6 +11,7 @@ import keras
 import pandas as pd
 import psutil
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 from scripted import Scripted, scripted
@@ -249,6 +250,27 @@ def test_interrupted_and_resumed(study, store, console):
     (parent,), children = runs_of(store[1], "s")
     assert parent.info.status == "FINISHED"
     assert len({child.data.tags["key"] for child in children}) == len(children) == 12
+
+
+def test_an_interrupt_while_a_run_is_written(study, store, console, monkeypatch):
+    terminate, left = MlflowClient.set_terminated, [3]
+
+    def interrupted(client, *args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        terminate(client, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study.run(Scripted(), console)
+    (parent,), children = runs_of(store[1], "s")
+    assert parent.info.status == "KILLED"
+    assert [child.info.status for child in children] == ["FINISHED"] * 2
+    rest = Scripted()
+    study.run(rest, console)
+    assert len(rest.made) == 10
+    assert len(runs_of(store[1], "s")[1]) == 12
 
 
 def test_a_half_written_run_is_cleaned_and_made_again(study, store, console):

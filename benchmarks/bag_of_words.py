@@ -1,0 +1,199 @@
+"""Time of `fit` on a bag of words: 20 Newsgroups, all words, a hidden layer of 64.
+
+    python -m benchmarks.bag_of_words
+    python -m benchmarks.bag_of_words --data-home FOLDER --rounds 10
+
+In each round every contender trains a fresh model, from the same initial weights: one
+epoch to compile, then so many that are timed, as one call of `fit` with all that it
+does before and after. Then the model is evaluated. Where the texts cannot be had, a
+made-up corpus of the same shape takes their place.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pandas as pd
+from keras_adaptive.study.corpora.dataset import SparseDataset, Split
+from keras_adaptive.study.corpora.newsgroups import load_newsgroups
+from scipy import sparse
+
+from benchmarks import harness
+from keras_adaptive import layers, optimizers
+from keras_adaptive.study.batches import epoch_orders, sparse_batches
+from keras_adaptive.study.errors import StudyError
+
+LEARNING_RATE = 3e-3
+BATCH_SIZE = 128
+HIDDEN = 64
+ALL_WORDS = 10**7
+REFERENCE = "Keras Dense, Keras Adam, fit(csr)"
+
+
+def fit_csr(model: keras.Model, part: Split, epochs: int, seed: int) -> None:
+    model.fit(*part, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
+
+
+def fit_batches(model: keras.Model, part: Split, epochs: int, seed: int) -> None:
+    orders = epoch_orders(len(part.y), epochs, seed)
+    model.fit(
+        sparse_batches(*part, BATCH_SIZE, orders),
+        epochs=epochs,
+        steps_per_epoch=-(-len(part.y) // BATCH_SIZE),
+        shuffle=False,
+        verbose=0,
+    )
+
+
+class Contender(NamedTuple):
+    layer: type[keras.layers.Dense]
+    optimizer: type[keras.optimizers.Optimizer]
+    fit: Callable[[keras.Model, Split, int, int], None]
+
+    def model(self, data: SparseDataset, seed: int) -> keras.Model:
+        keras.utils.set_random_seed(seed)
+        words = keras.Input((data.features,), sparse=True)
+        hidden = self.layer(HIDDEN, activation="relu")(words)
+        model = keras.Model(words, keras.layers.Dense(len(data.classes))(hidden))
+        model.compile(
+            self.optimizer(LEARNING_RATE),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,  # XLA cannot compile Dense on a sparse input
+        )
+        return model
+
+    def train(self, data: SparseDataset, epochs: int, seed: int) -> tuple[float, float]:
+        """Seconds an epoch, and the accuracy on the validation part afterwards."""
+        keras.backend.clear_session()
+        gc.collect()
+        model = self.model(data, seed)
+        self.fit(model, data.train, 1, seed)
+        start = time.perf_counter()
+        self.fit(model, data.train, epochs, seed + 1)
+        seconds = (time.perf_counter() - start) / epochs
+        return seconds, model.evaluate(*data.validation, verbose=0)[1]
+
+
+CONTENDERS = {
+    REFERENCE: Contender(keras.layers.Dense, keras.optimizers.Adam, fit_csr),
+    "Keras Dense, our Adam, fit(csr)": Contender(
+        keras.layers.Dense, optimizers.Adam, fit_csr
+    ),
+    "SparseDense, our Adam, fit(sparse_batches)": Contender(
+        layers.SparseDense, optimizers.Adam, fit_batches
+    ),
+}
+
+
+def synthetic(rows: int, features: int, words: int = 140, classes: int = 20):
+    """Texts of words by Zipf's law, in which three words of ten tell the class."""
+
+    def part(rows: int, seed: int) -> Split:
+        generator = np.random.default_rng(seed)
+        y = generator.integers(classes, size=rows)
+        ranks = (features ** generator.random((rows, words))).astype(int) - 1
+        told = generator.random((rows, words)) < 0.3
+        columns = np.where(told, ranks // classes * classes + y[:, None], ranks)
+        x = sparse.csr_matrix(
+            (
+                np.full(rows * words, words**-0.5, np.float32),
+                np.minimum(columns, features - 1).ravel(),
+                np.arange(0, rows * words + 1, words),
+            ),
+            shape=(rows, features),
+        )
+        x.sum_duplicates()
+        return Split(x, y)
+
+    return SparseDataset(
+        "made up",
+        "the benchmark",
+        tuple(f"class {k}" for k in range(classes)),
+        part(rows, 0),
+        part(-(-rows // 9), 1),
+        part(-(-rows // 9), 2),
+    )
+
+
+def load(data_home: Path | None) -> SparseDataset:
+    """20 Newsgroups with all words, or a made-up corpus of its shape."""
+    try:
+        return load_newsgroups(ALL_WORDS, data_home, headers=True)
+    except StudyError as error:
+        print(f"{error} Made-up texts take their place.", flush=True)
+        return synthetic(rows=10_183, features=125_000)
+
+
+def summarize(samples: pd.DataFrame) -> pd.DataFrame:
+    """Quartiles over the rounds, of which `samples` has one a row for each contender.
+
+    Args:
+        samples: Columns `contender`, `seconds` and `accuracy`; the rounds in order.
+    """
+    rounds = {
+        name: part.reset_index(drop=True)
+        for name, part in samples.groupby("contender", sort=False)
+    }
+    reference = rounds[REFERENCE]
+    return pd.DataFrame(
+        {"contender": name, "epoch": "an epoch", "rounds": len(rounds[name])}
+        | harness.quartiles(
+            seconds=rounds[name]["seconds"],
+            times_as_fast=reference["seconds"] / rounds[name]["seconds"],
+            accuracy=rounds[name]["accuracy"],
+        )
+        for name in CONTENDERS
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = harness.parser(__doc__)
+    parser.add_argument(
+        "--data-home", type=Path, metavar="DIR", help="folder with scikit-learn's cache"
+    )
+    parser.add_argument("--rounds", type=int, help="default: 5")
+    parser.add_argument("--epochs", type=int, default=3, help="timed in each round")
+    options = parser.parse_args(argv)
+    data = synthetic(300, 2000) if options.quick else load(options.data_home)
+    rounds = options.rounds or (2 if options.quick else 5)
+    about = f"{data.describe()}; batches of {BATCH_SIZE}, hidden layer of {HIDDEN}"
+    print(about, flush=True)
+
+    seeds = dict.fromkeys(CONTENDERS, 0)
+    records = []
+    for name in harness.in_turns(CONTENDERS, rounds):
+        seconds, accuracy = CONTENDERS[name].train(data, options.epochs, seeds[name])
+        seeds[name] += 1
+        records.append({"contender": name, "seconds": seconds, "accuracy": accuracy})
+    summary = summarize(pd.DataFrame(records))
+
+    def percent(value: float) -> str:
+        return f"{100 * value:.1f}"
+
+    table = harness.listing(
+        summary,
+        {
+            "layer, optimizer, input": lambda row: row.contender,
+            "seconds an epoch": lambda row: harness.with_spread(row, "seconds"),
+            "times as fast": lambda row: harness.with_spread(row, "times_as_fast"),
+            "validation accuracy, %": lambda row: harness.with_spread(
+                row, "accuracy", percent
+            ),
+        },
+    )
+    page = (
+        f"{about}; learning rate {LEARNING_RATE}; accuracy after "
+        f"{1 + options.epochs} epochs; {harness.rounds_of(summary)}, another seed in "
+        f"each. {harness.machine()}.\n\nMedian (quartiles):\n\n{table}"
+    )
+    figure = harness.bars(summary, "contender", "epoch", "seconds", "seconds")
+    harness.Report("bag_of_words", summary, page, figure).publish(options)
+
+
+if __name__ == "__main__":
+    main()

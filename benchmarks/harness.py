@@ -1,0 +1,344 @@
+"""What the benchmarks have in common: rounds, statistics, tables, plots and pages.
+
+Contenders take turns within a round, in random order. Numbers are medians over the
+rounds, with quartiles; ratios are taken within a round, so that a machine that is
+slower for a while is so for all.
+"""
+
+import argparse
+import importlib.util
+import multiprocessing
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+SAMPLE_SECONDS = 0.05
+COLORS = {
+    "Keras": "tab:red",
+    "torch": "tab:orange",
+    "optax": "tab:brown",
+}
+LIBRARIES = {
+    "keras": "Keras",
+    "tensorflow": "TensorFlow",
+    "torch": "torch",
+    "optax": "optax",
+    "jax": "JAX",
+}
+
+# Rounds.
+
+
+@dataclass
+class Sampler:
+    """Takes samples of the time of one contender's step.
+
+    A sample is the mean over enough consecutive steps to last 50 ms.
+    """
+
+    steps: Iterator
+    steps_a_sample: int = 1
+    milliseconds: list[float] = field(default_factory=list)
+
+    def warm_up(self) -> float:
+        """Compiles, sets the length of a sample, and returns it in seconds."""
+        for _ in range(3):
+            next(self.steps)
+        seconds = min(self.seconds_a_step() for _ in range(3))
+        self.steps_a_sample = max(1, round(SAMPLE_SECONDS / seconds))
+        return seconds * self.steps_a_sample
+
+    def seconds_a_step(self) -> float:
+        start = time.perf_counter()
+        for _ in range(self.steps_a_sample):
+            next(self.steps)
+        return (time.perf_counter() - start) / self.steps_a_sample
+
+    def sample(self) -> None:
+        next(self.steps)  # the first one may find the variables as another left them
+        self.milliseconds.append(1000 * self.seconds_a_step())
+
+
+def in_turns(contenders: Iterable, rounds: int) -> Iterator:
+    """Yields all contenders in every round, in an order that chance decides."""
+    order = random.Random(0)
+    contenders = list(contenders)
+    for _ in range(rounds):
+        yield from order.sample(contenders, k=len(contenders))
+
+
+def measure(steps: Mapping[Hashable, Iterator], seconds: float) -> pd.DataFrame:
+    """Times endless iterators of steps against each other.
+
+    Args:
+        steps: The contenders, by what to call their column.
+        seconds: How long to measure; at least five rounds, at most forty.
+
+    Returns:
+        Milliseconds a step, one row a round.
+    """
+    samplers = {key: Sampler(iterator) for key, iterator in steps.items()}
+    round_seconds = sum(sampler.warm_up() for sampler in samplers.values())
+    rounds = int(np.clip(seconds / round_seconds, 5, 40))
+    for sampler in in_turns(samplers.values(), rounds):
+        sampler.sample()
+    return pd.DataFrame(
+        {key: sampler.milliseconds for key, sampler in samplers.items()}
+    )
+
+
+def in_fresh_process(function: Callable, *arguments) -> Any:
+    """The result of a function in a process that has done nothing else."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh) as executor:
+        return executor.submit(function, *arguments).result()
+
+
+# Statistics.
+
+
+def quartiles(**measured: pd.Series) -> dict[str, float]:
+    """Of each series of samples, as `name_q1`, `name_median` and `name_q3`."""
+    return {
+        f"{name}_{quartile}": values.quantile(q)
+        for name, values in measured.items()
+        for quartile, q in [("q1", 0.25), ("median", 0.5), ("q3", 0.75)]
+    }
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 99.5 else f"{value:#.2g}".rstrip(".")
+
+
+def with_spread(row: pd.Series, name: str, write: Callable = number) -> str:
+    """A median with its quartiles."""
+    low, middle, high = (write(row[f"{name}_{q}"]) for q in ("q1", "median", "q3"))
+    return f"{middle} ({low}–{high})"
+
+
+def time_and_ratio(row: pd.Series) -> str:
+    """Milliseconds, and how many times as fast as the reference if it is not it."""
+    cell = with_spread(row, "milliseconds")
+    if row.times_as_fast_q1 == row.times_as_fast_q3 == 1:
+        return cell
+    return f"{cell}, {number(row.times_as_fast_median)}×"
+
+
+# The machine.
+
+
+def threads() -> int:
+    """The cores that this process may use, and as many threads have TensorFlow, JAX."""
+    return len(os.sched_getaffinity(0))
+
+
+def installed(library: str) -> bool:
+    return importlib.util.find_spec(library) is not None
+
+
+def machine() -> str:
+    """Processor, cores and versions, in one line."""
+    info = Path("/proc/cpuinfo")
+    names = [
+        line.partition(":")[2].strip()
+        for line in (info.read_text().splitlines() if info.exists() else [])
+        if line.startswith("model name")
+    ]
+    packages = metadata.packages_distributions()
+    versions = [
+        f"{title} {metadata.version(packages[library][0])}"
+        for library, title in LIBRARIES.items()
+        if installed(library)
+    ]
+    return (
+        f"{names[0] if names else platform.processor()}, {threads()} cores; "
+        f"Python {platform.python_version()}, {', '.join(versions)}"
+    )
+
+
+def rounds_of(summary: pd.DataFrame) -> str:
+    least, most = summary["rounds"].min(), summary["rounds"].max()
+    count = f"{most}" if least == most else f"{least} to {most}"
+    return f"{count} round{'s' if most > 1 else ''}"
+
+
+# Tables, plots and pages.
+
+
+def markdown(
+    summary: pd.DataFrame, row: str, column: str, cell: Callable[[pd.Series], str]
+) -> str:
+    """A table of a summary.
+
+    Args:
+        summary: What was measured, a record for each cell.
+        row: The field whose values name the rows.
+        column: The field whose values name the columns.
+        cell: Writes a record.
+    """
+    heads = list(dict.fromkeys(summary[column]))
+    lines = [f"| {row} | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    for name, records in summary.groupby(row, sort=False):
+        cells = {record[column]: cell(record) for _, record in records.iterrows()}
+        lines.append(f"| {name} | {' | '.join(cells.get(h, '–') for h in heads)} |")
+    return "\n".join(lines) + "\n"
+
+
+def listing(summary: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]]):
+    """A table of a summary with a line for each record."""
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for _, record in summary.iterrows():
+        cells = (write(record) for write in columns.values())
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def error_bars(records: pd.DataFrame, name: str) -> list[pd.Series]:
+    middle = records[f"{name}_median"]
+    return [middle - records[f"{name}_q1"], records[f"{name}_q3"] - middle]
+
+
+def bars(
+    summary: pd.DataFrame, row: str, column: str, name: str, axis: str
+) -> plt.Figure:
+    """A panel for each value of `column`, a bar for each value of `row`."""
+    heads = list(dict.fromkeys(summary[column]))
+    names = list(dict.fromkeys(summary[row]))
+    figure, axes = plt.subplots(
+        1,
+        len(heads),
+        figsize=(2 + 3.4 * len(heads), 1.2 + 0.22 * len(names)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for panel, head in zip(axes[0], heads, strict=True):
+        records = summary[summary[column] == head]
+        panel.barh(
+            [names.index(label) for label in records[row]],
+            records[f"{name}_median"],
+            xerr=error_bars(records, name),
+            color=[COLORS.get(label.split()[0], "tab:blue") for label in records[row]],
+        )
+        panel.set(title=head, xlabel=axis)
+        panel.set_yticks(range(len(names)), names)
+        panel.grid(alpha=0.3, axis="x")
+    axes[0][0].invert_yaxis()
+    return figure
+
+
+@dataclass
+class Report:
+    """What a benchmark has found.
+
+    Args:
+        name: Its name, and that of the files.
+        summary: What was measured.
+        page: All of it in words and tables.
+        figure: Its plot, if it has one.
+        excerpts: Parts of the page for other pages, by the names of their markers.
+    """
+
+    name: str
+    summary: pd.DataFrame
+    page: str
+    figure: plt.Figure | None = None
+    excerpts: dict[str, str] = field(default_factory=dict)
+
+    def publish(self, options: argparse.Namespace) -> None:
+        """Prints the page, and writes what the options of `parser` ask for.
+
+        Raises:
+            ValueError: If there are pages to fill, none of which has a marker for it.
+        """
+        print(self.page)
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            path = options.output / self.name
+            self.summary.to_csv(
+                path.with_suffix(".csv"), index=False, float_format="%.4g"
+            )
+            path.with_suffix(".md").write_text(
+                f"# {self.name}\n\n{self.page}", encoding="utf-8"
+            )
+            if self.figure:
+                self.figure.savefig(path.with_suffix(".png"), dpi=120)
+        blocks = {self.name: self.page} | self.excerpts
+        filled = [fill(page, blocks) for page in options.pages]
+        if options.pages and not any(filled):
+            raise ValueError(
+                f"No page of {', '.join(map(str, options.pages))} has a line "
+                f"{marker(self.name)[0].strip()}, after which to put the table."
+            )
+
+
+def marker(name: str) -> tuple[str, str]:
+    return f"<!-- benchmark:{name} -->\n", f"<!-- /benchmark:{name} -->"
+
+
+def fill(page: Path, blocks: dict[str, str]) -> list[str]:
+    """Puts blocks between the markers of a page.
+
+    Args:
+        page: The page.
+        blocks: What to put, by the name of the markers.
+
+    Returns:
+        The names that the page has markers of.
+
+    Raises:
+        ValueError: If a marker has no end.
+    """
+    text = page.read_text(encoding="utf-8")
+    found = [name for name in blocks if marker(name)[0] in text]
+    for name in found:
+        begin, end = marker(name)
+        before, rest = text.split(begin)
+        if end not in rest:
+            raise ValueError(f"{page}: after {begin.strip()} there is no {end}.")
+        text = f"{before}{begin}{blocks[name]}{end}{rest.split(end)[1]}"
+    page.write_text(text, encoding="utf-8")
+    return found
+
+
+def file(text: str) -> Path:
+    """Parses the name of a file that is there."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return path
+
+
+def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
+    """A command line with the options that all benchmarks have."""
+    parser = argparse.ArgumentParser(prog=prog, description=description.splitlines()[0])
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="for tables and plots"
+    )
+    parser.add_argument(
+        "--pages",
+        nargs="+",
+        type=file,
+        default=[],
+        metavar="FILE",
+        help="pages to put the tables into, between their markers",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it works"
+    )
+    return parser

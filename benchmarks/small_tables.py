@@ -1,0 +1,129 @@
+"""Where an update of a whole table costs as much as one of the rows in the batch.
+
+    python -m benchmarks.small_tables
+
+Behind the constants `SMALL_TABLE` and `ROWS_PER_ID` of `optimizers/sparse.py`: each is
+set here so that Adam goes one way, or the other. A table of few entries is updated as
+if its gradient were dense, and has no row clocks. One of few rows for each id has
+clocks, and is updated whole where a batch touches much of it.
+"""
+
+import gc
+from collections.abc import Iterator, Sequence
+from unittest import mock
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from benchmarks import harness
+from benchmarks.sparse_step import LEARNING_RATE, Problem, Table, keras_steps
+from keras_adaptive.optimizers import Adam, sparse
+
+ALWAYS = 2**60
+BY_ROW = {"SMALL_TABLE": 0, "ROWS_PER_ID": 0}
+WHOLE = {
+    "SMALL_TABLE": {"SMALL_TABLE": ALWAYS, "ROWS_PER_ID": 0},
+    "ROWS_PER_ID": {"SMALL_TABLE": 0, "ROWS_PER_ID": ALWAYS},
+}
+SETTINGS = {constant: getattr(sparse, constant) for constant in WHOLE}
+WIDTHS = [16, 64]
+FEW_IDS, MANY_IDS = 64, 4096
+TITLES = {
+    "SMALL_TABLE": f"entries of the table; {FEW_IDS} ids",
+    "ROWS_PER_ID": f"rows for each id; {MANY_IDS} ids",
+}
+
+
+def problems(constant: str, width: int, quick: bool) -> dict[int, Problem]:
+    """Tables on both sides of a constant, by what it limits."""
+    if constant == "SMALL_TABLE":
+        sizes = [2**n for n in ([10, 12] if quick else range(13, 21))]
+        return {n: Problem(Table(n // width, width), FEW_IDS) for n in sizes}
+    ids = FEW_IDS if quick else MANY_IDS
+    ratios = [2, 4] if quick else [2, 4, 8, 16, 32]
+    return {n: Problem(Table(n * ids, width), ids) for n in ratios}
+
+
+def steps(problem: Problem, limits: dict[str, int]) -> Iterator:
+    """Steps of Adam that were traced under these limits."""
+    endless = keras_steps(Adam(LEARNING_RATE), problem)
+    with mock.patch.multiple(sparse, **limits):
+        first = next(endless)
+    yield first
+    yield from endless
+
+
+def summarize(constant: str, width: int, samples: pd.DataFrame) -> pd.DataFrame:
+    """Quartiles of the time of the whole table over that of its rows."""
+    return pd.DataFrame(
+        {
+            "constant": constant,
+            "width": f"{width} wide",
+            "size": size,
+            "rounds": len(samples),
+        }
+        | harness.quartiles(
+            whole=samples["whole", size],
+            by_row=samples["by row", size],
+            ratio=samples["whole", size] / samples["by row", size],
+        )
+        for size in samples["whole"].columns
+    )
+
+
+def plot(summary: pd.DataFrame) -> plt.Figure:
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for panel, (constant, setting) in zip(axes, SETTINGS.items(), strict=True):
+        part = summary[summary["constant"] == constant]
+        for width, curve in part.groupby("width", sort=False):
+            panel.errorbar(
+                curve["size"],
+                curve["ratio_median"],
+                yerr=harness.error_bars(curve, "ratio"),
+                fmt="o-",
+                label=width,
+            )
+        panel.axhline(1, color="gray")
+        panel.axvline(setting, color="gray", linestyle="--", label=constant)
+        panel.set(xscale="log", yscale="log", xlabel=TITLES[constant])
+        panel.grid(alpha=0.3)
+        panel.legend()
+    axes[0].set_ylabel("time whole / time by row")
+    return figure
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = harness.parser(__doc__).parse_args(argv)
+    parts = []
+    for constant, whole in WHOLE.items():
+        for width in WIDTHS[:1] if options.quick else WIDTHS:
+            contenders = {}
+            for size, problem in problems(constant, width, options.quick).items():
+                contenders["whole", size] = steps(problem, whole)
+                contenders["by row", size] = steps(problem, BY_ROW)
+            samples = harness.measure(contenders, seconds=0 if options.quick else 10)
+            parts.append(summarize(constant, width, samples))
+            del contenders
+            gc.collect()
+    summary = pd.concat(parts, ignore_index=True)
+
+    tables = [
+        f"{constant} is {SETTINGS[constant]:,}; {TITLES[constant]}:\n\n"
+        + harness.markdown(
+            part.assign(size=part["size"].map("{:,}".format)),
+            "width",
+            "size",
+            lambda row: harness.with_spread(row, "ratio"),
+        )
+        for constant, part in summary.groupby("constant", sort=False)
+    ]
+    page = (
+        f"Adam, deferred; {harness.rounds_of(summary)}. {harness.machine()}.\n\n"
+        "Time of an update of the whole table over that of one by row, median "
+        "(quartiles); below 1 the whole table is faster.\n\n" + "\n".join(tables)
+    )
+    harness.Report("small_tables", summary, page, plot(summary)).publish(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""`SparseDense` is `Dense`, faster."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import sparse
+
+from keras_adaptive.layers import SparseDense
+from keras_adaptive.optimizers import Adam
+
+FEATURES, UNITS = 4999, 3
+CLASSES = {"Dense": keras.layers.Dense, "SparseDense": SparseDense}
+
+
+def words(rows=12, seed=0):
+    """Bags of words; the last has none."""
+    rng = np.random.default_rng(seed)
+    x = sparse.random(rows, FEATURES, 0.002, "csr", "float32", rng)
+    x[-1] = 0
+    x.eliminate_zeros()
+    return x
+
+
+def tensor(x):
+    x = x.tocoo()
+    indices = np.stack([x.row, x.col], axis=1)
+    return tf.sparse.reorder(tf.SparseTensor(indices, x.data, x.shape))
+
+
+def layer(cls, **options):
+    glorot = keras.initializers.GlorotUniform(seed=1)
+    made = cls(UNITS, kernel_initializer=glorot, bias_initializer="ones", **options)
+    made.build((None, FEATURES))
+    return made
+
+
+def model(cls, optimizer):
+    inputs = keras.Input((FEATURES,), sparse=True)
+    hidden = layer(cls, activation="relu")(inputs)
+    head = keras.layers.Dense(1, kernel_initializer="ones")
+    made = keras.Model(inputs, head(hidden))
+    made.compile(optimizer, "mse", jit_compile=False)
+    return made
+
+
+@pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "tanh"}])
+def test_the_outputs_of_dense(options):
+    want, got = (layer(cls, **options)(tensor(words())) for cls in CLASSES.values())
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
+    assert got.shape == want.shape
+
+
+def test_dense_inputs_are_left_to_dense():
+    x = words().toarray()
+    want, got = (layer(cls)(x) for cls in CLASSES.values())
+    np.testing.assert_array_equal(got, want)
+
+
+def test_each_row_of_the_gradient_once():
+    made, x = layer(SparseDense), tensor(words())
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(made(x) ** 2)
+    gradient = tape.gradient(loss, made._kernel.value)
+    ids = gradient.indices.numpy()
+    assert len(set(ids)) == len(ids)
+    dense = layer(keras.layers.Dense)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(dense(words().toarray()) ** 2)
+    want = tape.gradient(loss, dense.kernel.value)
+    got = tf.convert_to_tensor(gradient)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [Adam, keras.optimizers.Adam])
+def test_fit_is_that_of_dense(make):
+    x, y = words(40), np.linspace(-1, 1, 40, dtype="float32")
+    weights = []
+    for cls in CLASSES.values():
+        made = model(cls, make(0.01))
+        made.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        weights.append(made.get_weights())
+    for want, got in zip(*weights, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_no_operation_is_as_large_as_the_kernel():
+    made = layer(SparseDense)
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(made(x))
+        return tape.gradient(loss, made._kernel.value)
+
+    spec = tf.SparseTensorSpec([None, FEATURES])
+    graph = tf.function(gradient).get_concrete_function(spec).graph
+    shapes = [t.shape for op in graph.get_operations() for t in op.outputs]
+    assert shapes
+    assert all(FEATURES not in (s if s.rank else ()) for s in shapes)
+
+
+def test_saved_and_loaded(tmp_path):
+    made = model(SparseDense, "sgd")
+    made.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(again.layers[1], SparseDense)
+    np.testing.assert_array_equal(
+        again.predict(words(), verbose=0), made.predict(words(), verbose=0)
+    )
+
+
+def test_mixed_precision_is_left_to_dense():
+    want, got = (
+        layer(cls, dtype="mixed_float16")(tensor(words())) for cls in CLASSES.values()
+    )
+    assert got.dtype == "float16"
+    np.testing.assert_array_equal(got, want)
