@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_adaptive.study.errors import StudyError, needs_extra
 from keras_adaptive.study.pairing import grids, of_phase, with_upward
-from keras_adaptive.study.plots import looks
+from keras_adaptive.study.plots import looks, metric_label
 from keras_adaptive.study.statistics import (
     average_ranks,
     critical_difference,
@@ -38,6 +38,7 @@ with needs_extra("study"):
 WIDTH = 11.0
 PANELS_A_ROW = 3
 PADDING = 0.08
+WIDE = 3.0
 ROW = 0.05
 INCHES_A_NAME = 2.7
 INCHES_A_LETTER = 0.1
@@ -84,7 +85,7 @@ def sensitivity_figure(
                 lost[name] = _draw_grid(panel, grid, sign, style)
         panel.set_xscale("log")
         panel.set_title(workload)
-        panel.set_ylabel(f"validation {metrics[workload]}")
+        panel.set_ylabel(metric_label(metrics[workload]))
         panel.set_xlabel(over.replace("_", " "))
         _draw_lost(panel, lost, sign, styles)
     handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
@@ -302,7 +303,10 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
         panel.set_title(workload or "over all workloads", fontsize="medium")
         if ratio:
             panel.set_xlabel("times as fast")
-            panel.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            wide = limits[1] > WIDE * limits[0]
+            panel.xaxis.set_major_locator(
+                LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(4)
+            )
             panel.xaxis.set_major_formatter("{x:g}")
             panel.xaxis.set_minor_locator(NullLocator())
         else:
@@ -366,6 +370,7 @@ def _panels(
     width = WIDTH * (0.35 + 0.65 * columns / PANELS_A_ROW)
     figure = Figure(figsize=(width, height * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(wspace=0.06)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for empty in grid[count:]:
         empty.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ SHAPES = "osD^vP*X"
 KERAS_LINE = {"linestyle": (0, (3, 1.5)), "linewidth": 3.2, "alpha": 0.5}
 LINE = {"linewidth": 1.5, "markersize": 4}
 PLAIN = {"marker": ""}
+LABEL_LETTERS = 24
 AXES = (("step", "training steps"), ("seconds", "training time (s)"))
 
 
@@ -85,6 +87,17 @@ def looks(contenders: Iterable[str]) -> dict[str, dict]:
     return styles
 
 
+def metric_label(metric: str) -> str:
+    """Returns the label of an axis, in lines that fit beside a panel.
+
+    Example:
+
+    >>> metric_label("root_mean_squared_error")
+    'validation root mean\\nsquared error'
+    """
+    return textwrap.fill(f"validation {metric}".replace("_", " "), LABEL_LETTERS)
+
+
 def curves_figure(results: Results, workload: str, title: str) -> Figure:
     """Draws the curves of all contenders on a workload, with the seeds for judging.
 
@@ -103,7 +116,7 @@ def curves_figure(results: Results, workload: str, title: str) -> Figure:
     )
     measures = (
         ("train_loss", "training loss"),
-        ("validation_metric", f"validation {results.metrics[workload]}"),
+        ("validation_metric", metric_label(results.metrics[workload])),
     )
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     FigureCanvasAgg(figure)

@@ -25,7 +25,7 @@ from keras_adaptive.study.statistics import (
     iqm_interval,
     profile_integral,
 )
-from keras_adaptive.study.verdicts import Verdict
+from keras_adaptive.study.verdicts import REFUTED, SUPPORTED, Verdict
 
 with needs_extra("study"):
     import numpy as np
@@ -69,6 +69,7 @@ table { border-collapse: collapse; font-size: .92rem;
 th, td { text-align: left; vertical-align: top; padding: .35rem 1rem .35rem 0;
   border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
+small { display: block; color: var(--soft); font-weight: 400; }
 .supported, .refuted, .undecided { font-weight: 600; }
 .supported { color: var(--supported); } .refuted { color: var(--refuted); }
 .undecided { color: var(--undecided); }
@@ -206,7 +207,10 @@ def _overview(results: Results, groups: dict) -> Iterator[Markup]:
         cells = dict.fromkeys(contenders, Markup("–"))
         for verdict in verdicts:
             if verdict.workload is None or single:
-                cells[verdict.contender] = _badge(verdict)
+                how_often = (
+                    Markup() if single else element("small", _tally(verdict, verdicts))
+                )
+                cells[verdict.contender] = Markup(_badge(verdict) + how_often)
         rows.append((PROMISES[promise], measure, *cells.values()))
     if rows:
         where = f"on {next(iter(results.metrics))}" if single else "over all workloads"
@@ -255,6 +259,17 @@ def _verdicts(groups: dict) -> Iterator[Markup]:
             "intervals of the median, as a description.",
             kind="soft",
         )
+
+
+def _tally(overall: Verdict, verdicts: Sequence[Verdict]) -> str:
+    """Says on how many workloads a promise was kept, and on how many not."""
+    outcomes = [
+        each.outcome
+        for each in verdicts
+        if each.contender == overall.contender and each.workload is not None
+    ]
+    kept, broken = (outcomes.count(each) for each in (SUPPORTED, REFUTED))
+    return f"supported on {kept}, refuted on {broken} of {len(outcomes)}"
 
 
 def _badge(verdict: Verdict) -> Markup:

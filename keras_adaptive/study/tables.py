@@ -152,7 +152,7 @@ def cells(row: Row) -> tuple[str, ...]:
         row.setting,
         spread(row.test_metric, ".3f"),
         spread(row.test_loss, ".3f"),
-        f"{spread(row.epochs_to_target, 'g', 'miss')}, {row.hits}/{row.runs} runs",
+        f"{spread(row.epochs_to_target, '.3g', 'miss')}, {row.hits}/{row.runs} runs",
         spread(scaled(row.step_seconds, 1e3), ".1f"),
         spread(row.first_round_seconds, ".1f"),
     )

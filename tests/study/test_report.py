@@ -2,6 +2,7 @@
 
 import html
 import io
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -96,6 +97,12 @@ def test_every_verdict_stands_in_words(page, results):
     for verdict in results.verdicts():
         assert verdict.why in text
     assert results.recommendation("wine").why in text
+
+
+def test_the_overview_tells_on_how_many_workloads(page):
+    row = re.search(r"<td>seconds to target</td>.*?</tr>", page)[0]
+    assert row.count(">undecided<") == 2
+    assert row.count("supported on 2, refuted on 0 of 2") == 1
 
 
 def test_settings_versions_and_the_command_are_told(page):

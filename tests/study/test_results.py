@@ -56,7 +56,7 @@ def record(name, seed, accuracies, step_seconds=0.002, status="finished", **opti
             "reason": "",
             "started": 0,
             "ended": 1,
-            "params": {"steps": "40"},
+            "params": {"steps": "30"},
             "numbers": numbers,
             "curve": curve,
             **options,
@@ -105,19 +105,12 @@ def test_target_is_the_median_early_best_of_the_reference(results):
     assert results.targets == {"w": 0.6}
 
 
-def test_a_single_evaluation_sets_the_target():
-    assert results_of([record("keras/sgd", 0, [0.7])]).targets == {"w": 0.7}
-
-
-def test_target_is_of_the_first_three_quarters(records):
-    late = [
-        replace(each, params={"steps": "39"})
-        for each in records
-        if each.contender == "keras/sgd"
-    ]
-    assert results_of(late).targets == {"w": 0.6}
-    too_late = [replace(each, params={"steps": "13"}) for each in late]
-    assert math.isnan(results_of(too_late).targets["w"])
+def test_evaluations_after_three_quarters_of_the_budget_set_no_target(records):
+    (first, *_) = records
+    budgets = {"40": 0.8, "39": 0.8, "26": 0.5, "13": math.nan}
+    for steps, expected in budgets.items():
+        target = results_of([replace(first, params={"steps": steps})]).targets["w"]
+        np.testing.assert_equal(target, expected)
 
 
 def test_tuning_and_other_contenders_set_no_target(records):
