@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from keras_adaptive.study import command, datasets
 from keras_adaptive.study.datasets.dataset import Dataset
 from keras_adaptive.study.errors import needs_extra
@@ -14,6 +16,7 @@ from keras_adaptive.study.results import Results
 from keras_adaptive.study.study import Study
 from keras_adaptive.study.summary import publish
 from keras_adaptive.study.verdicts import Verdict
+from keras_adaptive.study.workload import Workload
 
 with needs_extra("study"):
     from rich.console import Console
@@ -93,7 +96,23 @@ class Experiment:
         for each in data:
             console.print(f"{each.describe()}; {each.source}", highlight=False)
         study = self.study(data, options.quick)
+        for workload in study.workloads:
+            for line in slice_sizes(workload):
+                console.print(line, highlight=False)
         results = command.run_study(study, options, console)
         results = replace(results, judge=self.judge)
-        publish(results, study.name, output, console)
+        publish(results, study.title, output, console)
         return results.verdicts()
+
+
+def slice_sizes(workload: Workload) -> list[str]:
+    """Returns a line for each slice of a workload, with the number of its rows.
+
+    Args:
+        workload: The workload.
+    """
+    slices = workload.slices(workload.load()) if workload.slices else {}
+    return [
+        f"{workload.name}: {np.sum(rows):,} of {len(rows):,} test rows are {name}"
+        for name, rows in slices.items()
+    ]

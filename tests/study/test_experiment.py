@@ -71,11 +71,12 @@ def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsy
     assert status == 0
     shown = capsys.readouterr().out
     name = experiment.__name__.rpartition(".")[2]
+    assert ("test rows are rare" in shown) == name.startswith("sparse")
     lines = [line for line in shown.splitlines() if line.startswith("  adam on ")]
     assert lines
     for line in lines:
         assert any(f": {outcome}. " in line for outcome in OUTCOMES)
-    report = folder / "out" / name / "report.html"
+    (report,) = folder.glob(f"out/{name}-on-*/report.html")
     assert report.read_text().startswith("<!DOCTYPE html>")
     runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
@@ -130,7 +131,8 @@ def test_an_experiment_trains(texts, monkeypatch):
     assert (runs["status"] == "finished").all()
     assert (runs["test_metric"] > 0.6).all()
     assert runs["rare_metric"].between(0, 1).all()
-    assert (folder / "results" / "small" / "plots" / "curves-csv-my.csv.png").exists()
+    plots = folder / "results" / "small-on-csv-my.csv" / "plots"
+    assert (plots / "curves-csv-my.csv.png").exists()
 
 
 def test_data_in_full_quick_or_as_named():
