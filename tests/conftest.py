@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import keras
 import pytest
 
 
@@ -12,3 +13,13 @@ def real_data():
     if not (folder / "SHA256SUMS").exists():
         pytest.skip(f"no real data in {folder}; set KERAS_ADAPTIVE_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def by_row(monkeypatch):
+    """Tables as small as those of the tests would otherwise be updated whole."""
+    if keras.backend.backend() == "tensorflow":
+        from keras_adaptive.optimizers import sparse
+
+        monkeypatch.setattr(sparse, "SMALL_TABLE", 0)
+        monkeypatch.setattr(sparse, "ROWS_PER_ID", 0)

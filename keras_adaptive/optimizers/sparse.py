@@ -21,7 +21,8 @@ SMALL_TABLE = 2**17
 """A deferred optimizer updates tables of at most so many entries whole."""
 
 ROWS_PER_ID = 8
-"""It also does so with tables of at most so many rows for each row of a gradient.
+"""It also does so with tables of at most so many rows for each row of a gradient;
+with 0 never.
 
 Both are where the two ways cost the same; see `benchmarks/small_tables.py`.
 """
@@ -259,7 +260,7 @@ class SparseUpdates:
         height = int(variable.shape[0])
         count = gradient.ids.shape[0]
         arguments = (gradient, variable, i, learning_rate)
-        if not self._deferred or rows.in_xla():
+        if not (self._deferred and ROWS_PER_ID) or rows.in_xla():
             self._update_rows(*arguments)
         elif count is not None:
             whole = count * ROWS_PER_ID >= height

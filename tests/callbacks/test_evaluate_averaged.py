@@ -7,6 +7,8 @@ import pytest
 from keras_adaptive import optimizers
 from keras_adaptive.callbacks import EvaluateAveraged
 
+pytestmark = pytest.mark.usefixtures("by_row")
+
 BACKEND = keras.backend.backend()
 RATE, BETA = 0.125, 0.75
 BATCH, BATCHES, EPOCHS = 4, 4, 3

@@ -32,10 +32,5 @@ if backend != "jax":
 
 
 @pytest.fixture(autouse=True)
-def by_row(monkeypatch):
-    """Tables as small as those of the tests would otherwise be updated whole."""
-    if backend == "tensorflow":
-        from keras_adaptive.optimizers import sparse
-
-        monkeypatch.setattr(sparse, "SMALL_TABLE", 0)
-        monkeypatch.setattr(sparse, "ROWS_PER_ID", 0)
+def always_by_row(by_row):
+    """What is under test is mostly the way by row; see `test_small_tables.py`."""
