@@ -15,8 +15,8 @@ class SparseDense(keras.layers.Dense):
 
     The same layer, with the same arguments, weights and results. From a sparse input
     (`keras.Input(shape, sparse=True)`) it takes the rows of the kernel that occur in
-    the batch, each once, and works with these. `Dense` does the same at about twice
-    the price; see `benchmarks/bag_of_words.py`. Left to `Dense` are all other inputs,
+    the batch, each once, and works with these. What that gains is
+    measured by `benchmarks/bag_of_words.py`. Left to `Dense` are all other inputs,
     other backends, mixed precision, LoRA and quantization.
 
     Args:
