@@ -16,7 +16,9 @@ Where it cannot be had, `update` leaves all to `AdaptiveOptimizer.update_step`: 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -94,24 +96,19 @@ class Slice:
         self.flat.assign(tf.concat(parts, axis=0))
 
 
+@dataclasses.dataclass(frozen=True)
 class Group:
     """Small variables that are updated together.
 
     Args:
         indices: The variables.
-        slots: Their slots by name, flat, one after the other.
-        slices: The slots of each variable, by name.
+        sizes: The number of entries of each.
+        slots: Their slots by name, flat, one variable after the other.
     """
 
-    def __init__(
-        self,
-        indices: Sequence[int],
-        slots: dict[str, keras.Variable],
-        slices: dict[str, list[Slice]],
-    ):
-        self.indices = indices
-        self.slots = slots
-        self.slices = slices
+    indices: list[int]
+    sizes: list[int]
+    slots: dict[str, keras.Variable]
 
 
 class FusedUpdates:
@@ -140,13 +137,16 @@ class FusedUpdates:
         slices: dict[str, dict[int, Slice]] = {}
         if not available() or self.optimizer.cautious:
             return slices
-        for indices in self._kinds().values():
-            if len(indices) < 2:
-                continue
-            group = self._group(indices)
-            self.groups.append(group)
-            for name, parts in group.slices.items():
-                slices.setdefault(name, {}).update(zip(indices, parts, strict=True))
+        kinds = self._kinds().values()
+        self.groups = [self._group(indices) for indices in kinds if len(indices) > 1]
+        for group in self.groups:
+            for name, flat in group.slots.items():
+                starts = itertools.accumulate(group.sizes[:-1], initial=0)
+                for i, start in zip(group.indices, starts, strict=True):
+                    variable = self.optimizer._trainable_variables[i]
+                    slices.setdefault(name, {})[i] = Slice(
+                        f"{variable.name}_{name}", flat, start, tuple(variable.shape)
+                    )
         return slices
 
     def _kinds(self) -> dict[tuple, list[int]]:
@@ -175,21 +175,16 @@ class FusedUpdates:
         optimizer = self.optimizer
         variables = [optimizer._trainable_variables[i] for i in indices]
         sizes = [int(np.prod(variable.shape)) for variable in variables]
-        starts = np.cumsum([0, *sizes]).tolist()
-        slots, slices = {}, {}
-        for name, slot in optimizer._part(indices[0]).slots.items():
-            flat = optimizer._add_like(
+        slots = {
+            name: optimizer._add_like(
                 variables[0],
                 name,
-                Slot(slot.initial, shape_of=lambda _: (starts[-1],)),
+                Slot(slot.initial, shape_of=lambda _: (sum(sizes),)),
                 values=lambda: _flat(variables),
             )
-            slots[name] = flat
-            slices[name] = [
-                Slice(f"{variable.name}_{name}", flat, start, tuple(variable.shape))
-                for start, variable in zip(starts, variables, strict=False)
-            ]
-        return Group(indices, slots, slices)
+            for name, slot in optimizer._part(indices[0]).slots.items()
+        }
+        return Group(indices, sizes, slots)
 
     def _treats_entries_alone(self, i: int) -> bool:
         """Whether the rule does the same to entries together as apart."""
@@ -216,7 +211,7 @@ class FusedUpdates:
         optimizer = self.optimizer
         gradients = {optimizer._get_variable_index(v): g for g, v in pairs}
         dense = {i: g for i, g in gradients.items() if not isinstance(g, rows.Rows)}
-        moment = self.moment(learning_rate)
+        moment = self._moment(learning_rate)
         done: set[int] = set()
         for group in self.groups:
             present = tuple(i for i in group.indices if i in dense)
@@ -232,7 +227,7 @@ class FusedUpdates:
             (g, v) for g, v in pairs if optimizer._get_variable_index(v) not in done
         ]
 
-    def moment(self, learning_rate) -> dict[str, Any]:
+    def _moment(self, learning_rate) -> dict[str, Any]:
         """What a step depends on beside the variables, as tensors."""
         before, after = self.optimizer._shared_values()
         return {
@@ -255,7 +250,7 @@ class FusedUpdates:
         raw = rows.raw(variable)
         key = (optimizer._decays(i), raw.dtype, raw.shape, raw.device)
         slots = {name: rows.raw(slot) for name, slot in optimizer._slots(i).items()}
-        self.compiled(i, key, update)(raw, slots, gradient, moment)
+        self._compile(i, key, update)(raw, slots, gradient, moment)
 
     def _update_group(self, group, present, dense, moment) -> None:
         optimizer = self.optimizer
@@ -277,8 +272,7 @@ class FusedUpdates:
             """The new values, but the old ones of variables without a gradient."""
             if len(present) == len(group.indices):
                 return new
-            sizes = [int(np.prod(variable.shape)) for variable in variables]
-            mask = np.repeat([i in present for i in group.indices], sizes)
+            mask = np.repeat([i in present for i in group.indices], group.sizes)
             return tf.where(mask, new, old)
 
         gradients = [
@@ -287,9 +281,9 @@ class FusedUpdates:
         ]
         names = optimizer._part(first).slots
         slots = {name: rows.raw(group.slots[name]) for name in names}
-        update = self.compiled(first, present, update)
+        update = self._compile(first, present, update)
         new = update(_flat(variables), slots, _flat(gradients), moment)
-        parts = tf.split(new, [int(np.prod(variable.shape)) for variable in variables])
+        parts = tf.split(new, group.sizes)
         for i, variable, part in zip(group.indices, variables, parts, strict=True):
             if i in present:
                 variable.assign(_reshaped(part, tuple(variable.shape)))
@@ -298,18 +292,18 @@ class FusedUpdates:
     def _compiles(self) -> bool:
         return available() and not rows.in_xla()
 
-    def compiled(self, i: int | None, key: tuple, function: Callable) -> Callable:
+    def _compile(self, i: int, key: tuple, function: Callable) -> Callable:
         """The function as XLA compiles it, or as it is where that cannot be had.
 
         Args:
-            i: The variable whose rule is in it, or `None` for that of rows.
+            i: The variable whose rule is in it.
             key: What else decides what it does; of functions with one key the first
                 is compiled.
             function: A function of tensors, `tf.Variable`s and structures of them.
         """
         if not self._compiles:
             return function
-        part = self.optimizer._sparse_part() if i is None else self.optimizer._part(i)
+        part = self.optimizer._part(i)
         # The numbers in the optimizer become numbers in what is compiled.
         numbers = [
             (name, value)

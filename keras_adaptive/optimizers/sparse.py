@@ -206,18 +206,17 @@ class SparseUpdates:
                 "sparse='deferred' or sparse='dense': with replicas both update the "
                 "whole table."
             )
-        if not densify:
-            self.prepare(i)
+        if densify:
+            # It sums repeated rows as well.
+            return rows.dense(rows.Rows(ids, values), tuple(variable.shape))
+        self.prepare(i)
         cursor = self.state.get("cursor", {}).get(i)
         if cursor is not None:
             block = rows.next_block(cursor, self._block_size(ids, height), height)
             nothing = tf.zeros([tf.size(block), *values.shape[1:]], values.dtype)
             ids = tf.concat([ids, block], axis=0)
             values = tf.concat([values, nothing], axis=0)
-        coalesced = rows.coalesce(ids, values, height)
-        if densify:
-            return rows.dense(coalesced, tuple(variable.shape))
-        return coalesced
+        return rows.coalesce(ids, values, height)
 
     def _is_small_table(self, i: int) -> bool:
         entries = np.prod(self.optimizer._trainable_variables[i].shape)
