@@ -32,7 +32,10 @@ COLORS = {
     "Keras": "tab:red",
     "torch": "tab:orange",
     "optax": "tab:brown",
+    "no": "tab:gray",
 }
+"""By the first word of a label; all else is ours, and blue."""
+
 LIBRARIES = {
     "keras": "Keras",
     "tensorflow": "TensorFlow",

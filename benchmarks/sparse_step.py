@@ -10,7 +10,9 @@ on these ids, and its gradient, are part of it. Ids are drawn uniformly (so that
 tables have about as many touched rows, and only the height differs) or by Zipf's law,
 and repeat within a batch as chance has it. torch's SparseAdam, where torch is
 installed, does the same eagerly, on one thread: two were a fifth faster on an idle
-machine of two cores, and many times slower on a busy one.
+machine of two cores, and many times slower on a busy one. What no Adam of TensorFlow's
+operations can do without stands beside it: to find the distinct rows, and to gather and
+scatter these of the table and two slots.
 
 The optimizers of one family, on all tables, take turns; see `harness.py`.
 """
@@ -40,6 +42,7 @@ COLORS = harness.COLORS | {
     "deferred": "tab:blue",
     "lazy": "tab:green",
     "deferred, row-wise": "tab:purple",
+    "bare": "tab:gray",
 }
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -122,6 +125,25 @@ def torch_steps(problem: Problem) -> Iterator:
             yield optimizer.step()
 
 
+def bare_steps(problem: Problem) -> Iterator:
+    tables = [tf.Variable(tf.zeros(problem.table)) for _ in range(3)]
+    ids = tf.constant(problem.ids)
+
+    @tf.function(autograph=False)
+    def step(batch):
+        rows, _ = tf.unique(ids[batch])
+        for table in tables:
+            tf.raw_ops.ResourceScatterUpdate(
+                resource=table.handle, indices=rows, updates=tf.gather(table, rows)
+            )
+            tf.raw_ops.DisableCopyOnRead(resource=table.handle)
+
+    batches = [tf.constant(batch) for batch in range(BATCHES)]
+    while True:
+        for batch in batches:
+            yield step(batch)
+
+
 def contenders(family: str, training: bool) -> dict[str, Callable[[Problem], Iterator]]:
     """The optimizers of one family, by label, as makers of endless steps."""
 
@@ -138,6 +160,8 @@ def contenders(family: str, training: bool) -> dict[str, Callable[[Problem], Ite
             found[label] = maker(keras_adaptive.optimizers, **arguments)
     if family == "Adam" and not training and harness.installed("torch"):
         found["torch"] = torch_steps
+    if family == "Adam" and not training:
+        found["bare"] = bare_steps
     return found
 
 
@@ -175,6 +199,8 @@ def summarize(family: str, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def title(family: str, label: str) -> str:
+    if label == "bare":
+        return "unique, gather, scatter alone"
     if label == "torch":
         return f"torch Sparse{family}"
     return f"Keras {family}" if label == "Keras" else f"{family}, {label}"

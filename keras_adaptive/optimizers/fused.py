@@ -4,8 +4,8 @@
 its own, and each variable pays for a dozen operations. Here XLA compiles the rule by
 itself, inside an ordinary step:
 
-- a large variable has a call of its own, which writes it and its slots in place; one
-  compilation serves all variables of its shape;
+- large variables are written in place with their slots, up to eight of one shape in a
+  call; one compilation serves all such calls;
 - small variables of one kind share flat slots and one call. That takes a rule which
   treats each entry by itself; whether it does is tried out.
 
@@ -32,7 +32,10 @@ from keras_adaptive.optimizers import rows
 from keras_adaptive.optimizers.rule import Hyper, Slot
 
 SMALL = 16_384
-"""Variables with fewer entries share a call."""
+"""Variables with fewer entries share flat slots."""
+
+ALIKE = 8
+"""How many larger variables of one shape share a call at most."""
 
 
 def available() -> bool:
@@ -218,11 +221,10 @@ class FusedUpdates:
             if present:
                 self._update_group(group, present, dense, moment)
                 done.update(present)
-        for i in dense.keys() - done if self._compiles else ():
-            variable = optimizer._trainable_variables[i]
-            if np.prod(variable.shape) >= SMALL and optimizer._part(i).compilable:
-                self._update_one(i, variable, dense[i], moment)
-                done.add(i)
+        left = [i for i in dense if i not in done]
+        for alike in self._large(left) if self._compiles else ():
+            self._update_alike(alike, dense, moment)
+            done.update(alike)
         return [
             (g, v) for g, v in pairs if optimizer._get_variable_index(v) not in done
         ]
@@ -240,17 +242,42 @@ class FusedUpdates:
     def _hyper(self, i: int, moment: dict[str, Any]) -> Hyper:
         return self.optimizer._hyper_at(self.optimizer._compute_dtype(i), i, **moment)
 
-    def _update_one(self, i: int, variable, gradient, moment) -> None:
+    def _large(self, indices: Sequence[int]) -> list[list[int]]:
+        """The large variables among these, in batches for which one rule is the same."""
         optimizer = self.optimizer
+        kinds: dict[tuple, list[int]] = {}
+        for i in indices:
+            raw = rows.raw(optimizer._trainable_variables[i])
+            part = optimizer._part(i)
+            if np.prod(raw.shape) >= SMALL and part.compilable:
+                kind = id(part), optimizer._decays(i), raw.dtype, raw.shape, raw.device
+                kinds.setdefault(kind, []).append(i)
+        return [
+            kind[start : start + ALIKE]
+            for kind in kinds.values()
+            for start in range(0, len(kind), ALIKE)
+        ]
 
-        def update(variable, slots, gradient, moment):
-            hyper = self._hyper(i, moment)
-            optimizer._update_dense(variable, slots, gradient, i, hyper)
+    def _update_alike(self, alike: list[int], dense, moment) -> None:
+        optimizer = self.optimizer
+        first = alike[0]
+        variables = [rows.raw(optimizer._trainable_variables[i]) for i in alike]
+        slots = [
+            {name: rows.raw(slot) for name, slot in optimizer._slots(i).items()}
+            for i in alike
+        ]
 
-        raw = rows.raw(variable)
-        key = (optimizer._decays(i), raw.dtype, raw.shape, raw.device)
-        slots = {name: rows.raw(slot) for name, slot in optimizer._slots(i).items()}
-        self._compile(i, key, update)(raw, slots, gradient, moment)
+        def update(variables, slots, gradients, moment):
+            hyper = self._hyper(first, moment)
+            for variable, own, gradient in zip(
+                variables, slots, gradients, strict=True
+            ):
+                optimizer._update_dense(variable, own, gradient, first, hyper)
+
+        raw = variables[0]
+        key = len(alike), optimizer._decays(first), raw.dtype, raw.shape, raw.device
+        gradients = [dense[i] for i in alike]
+        self._compile(first, key, update)(variables, slots, gradients, moment)
 
     def _update_group(self, group, present, dense, moment) -> None:
         optimizer = self.optimizer

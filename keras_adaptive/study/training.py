@@ -161,16 +161,20 @@ class Recorder(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if batch == 0:
             self._round_start = time.perf_counter()
+        self._first_of_call = batch
 
     def on_train_batch_end(self, batch, logs=None):
-        before = self.step % self.steps_per_epoch * self.batch_size
-        self._seen += min(self.batch_size, self.rows - before)
-        self.step += 1
+        for _ in range(self._first_of_call, batch + 1):
+            before = self.step % self.steps_per_epoch * self.batch_size
+            self._seen += min(self.batch_size, self.rows - before)
+            self.step += 1
         self._stop_if_not_finite(logs["loss"])
         if self.step == self.steps:
             self.model.stop_training = True
         share = POINTS_PER_EVALUATION / self.params["steps"]
-        if self.model.stop_training or int((batch + 1) * share) > int(batch * share):
+        if self.model.stop_training or int((batch + 1) * share) > int(
+            self._first_of_call * share
+        ):
             self._record_training(logs["loss"])
 
     def _record_training(self, mean_loss: float) -> None:
@@ -211,6 +215,30 @@ class Recorder(keras.callbacks.Callback):
             )
         ]
         return statistics.median(later) if later else math.nan
+
+
+def steps_per_execution(steps: int, every: int) -> int:
+    """Returns how many steps to make between two returns to Python.
+
+    A divisor of both arguments, since Keras would otherwise make more steps than
+    were asked for, and at most what lies between two records of the training loss.
+
+    Args:
+        steps: All steps of the run.
+        every: Steps between two evaluations.
+
+    Example:
+
+    >>> steps_per_execution(2_000, every=100)
+    10
+    >>> steps_per_execution(450, every=45)
+    3
+    """
+    if keras.backend.backend() != "tensorflow":
+        return 1  # Keras refuses more on PyTorch
+    most = max(1, every // POINTS_PER_EVALUATION)
+    common = math.gcd(steps, every)
+    return max(n for n in range(1, most + 1) if common % n == 0)
 
 
 def compile_model(
@@ -268,7 +296,13 @@ def train(trial: Trial, data: Dataset) -> Record:
     steps = budget.steps(rows, workload.batch_size)
     every = budget.evaluate_every(rows, workload.batch_size)
     model = workload.build(trial.seed)
-    compile_model(model, workload, data, trial.contender.make(trial.setting))
+    compile_model(
+        model,
+        workload,
+        data,
+        trial.contender.make(trial.setting),
+        steps_per_execution=steps_per_execution(steps, every),
+    )
     recorder = Recorder(rows, workload.batch_size, metric, steps)
 
     validation = evaluation_batches(data.validation)

@@ -128,7 +128,7 @@ def test_bag_of_words(run):
     assert_measured(summary, "seconds")
     assert_measured(summary, "times_as_fast")
     assert list(summary["contender"]) == list(bag_of_words.CONTENDERS)
-    assert "SparseDense, our Adam" in page
+    assert "Adam, SparseDense, training_batches" in page
 
 
 def test_made_up_texts_tell_their_class():

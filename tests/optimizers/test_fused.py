@@ -9,8 +9,14 @@ from optimizer_cases import EVERY, name_of
 from keras_adaptive import optimizers
 from keras_adaptive.optimizers import AdaptiveOptimizer, Slot, fused
 
-SHAPES = {"kernel": (5, 4), "bias": (4,), "cube": (3, 2, 2), "other": (4, 6)}
-WAYS = {"one call for all": 10**6, "a call for each": 0}
+SHAPES = {
+    "kernel": (5, 4),
+    "bias": (4,),
+    "cube": (3, 2, 2),
+    "other": (4, 6),
+    "second_kernel": (5, 4),
+}
+WAYS = {"one call for all": 10**6, "a call for each shape": 0}
 
 
 def variables(dtype="float64", shapes=SHAPES):
@@ -89,11 +95,11 @@ def test_small_variables_share_one_call():
     assert not [op for op in found if op.type in ("Sqrt", "Square")]
 
 
-def test_large_variables_of_a_shape_share_one_compilation():
-    shapes = {"a": (130, 130), "b": (130, 130), "c": (260, 65)}
-    found = operations(optimizers.Adam(), shapes)
+def test_large_variables_of_a_shape_share_calls_and_compilations():
+    alike = {f"layer{n}": (130, 130) for n in range(2 * fused.ALIKE)}
+    found = operations(optimizers.Adam(), {**alike, "other": (260, 65)})
     calls = [op for op in found if op.type == "StatefulPartitionedCall"]
-    assert len(calls) == 3
+    assert len(calls) == 2 + 1
     assert len({op.get_attr("f").name for op in calls}) == 2
     assert not [op for op in found if op.type in ("Sqrt", "Square")]
 
@@ -160,14 +166,14 @@ def test_a_rule_that_treats_entries_alone_is_grouped():
     optimizer = optimizers.Adam()
     optimizer.build(variables())
     (group,) = optimizer._fused.groups
-    assert group.indices == [0, 1, 2, 3]
+    assert group.indices == [0, 1, 2, 3, 4]
 
 
 def test_those_that_decay_and_those_that_do_not_are_apart():
     optimizer = optimizers.AdamW()
     optimizer.exclude_from_weight_decay(var_names=["bias", "cube"])
     optimizer.build(variables())
-    assert [group.indices for group in optimizer._fused.groups] == [[0, 3], [1, 2]]
+    assert [group.indices for group in optimizer._fused.groups] == [[0, 3, 4], [1, 2]]
 
 
 def test_a_slot_that_starts_at_the_weights():

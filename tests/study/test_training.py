@@ -166,6 +166,42 @@ def test_losses_are_means_since_the_point_before(
     np.testing.assert_allclose(coarse[1][1], (16 * three + 12 * last) / 28, rtol=1e-5)
 
 
+def test_several_steps_a_call_change_nothing_else(
+    workload, make_sgd, run_trial, monkeypatch
+):
+    calls = []
+    original = training.Recorder.on_train_batch_end
+
+    def watched(recorder, batch, logs=None):
+        calls.append(batch)
+        original(recorder, batch, logs)
+
+    monkeypatch.setattr(training.Recorder, "on_train_batch_end", watched)
+
+    def curve():
+        calls.clear()
+        run = run_trial(workload, make_sgd(0.5), budget=Steps(50, every=20))
+        assert run.status == "finished"
+        return [(point.step, point.metrics) for point in run.curve]
+
+    several = curve()
+    assert calls == [*range(1, 20, 2), *range(1, 20, 2), *range(1, 10, 2)]
+    monkeypatch.setattr(training, "steps_per_execution", lambda steps, every: 1)
+    single = curve()
+    assert len(calls) == 50
+    assert [step for step, _ in several] == [step for step, _ in single]
+    for (_, got), (_, expected) in zip(several, single, strict=True):
+        assert got == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [(2000, 500, 50), (2000, 300, 25), (370, 37, 1), (9, 9, 1), (50, 20, 2)],
+)
+def test_a_call_makes_no_step_too_many(steps, every, expected):
+    assert training.steps_per_execution(steps, every) == expected
+
+
 def test_one_evaluation_has_no_time_per_step(workload, make_sgd, run_trial):
     result = run_trial(workload, make_sgd(0.1), budget=Epochs(1))
     assert math.isnan(result.numbers["step_seconds"])
