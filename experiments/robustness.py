@@ -23,7 +23,7 @@ OPTIMIZERS = ["adagrad", "rmsprop", "adam", "adamw"]
 def study(data: Sequence[Dataset], quick: bool) -> Study:
     """Makes the study of some data; the runs that are judged are those of the grid."""
     trials, seeds = (5, 7) if quick else (9, 8)
-    budget = Steps(200, every=100) if quick else Steps(2_000, every=500)
+    budget = Steps(200, every=100) if quick else Steps(1_000, every=250)
     contenders = default_contenders(["adam"] if quick else OPTIMIZERS, trials)
     return Study(
         "robustness",

@@ -243,7 +243,7 @@ class FusedUpdates:
         return self.optimizer._hyper_at(self.optimizer._compute_dtype(i), i, **moment)
 
     def _large(self, indices: Sequence[int]) -> list[list[int]]:
-        """The large variables among these, in batches for which one rule is the same."""
+        """The large variables among these; the same is done to all of a batch."""
         optimizer = self.optimizer
         kinds: dict[tuple, list[int]] = {}
         for i in indices:
