@@ -42,7 +42,11 @@ def publish(results: Results, name: str, folder: Path, console: Console) -> Path
             file.write_text(content, encoding="utf-8")
             attach(results.run_id, file, "tables")
         console.print(tables.to_rich(rows, *shown))
-    for (promise, measure), judged in by_measure(results.verdicts()).items():
+    verdicts = by_measure(results.verdicts())
+    file = output_folder(place / "tables") / "verdicts.md"
+    file.write_text(tables.verdicts_to_markdown(verdicts), encoding="utf-8")
+    attach(results.run_id, file, "tables")
+    for (promise, measure), judged in verdicts.items():
         lines = [
             f"  {each.contender} on {each.workload or 'all workloads'}: "
             f"{each.outcome}. {each.why}"

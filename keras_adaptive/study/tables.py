@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from keras_adaptive.study.results import Results
+    from keras_adaptive.study.verdicts import Verdict
 
 TARGET_RULE = (
     "Target: the median over seeds of the best validation {metric} that the reference, "
@@ -202,6 +203,40 @@ def to_markdown(rows: Sequence[Row], metric: str, title: str, caption: str) -> s
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *map(cells, rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"# {title}\n\n{table}\n\n{caption}\n"
+
+
+def verdicts_to_markdown(groups: Mapping[tuple[str, str], Sequence[Verdict]]) -> str:
+    """Makes a table of verdicts for each measure: optimizers by workloads.
+
+    Args:
+        groups: The verdicts by promise and measure, as from `album.by_measure`.
+    """
+    parts = []
+    for (promise, measure), verdicts in groups.items():
+        workloads = list(dict.fromkeys(each.workload for each in verdicts))
+        heads = ["optimizer", *(each or "all workloads" for each in workloads)]
+        lines = [heads, ["---"] * len(heads)]
+        for contender in dict.fromkeys(each.contender for each in verdicts):
+            own = {e.workload: e for e in verdicts if e.contender == contender}
+            judged = (verdict_cell(own[w]) if w in own else "–" for w in workloads)
+            lines.append([contender, *judged])
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"{promise.capitalize()}, {measure}:\n\n{table}\n")
+    return "\n".join(parts)
+
+
+def verdict_cell(verdict: Verdict) -> str:
+    """Writes a verdict with its effect and interval, as in `refuted, 1 [0.9, 1.1]×`."""
+    if math.isnan(verdict.effect):
+        return verdict.outcome
+    ratio = verdict.neutral == 1
+    low, high = verdict.interval
+    values = [
+        number(each, ".2g" if ratio else "+.2g", "∞" if each > 0 else "-∞")
+        for each in (verdict.effect, low, high)
+    ]
+    effect = f"{values[0]} [{values[1]}, {values[2]}]"
+    return f"{verdict.outcome}, {effect}{'×' if ratio else ''}"
 
 
 def to_csv(rows: Sequence[Row]) -> str:

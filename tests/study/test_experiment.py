@@ -76,6 +76,9 @@ def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsy
     assert lines
     for line in lines:
         assert any(f": {outcome}. " in line for outcome in OUTCOMES)
+    (page,) = folder.glob(f"out/{name}-on-*/tables/verdicts.md")
+    (row, *_) = [each for each in page.read_text().splitlines() if "| adam |" in each]
+    assert any(f"| {outcome}, " in row for outcome in OUTCOMES)
     (report,) = folder.glob(f"out/{name}-on-*/report.html")
     assert report.read_text().startswith("<!DOCTYPE html>")
     runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])

@@ -7,6 +7,7 @@ import pytest
 
 from keras_adaptive.study.errors import StudyError
 from keras_adaptive.study.statistics import holm, signed_rank
+from keras_adaptive.study.tables import verdict_cell, verdicts_to_markdown
 from keras_adaptive.study.verdicts import (
     DIFFERENCE,
     RATIO,
@@ -212,3 +213,26 @@ def test_bad_pairs_are_errors(call):
 
 def test_nothing_to_compare_has_no_verdict():
     assert judge(SPEED, []) == []
+
+
+def test_a_cell_shows_the_effect_in_its_unit():
+    six = np.ones(6)
+    assert verdict_cell(first(SPEED, pairs(np.log(1.5 * six)))) == (
+        "supported, 1.5 [1.5, 1.5]×"
+    )
+    assert verdict_cell(first(SPEED, pairs(INF * six))) == "supported, ∞ [∞, ∞]×"
+    worse = verdict_cell(first(QUALITY, pairs(-0.02 * six)))
+    assert worse == "refuted, -0.02 [-0.02, -0.02]"
+    assert verdict_cell(first(QUALITY, pairs([]))) == "undecided"
+
+
+def test_tables_have_a_line_for_each_optimizer_and_a_column_for_each_workload():
+    both = [pairs(np.ones(7)), pairs(np.ones(7), workload="wine")]
+    page = verdicts_to_markdown(
+        {("generalization", "test metric"): judge(QUALITY, both)}
+    )
+    title, _, heads, _, row = page.strip().splitlines()
+    assert title == "Generalization, test metric:"
+    assert heads == "| optimizer | digits | wine | all workloads |"
+    assert row.startswith("| adam | supported, +1 [+1, +1] | supported")
+    assert row.endswith("| undecided, +1 [+1, +1] |")
