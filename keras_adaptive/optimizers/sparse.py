@@ -161,7 +161,7 @@ class SparseUpdates:
     def _variable(self, name, shape, dtype, initial):
         return self.optimizer.add_variable(
             shape=shape,
-            initializer=keras.initializers.Constant(initial),
+            initializer=lambda shape, dtype: tf.fill(shape, tf.cast(initial, dtype)),
             dtype=dtype,
             aggregation="only_first_replica",
             name=name,
