@@ -20,7 +20,7 @@ OPTIMIZERS = ["adagrad", "rmsprop", "adam", "adamw"]
 def study(data: Sequence[Dataset], quick: bool) -> Study:
     """Makes the study of some data."""
     trials, tuning_seeds, seeds = (5, 1, 8) if quick else (9, 2, 12)
-    budget = Steps(300, every=50) if quick else Steps(2_000, every=100)
+    budget = Steps(300, every=50) if quick else Steps(1_000, every=100)
     contenders = default_contenders(["adam"] if quick else OPTIMIZERS, trials)
     return Study(
         "generalization",
