@@ -40,6 +40,8 @@ PANELS_A_ROW = 3
 PADDING = 0.08
 WIDE = 3.0
 ROW = 0.05
+TOO_WIDE = 20.0
+"""Ratio of values that are drawn on a logarithmic scale, to see more than the worst."""
 INCHES_A_NAME = 2.7
 INCHES_A_LETTER = 0.1
 RANKS_WIDTH = 5.0
@@ -87,6 +89,9 @@ def sensitivity_figure(
         panel.set_title(workload)
         panel.set_ylabel(metric_label(metrics[workload]))
         panel.set_xlabel(over.replace("_", " "))
+        low, high = panel.dataLim.intervaly
+        if low > 0 and high > TOO_WIDE * low:
+            panel.set_yscale("log")
         _draw_lost(panel, lost, sign, styles)
     handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
     cross = Line2D([], [], marker="x", linestyle="", color="black", label="diverged")
@@ -119,16 +124,18 @@ def _draw_lost(
 ) -> None:
     """Draws crosses in a strip at the worse edge, a row for each that has some."""
     rows = [name for name, points in lost.items() if points]
-    best, worst = panel.get_ylim()[::sign][::-1]
+    straight = panel.yaxis.get_transform()
+    best, worst = straight.transform(panel.get_ylim()[::sign][::-1])
     strip = ROW * len(rows) * (best - worst)
-    worse_edge = worst - strip
-    panel.axhspan(worst, worse_edge, color="0.95", lw=0)
-    panel.set_ylim(*sorted((best, worse_edge)))
+    edges = straight.inverted().transform([worst, worst - strip])
+    panel.axhspan(*edges, color="0.95", lw=0)
+    panel.set_ylim(*sorted((*straight.inverted().transform([best]), edges[1])))
     for number, name in enumerate(rows):
-        height = worse_edge + strip * (number + 0.7) / (len(rows) + 0.4)
+        place = worst - strip * (1 - (number + 0.7) / (len(rows) + 0.4))
+        height = straight.inverted().transform([place])
         panel.plot(
             lost[name],
-            [height] * len(lost[name]),
+            [*height] * len(lost[name]),
             color=styles[name]["color"],
             marker="x",
             linestyle="",

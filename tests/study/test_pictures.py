@@ -131,6 +131,19 @@ def test_sensitivity_draws_what_never_diverged_and_what_always_did(grid):
     assert_nothing_is_cut_off(figure)
 
 
+def test_a_bad_value_does_not_hide_the_others(grid):
+    grid.loc[grid["learning_rate"] == 1, "validation_metric"] = 60.0
+    figure = sensitivity_figure(
+        grid, dict.fromkeys(WORKLOADS, "min"), dict.fromkeys(WORKLOADS, "mse")
+    )
+    panel = figure.axes[0]
+    assert panel.get_yscale() == "log"
+    crosses = panel.lines[len(NAMES) :]
+    heights = [y for cross in crosses for y in cross.get_ydata()]
+    assert 60 < min(heights) <= max(heights) < panel.get_ylim()[1]
+    assert_nothing_is_cut_off(figure)
+
+
 @pytest.fixture
 def costs():
     rng = np.random.default_rng(0)
