@@ -1,4 +1,4 @@
-"""Dense updates on TensorFlow in one pass over memory, by the same rules.
+"""Dense updates on TensorFlow in few passes over memory, by the same rules.
 
 `fit` on a CPU does not compile, so each operation of a rule is a pass over memory of
 its own, and each variable pays for a dozen operations. Here XLA compiles the rule by

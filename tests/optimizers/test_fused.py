@@ -1,4 +1,4 @@
-"""Dense updates in one pass: the same numbers, in few operations."""
+"""Dense updates that are compiled: the same numbers, in few operations."""
 
 import keras
 import numpy as np
