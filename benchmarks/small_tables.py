@@ -23,7 +23,8 @@ ALWAYS = 2**60
 BY_ROW = {"SMALL_TABLE": 0, "ROWS_PER_ID": 0}
 WHOLE = {
     "SMALL_TABLE": {"SMALL_TABLE": ALWAYS, "ROWS_PER_ID": 0},
-    "ROWS_PER_ID": {"SMALL_TABLE": 0, "ROWS_PER_ID": ALWAYS},
+    # More than any table here has; ids times this has to fit into 32 bits.
+    "ROWS_PER_ID": {"SMALL_TABLE": 0, "ROWS_PER_ID": 1_000},
 }
 SETTINGS = {constant: getattr(sparse, constant) for constant in WHOLE}
 WIDTHS = [16, 64]

@@ -119,6 +119,16 @@ def test_each_way_of_a_small_table_is_the_one_it_says():
             next(steps)
         return bool(optimizer._sparse.state)
 
+    def rows_behind(limits):
+        problem = small_tables.problems("ROWS_PER_ID", 16, quick=True)[4]
+        optimizer = small_tables.Adam(0.1)
+        steps = small_tables.keras_steps(optimizer, problem)
+        with small_tables.mock.patch.multiple(small_tables.sparse, **limits):
+            next(steps)
+        return int(np.sum(optimizer._sparse.state["clock"][0].numpy() == 0))
+
+    assert rows_behind(small_tables.BY_ROW) > 0
+    assert rows_behind(small_tables.WHOLE["ROWS_PER_ID"]) == 0
     assert has_row_state(small_tables.BY_ROW)
     assert not has_row_state(small_tables.WHOLE["SMALL_TABLE"])
 
