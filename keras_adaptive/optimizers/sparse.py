@@ -17,10 +17,10 @@ from keras_adaptive.optimizers import deferred, rows
 IDS_PER_FLUSHED_ROW = 8
 """Each step of a deferred optimizer also takes one further row for so many ids."""
 
-SMALL_TABLE = 2**17
+SMALL_TABLE = 2**15
 """A deferred optimizer updates tables of at most so many entries whole."""
 
-ROWS_PER_ID = 8
+ROWS_PER_ID = 2
 """It also does so with tables of at most so many rows for each row of a gradient;
 with 0 never.
 

@@ -107,7 +107,7 @@ def test_small_tables(run):
     summary, page = run(small_tables.main, "small_tables")
     assert_measured(summary, "ratio")
     assert set(summary["constant"]) == {"SMALL_TABLE", "ROWS_PER_ID"}
-    assert "SMALL_TABLE is 131,072" in page
+    assert "SMALL_TABLE is 32,768" in page
 
 
 def test_each_way_of_a_small_table_is_the_one_it_says():
