@@ -29,6 +29,7 @@ import tensorflow as tf
 
 import keras_adaptive
 from benchmarks import harness
+from keras_adaptive.optimizers import rows
 
 LEARNING_RATE = 1e-3
 BATCHES = 256
@@ -42,7 +43,7 @@ COLORS = harness.COLORS | {
     "deferred": "tab:blue",
     "lazy": "tab:green",
     "deferred, row-wise": "tab:purple",
-    "bare": "tab:gray",
+    "bare operations": "tab:gray",
 }
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -104,6 +105,11 @@ def keras_steps(
             gradient = tape.gradient(loss, problem.variable.value)
         optimizer.apply([gradient], [problem.variable])
 
+    return endless(step)
+
+
+def endless(step: Callable[[tf.Tensor], object]) -> Iterator:
+    """Steps for all batches in turn, again and again."""
     batches = [tf.constant(batch) for batch in range(BATCHES)]
     while True:
         for batch in batches:
@@ -131,17 +137,11 @@ def bare_steps(problem: Problem) -> Iterator:
 
     @tf.function(autograph=False)
     def step(batch):
-        rows, _ = tf.unique(ids[batch])
+        distinct, _ = tf.unique(ids[batch])
         for table in tables:
-            tf.raw_ops.ResourceScatterUpdate(
-                resource=table.handle, indices=rows, updates=tf.gather(table, rows)
-            )
-            tf.raw_ops.DisableCopyOnRead(resource=table.handle)
+            rows.scatter(table, distinct, rows.gather(table, distinct))
 
-    batches = [tf.constant(batch) for batch in range(BATCHES)]
-    while True:
-        for batch in batches:
-            yield step(batch)
+    return endless(step)
 
 
 def contenders(family: str, training: bool) -> dict[str, Callable[[Problem], Iterator]]:
@@ -158,10 +158,10 @@ def contenders(family: str, training: bool) -> dict[str, Callable[[Problem], Ite
     for label, arguments in OURS.items():
         if "row_wise" not in arguments or accepts_row_wise(ours):
             found[label] = maker(keras_adaptive.optimizers, **arguments)
-    if family == "Adam" and not training and harness.installed("torch"):
-        found["torch"] = torch_steps
     if family == "Adam" and not training:
-        found["bare"] = bare_steps
+        if harness.installed("torch"):
+            found["torch"] = torch_steps
+        found["bare operations"] = bare_steps
     return found
 
 
@@ -199,7 +199,7 @@ def summarize(family: str, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def title(family: str, label: str) -> str:
-    if label == "bare":
+    if label == "bare operations":
         return "unique, gather, scatter alone"
     if label == "torch":
         return f"torch Sparse{family}"

@@ -222,8 +222,8 @@ class FusedUpdates:
                 self._update_group(group, present, dense, moment)
                 done.update(present)
         left = [i for i in dense if i not in done]
-        for alike in self._large(left) if self._compiles else ():
-            self._update_alike(alike, dense, moment)
+        for kind, alike in self._large(left) if self._compiles else ():
+            self._update_alike(kind, alike, dense, moment)
             done.update(alike)
         return [
             (g, v) for g, v in pairs if optimizer._get_variable_index(v) not in done
@@ -242,8 +242,8 @@ class FusedUpdates:
     def _hyper(self, i: int, moment: dict[str, Any]) -> Hyper:
         return self.optimizer._hyper_at(self.optimizer._compute_dtype(i), i, **moment)
 
-    def _large(self, indices: Sequence[int]) -> list[list[int]]:
-        """The large variables among these; the same is done to all of a batch."""
+    def _large(self, indices: Sequence[int]) -> list[tuple[tuple, list[int]]]:
+        """The large variables among these, by kind and in batches of one kind."""
         optimizer = self.optimizer
         kinds: dict[tuple, list[int]] = {}
         for i in indices:
@@ -253,12 +253,12 @@ class FusedUpdates:
                 kind = id(part), optimizer._decays(i), raw.dtype, raw.shape, raw.device
                 kinds.setdefault(kind, []).append(i)
         return [
-            kind[start : start + ALIKE]
-            for kind in kinds.values()
-            for start in range(0, len(kind), ALIKE)
+            (kind, alike[start : start + ALIKE])
+            for kind, alike in kinds.items()
+            for start in range(0, len(alike), ALIKE)
         ]
 
-    def _update_alike(self, alike: list[int], dense, moment) -> None:
+    def _update_alike(self, kind: tuple, alike: list[int], dense, moment) -> None:
         optimizer = self.optimizer
         first = alike[0]
         variables = [rows.raw(optimizer._trainable_variables[i]) for i in alike]
@@ -274,9 +274,8 @@ class FusedUpdates:
             ):
                 optimizer._update_dense(variable, own, gradient, first, hyper)
 
-        raw = variables[0]
-        key = len(alike), optimizer._decays(first), raw.dtype, raw.shape, raw.device
         gradients = [dense[i] for i in alike]
+        key = len(alike), *kind
         self._compile(first, key, update)(variables, slots, gradients, moment)
 
     def _update_group(self, group, present, dense, moment) -> None:

@@ -200,9 +200,12 @@ def to_markdown(rows: Sequence[Row], metric: str, title: str, caption: str) -> s
         caption: Text below the table.
     """
     head = headings(metric)
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *map(cells, rows)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = _markdown([head, ["---"] + ["---:"] * (len(head) - 1), *map(cells, rows)])
     return f"# {title}\n\n{table}\n\n{caption}\n"
+
+
+def _markdown(lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def verdicts_to_markdown(groups: Mapping[tuple[str, str], Sequence[Verdict]]) -> str:
@@ -220,8 +223,7 @@ def verdicts_to_markdown(groups: Mapping[tuple[str, str], Sequence[Verdict]]) ->
             own = {e.workload: e for e in verdicts if e.contender == contender}
             judged = (verdict_cell(own[w]) if w in own else "–" for w in workloads)
             lines.append([contender, *judged])
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"{promise.capitalize()}, {measure}:\n\n{table}\n")
+        parts.append(f"{promise.capitalize()}, {measure}:\n\n{_markdown(lines)}\n")
     return "\n".join(parts)
 
 

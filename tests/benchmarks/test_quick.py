@@ -111,21 +111,20 @@ def test_small_tables(run):
 
 
 def test_each_way_of_a_small_table_is_the_one_it_says():
-    def has_row_state(limits):
-        problem = small_tables.problems("SMALL_TABLE", 16, quick=True)[1024]
+    def row_state(constant, size, limits):
+        problem = small_tables.problems(constant, 16, quick=True)[size]
         optimizer = small_tables.Adam(0.1)
         steps = small_tables.keras_steps(optimizer, problem)
         with small_tables.mock.patch.multiple(small_tables.sparse, **limits):
             next(steps)
-        return bool(optimizer._sparse.state)
+        return optimizer._sparse.state
+
+    def has_row_state(limits):
+        return bool(row_state("SMALL_TABLE", 1024, limits))
 
     def rows_behind(limits):
-        problem = small_tables.problems("ROWS_PER_ID", 16, quick=True)[4]
-        optimizer = small_tables.Adam(0.1)
-        steps = small_tables.keras_steps(optimizer, problem)
-        with small_tables.mock.patch.multiple(small_tables.sparse, **limits):
-            next(steps)
-        return int(np.sum(optimizer._sparse.state["clock"][0].numpy() == 0))
+        clock = row_state("ROWS_PER_ID", 4, limits)["clock"][0]
+        return int(np.sum(clock.numpy() == 0))
 
     assert rows_behind(small_tables.BY_ROW) > 0
     assert rows_behind(small_tables.WHOLE["ROWS_PER_ID"]) == 0
