@@ -8,6 +8,8 @@ from keras import ops
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+    from keras_adaptive import csr
+
 
 @keras.saving.register_keras_serializable("keras_adaptive")
 class SparseDense(keras.layers.Dense):
@@ -17,7 +19,7 @@ class SparseDense(keras.layers.Dense):
     (`keras.Input(shape, sparse=True)`) it takes the rows of the kernel that occur in
     the batch, each once, and works with these. What that gains is
     measured by `benchmarks/bag_of_words.py`. Left to `Dense` are all other inputs,
-    other backends, mixed precision, LoRA and quantization.
+    other backends, less than 32 bits, LoRA and quantization.
 
     Args:
         units: As all other arguments: see `keras.layers.Dense`.
@@ -33,14 +35,12 @@ class SparseDense(keras.layers.Dense):
     def call(self, inputs, training=None):
         if not self._is_plain_kernel or not _is_sparse_matrix(inputs):
             return super().call(inputs, training=training)
-        ids, places = tf.unique(inputs.indices[:, 1])
+        texts, words = tf.unstack(tf.cast(inputs.indices, tf.int64), axis=1)
+        ids, places = tf.unique(words, tf.int64)
         rows = tf.gather(self._kernel.value, ids)
-        words = tf.gather(rows, places) * tf.cast(inputs.values, rows.dtype)[:, None]
-        outputs = tf.math.segment_sum(words, inputs.indices[:, 0])
-        empty_at_the_end = (
-            tf.cast(inputs.dense_shape[0], tf.int32) - tf.shape(outputs)[0]
-        )
-        outputs = tf.pad(outputs, [[0, empty_at_the_end], [0, 0]])
+        values = tf.cast(inputs.values, rows.dtype)
+        shape = [inputs.dense_shape[0], tf.size(ids, tf.int64)]
+        outputs = _product(_sorted(texts), places, values, shape, rows)
         outputs.set_shape((inputs.shape[0], self.units))
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
@@ -52,6 +52,7 @@ class SparseDense(keras.layers.Dense):
             not self.lora_enabled
             and self.quantization_mode is None
             and self.compute_dtype == self.variable_dtype
+            and self._kernel.value.dtype in csr.DTYPES
         )
 
 
@@ -61,3 +62,29 @@ def _is_sparse_matrix(inputs) -> bool:
         and isinstance(inputs, tf.SparseTensor)
         and inputs.shape.rank == 2
     )
+
+
+def _sorted(texts):
+    unsorted = (
+        "SparseDense: the rows of a sparse input have to come in order. Call "
+        "`tf.sparse.reorder` on it."
+    )
+    in_order = tf.reduce_all(texts[1:] >= texts[:-1])
+    with tf.control_dependencies([tf.debugging.Assert(in_order, [unsorted])]):
+        return tf.identity(texts)
+
+
+def _product(texts, places, values, shape, rows):
+    """A sparse matrix, of entries at (texts, places), times a dense one."""
+
+    @tf.custom_gradient
+    def product(values, rows):
+        matrix = csr.CompressedRows(texts, places, values, shape)
+
+        def backward(upstream):
+            ends = tf.gather(rows, places), tf.gather(upstream, texts)
+            return tf.reduce_sum(ends[0] * ends[1], 1), matrix.transposed @ upstream
+
+        return matrix @ rows, backward
+
+    return product(values, rows)

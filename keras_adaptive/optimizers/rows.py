@@ -16,6 +16,8 @@ import keras
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
+from keras_adaptive import csr
+
 BLOCK = 16_384
 
 
@@ -85,10 +87,25 @@ def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int) -> Rows:
         place = tf.cumsum(tf.cast(fresh, tf.int32))
         unique = tf.math.unsorted_segment_min(ids, place, count)
         unique = tf.minimum(unique, tf.constant(height, unique.dtype))
-    else:
-        unique, place = tf.unique(ids)
-        count = tf.size(unique)
+        return Rows(unique, tf.math.unsorted_segment_sum(values, place, count))
+    if are_distinct(ids):
+        return Rows(ids, values)
+    unique, place = tf.unique(ids, tf.int64)
+    count = tf.size(unique, tf.int64)
+    if values.dtype in csr.DTYPES:
+        return Rows(unique, csr.segment_sum(values, place, count))
     return Rows(unique, tf.math.unsorted_segment_sum(values, place, count))
+
+
+def are_distinct(ids: tf.Tensor) -> bool:
+    """Whether the graph tells that no id is there twice: `tf.unique` made them."""
+    while tf.is_symbolic_tensor(ids):
+        if ids.op.type in ("Unique", "UniqueWithCounts"):
+            return ids.value_index == 0
+        if ids.op.type not in ("Reshape", "Identity"):
+            return False
+        ids = ids.op.inputs[0]
+    return False
 
 
 def dense(rows: Rows, shape: tuple[int, ...]) -> tf.Tensor:

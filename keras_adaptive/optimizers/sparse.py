@@ -14,8 +14,11 @@ from keras import ops
 
 from keras_adaptive.optimizers import deferred, rows
 
-IDS_PER_FLUSHED_ROW = 8
-"""Each step of a deferred optimizer also takes one further row for so many ids."""
+ROWS_PER_FLUSHED_ROW = 8
+"""For so many rows that it touches a deferred optimizer also flushes one in turn."""
+
+UPDATES_PER_TURN = 8
+"""It does so once in so many updates."""
 
 SMALL_TABLE = 2**15
 """A deferred optimizer updates tables of at most so many entries whole."""
@@ -210,30 +213,12 @@ class SparseUpdates:
             # It sums repeated rows as well.
             return rows.dense(rows.Rows(ids, values), tuple(variable.shape))
         self.prepare(i)
-        cursor = self.state.get("cursor", {}).get(i)
-        if cursor is not None:
-            block = rows.next_block(cursor, self._block_size(ids, height), height)
-            nothing = tf.zeros([tf.size(block), *values.shape[1:]], values.dtype)
-            ids = tf.concat([ids, block], axis=0)
-            values = tf.concat([values, nothing], axis=0)
+        values = tf.ensure_shape(values, [None, *variable.shape[1:]])
         return rows.coalesce(ids, values, height)
 
     def _is_small_table(self, i: int) -> bool:
         entries = np.prod(self.optimizer._trainable_variables[i].shape)
         return self._deferred and entries <= SMALL_TABLE and not self.knows(i)
-
-    @staticmethod
-    def _block_size(ids, height: int):
-        """How many rows a step takes in turn.
-
-        A share of the ids, but enough that no row is ever too old for the tables.
-        """
-        least = height // (deferred.HISTORY - 1) + 1
-        if rows.in_xla():
-            share = -(-int(ids.shape[0]) // IDS_PER_FLUSHED_ROW)
-            return min(max(share, least), height)
-        share = -(-tf.size(ids) // IDS_PER_FLUSHED_ROW)
-        return tf.minimum(tf.maximum(share, least), height)
 
     def accumulate(self, gradient: rows.Rows, i: int, accumulator) -> None:
         """Adds a gradient to the accumulator and queues its rows."""
@@ -290,6 +275,8 @@ class SparseUpdates:
     def _update_rows(self, gradient: rows.Rows, variable, i: int, learning_rate):
         optimizer = self.optimizer
         ids, slots = gradient.ids, optimizer._slots(i)
+        if i in self.state.get("cursor", {}):
+            self._flush_in_turn(ids, variable, i)
         hyper = optimizer._hyper(learning_rate, optimizer._compute_dtype(i), i)
         now = tf.convert_to_tensor(optimizer._iterations)
         parameter, state, average = self._read(variable, i, slots, ids)
@@ -304,6 +291,27 @@ class SparseUpdates:
             average = optimizer._averaged(average, parameter)
         self._write(variable, i, slots, ids, parameter, state, average, now + 1)
 
+    def _flush_in_turn(self, touched, variable, i: int) -> None:
+        """Every few updates brings the next rows of the table up to date.
+
+        Their number is a share of the rows touched, but large enough that no row is
+        ever too old for the coefficients that are kept.
+        """
+        height = int(variable.shape[0])
+        accumulation = self.optimizer.gradient_accumulation_steps or 1
+        updates = max(1, UPDATES_PER_TURN // accumulation)
+        turns = max(1, (deferred.HISTORY - 1) // (updates * accumulation) - 1)
+        now = tf.convert_to_tensor(self.optimizer._iterations)
+
+        def take_turn():
+            share = -(-tf.size(touched) * updates // ROWS_PER_FLUSHED_ROW)
+            size = tf.clip_by_value(share, -(-height // turns), height)
+            block = rows.next_block(self.state["cursor"][i], size, height)
+            self._flush_rows(block, i, variable, now)
+
+        its_turn = tf.equal(self._updates(now) % updates, 0)
+        tf.cond(its_turn, take_turn, lambda: None)
+
     def flush(self, i: int, variable, now, point: Callable | None = None) -> None:
         """Brings all rows of a variable up to date, a block at a time.
 
@@ -314,22 +322,24 @@ class SparseUpdates:
             point: Where to move the rows then: a function of `(parameter, state,
                 average, hyper)` that returns the first three.
         """
+        now = tf.convert_to_tensor(now)
+        rows.for_each_block(
+            int(variable.shape[0]),
+            lambda ids: self._flush_rows(ids, i, variable, now, point),
+        )
+
+    def _flush_rows(self, ids, i: int, variable, now, point=None) -> None:
         optimizer = self.optimizer
         slots = optimizer._slots(i)
-        now = tf.convert_to_tensor(now)
         hyper = optimizer._hyper(
             optimizer.learning_rate, optimizer._compute_dtype(i), i
         )
-
-        def flush_block(ids):
-            values = self._read(variable, i, slots, ids)
-            if self.has_clock(i):
-                values = self._caught_up(*values, i, ids, now, hyper)
-            if point is not None:
-                values = point(*values, hyper)
-            self._write(variable, i, slots, ids, *values, now)
-
-        rows.for_each_block(int(variable.shape[0]), flush_block)
+        values = self._read(variable, i, slots, ids)
+        if self.has_clock(i):
+            values = self._caught_up(*values, i, ids, now, hyper)
+        if point is not None:
+            values = point(*values, hyper)
+        self._write(variable, i, slots, ids, *values, now)
 
     def advance(self, update, learning_rate) -> None:
         """Takes the coefficients one call of `apply` further.
@@ -364,6 +374,11 @@ class SparseUpdates:
                 beginning = tf.constant([deferred.BEGINNING[name]], column.dtype)
                 rows.scatter(table[name], place[None], beginning)
 
+    def _updates(self, calls):
+        """The number of updates in so many calls of `apply`."""
+        accumulation = self.optimizer.gradient_accumulation_steps
+        return calls // accumulation if accumulation else calls
+
     def _caught_up(self, parameter, state, average, i, ids, now, hyper):
         """Rows after the steps that they have missed up to call `now`."""
         optimizer = self.optimizer
@@ -371,7 +386,7 @@ class SparseUpdates:
         accumulation = optimizer.gradient_accumulation_steps or 1
         direction = None
         if self._changes:
-            updates = now // accumulation - clock // accumulation
+            updates = self._updates(now) - self._updates(clock)
             shape = (-1,) + (1,) * (len(parameter.shape) - 1)
             missed = tf.reshape(tf.cast(updates, hyper.dtype), shape)
             hyper.parameter = parameter
