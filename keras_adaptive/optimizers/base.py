@@ -29,7 +29,7 @@ from keras_adaptive.optimizers.bounds import (
 from keras_adaptive.optimizers.branch import branch
 from keras_adaptive.optimizers.deferred import standing_still
 from keras_adaptive.optimizers.evaluation import EvaluationPoint
-from keras_adaptive.optimizers.rule import Hyper, Slot
+from keras_adaptive.optimizers.rule import PARAMETER, Hyper, Slot
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -111,10 +111,11 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
 
     With `"deferred"`, rows are brought up to date at the end of `fit`, by
     `finalize_variable_values`, by `flush`, and by `callbacks.EvaluateAveraged`; and
-    every step also takes the next few rows of the table in turn, one for every eight
-    row ids of its gradient, so that in a table of `V` rows no row is ever more than
-    `min(8 * V / ids, 16384)` steps behind. Under `tf.distribute` with several
-    replicas it is the same as `"dense"`, and `"lazy"` is an error.
+    every eighth step also brings the next rows of the table in turn up to date, as many
+    as its gradient has, so that in a table of `V` rows, of which gradients have `n`,
+    no row is ever more than `min(8 * ceil(V / n), 16384)` steps behind. Under
+    `tf.distribute` with several replicas it is the same as `"dense"`, and `"lazy"` is
+    an error.
 
     With `use_ema` and in schedule-free optimizers the point at which to evaluate is
     not that of training. `fit` ends at the former; `to_evaluation`, `to_training` and
@@ -627,6 +628,7 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             self._update_model_variables_moving_average(self._trainable_variables)
         if self._sparse is not None:
             self._sparse.advance(update, self.learning_rate)
+            self._sparse.take_turns(grads, trainable_variables)
         if self.use_ema and self.ema_overwrite_frequency:
             self._conditionally(
                 self._is_multiple(self.iterations + 1, self.ema_overwrite_frequency),
@@ -758,13 +760,23 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
             self._update_dense(variable, self._slots(i), gradient, i, hyper)
 
     def _update_dense(self, variable, slots, gradient, i: int, hyper: Hyper) -> None:
-        parameter, state = self._tensors(variable, slots, hyper.dtype)
-        parameter, state = self._advanced(parameter, state, gradient, i, hyper)
-        # Everything is computed by now: on some backends what was read above
-        # would change with the variables.
-        self._write(variable, ops.cast(parameter, variable.dtype))
-        for name, slot in slots.items():
-            self._write(slot, state[name])
+        arrays = {PARAMETER: variable, **slots}
+        # Everything is computed before anything is written: on some backends what
+        # was read changes with the variables.
+        for name, value in self._updated(arrays, gradient, i, hyper).items():
+            self._write(arrays[name], value)
+
+    def _updated(self, arrays, gradient, i: int, hyper: Hyper) -> dict[str, Any]:
+        """What a variable and its slots, by name, are after an update."""
+        slots = {name: array for name, array in arrays.items() if name != PARAMETER}
+        parameter, old = self._tensors(arrays[PARAMETER], slots, hyper.dtype)
+        parameter, state = self._advanced(parameter, old, gradient, i, hyper)
+        new = {PARAMETER: parameter}
+        for name in slots:
+            moved = any(state[name] is old[other] for other in slots if other != name)
+            # Else it would be overwritten where it came from before it is written.
+            new[name] = ops.copy(state[name]) if moved else state[name]
+        return {n: ops.cast(value, arrays[n].dtype) for n, value in new.items()}
 
     def _write(self, variable, value) -> None:
         """Overwrites a variable; only in calls that update, if that is a tensor."""
@@ -774,8 +786,8 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
 
     def _tensors(self, variable, slots, dtype: str):
         """A variable and its state as tensors."""
-        state = {name: ops.convert_to_tensor(slot) for name, slot in slots.items()}
-        return ops.cast(ops.convert_to_tensor(variable), dtype), state
+        state = {name: _values_now(slot) for name, slot in slots.items()}
+        return ops.cast(_values_now(variable), dtype), state
 
     def _advanced(self, parameter, state, gradient, i: int, hyper: Hyper):
         """The parameter and the state after one update, as tensors."""
@@ -978,6 +990,13 @@ def _named_parameters(function) -> dict[str, inspect.Parameter]:
         and parameter.kind
         not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     }
+
+
+def _values_now(variable):
+    """The values of a variable; TensorFlow would read them only where they are used."""
+    if keras.backend.backend() == "tensorflow":
+        return tf.convert_to_tensor(rows.raw(variable))
+    return ops.convert_to_tensor(variable)
 
 
 def _compute_dtype(variable) -> str:

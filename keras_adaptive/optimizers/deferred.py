@@ -24,8 +24,13 @@ from typing import Any
 
 from keras import ops
 
-HISTORY = 16_384
-"""For how many calls of `apply` back the coefficients are known."""
+HISTORY = 2**14
+"""For how many calls of `apply` back the coefficients are known; a power of two."""
+
+
+def place(call):
+    """Where the coefficients of a call are: the call modulo `HISTORY`."""
+    return ops.bitwise_and(call, HISTORY - 1)
 
 
 def standing_still(self, state, missed, hyper):

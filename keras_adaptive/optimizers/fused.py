@@ -29,7 +29,8 @@ import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from keras_adaptive.optimizers import rows
-from keras_adaptive.optimizers.rule import Hyper, Slot
+from keras_adaptive.optimizers.rule import PARAMETER, Hyper, Slot
+from keras_adaptive.optimizers.stages import dependencies, stages
 
 SMALL = 16_384
 """Variables with fewer entries share flat slots."""
@@ -128,6 +129,7 @@ class FusedUpdates:
         self.optimizer = optimizer
         self.groups: list[Group] = []
         self._compiled: dict[tuple, tf.types.experimental.PolymorphicFunction] = {}
+        self._found_stages: dict[tuple, list[list[str]]] = {}
 
     # Groups.
 
@@ -267,16 +269,48 @@ class FusedUpdates:
             for i in alike
         ]
 
+        gradients = [dense[i] for i in alike]
+        for stage in self._stages(kind, first, gradients[0], moment):
+            step = self._compile(
+                first, (len(alike), *kind, *stage), self._overwriting(stage, first)
+            )
+            step(variables, slots, gradients, moment)
+
+    def _overwriting(self, stage: list[str], i: int) -> Callable:
+        """An update of variables like the i-th, which writes some of the arrays."""
+
         def update(variables, slots, gradients, moment):
-            hyper = self._hyper(first, moment)
+            hyper = self._hyper(i, moment)
             for variable, own, gradient in zip(
                 variables, slots, gradients, strict=True
             ):
-                optimizer._update_dense(variable, own, gradient, first, hyper)
+                arrays = {PARAMETER: variable, **own}
+                new = self.optimizer._updated(arrays, gradient, i, hyper)
+                for name in stage:
+                    self.optimizer.assign(arrays[name], new[name])
 
-        gradients = [dense[i] for i in alike]
-        key = len(alike), *kind
-        self._compile(first, key, update)(variables, slots, gradients, moment)
+        return update
+
+    def _stages(self, kind: tuple, i: int, gradient, moment) -> list[list[str]]:
+        """The calls that an update is made of: what each of them overwrites."""
+        optimizer = self.optimizer
+        key = *kind, *_numbers(optimizer._part(i))
+        if key not in self._found_stages:
+            old = {PARAMETER: rows.raw(optimizer._trainable_variables[i])}
+            old.update((n, rows.raw(slot)) for n, slot in optimizer._slots(i).items())
+
+            def trace(old, gradient, moment):
+                new = optimizer._updated(old, gradient, i, self._hyper(i, moment))
+                large = {n for n, array in old.items() if np.prod(array.shape) >= SMALL}
+                reads, needs = dependencies(old, new)
+                self._found_stages[key] = stages(list(old), reads, needs, large)
+
+            specs = tf.nest.map_structure(
+                lambda array: tf.TensorSpec(array.shape, array.dtype),
+                (old, gradient, moment),
+            )
+            tf.function(trace, autograph=False).get_concrete_function(*specs)
+        return self._found_stages[key]
 
     def _update_group(self, group, present, dense, moment) -> None:
         optimizer = self.optimizer
@@ -330,18 +364,21 @@ class FusedUpdates:
         if not self._compiles:
             return function
         part = self.optimizer._part(i)
-        # The numbers in the optimizer become numbers in what is compiled.
-        numbers = [
-            (name, value)
-            for name, value in vars(part).items()
-            if isinstance(value, (int, float, str, type(None))) and name[0] != "_"
-        ]
-        key = (id(part), *key, *sorted(numbers))
+        key = (id(part), *key, *_numbers(part))
         if key not in self._compiled:
             self._compiled[key] = tf.function(
                 function, jit_compile=True, autograph=False
             )
         return self._compiled[key]
+
+
+def _numbers(optimizer) -> list[tuple]:
+    """The attributes of an optimizer that become constants in what is compiled."""
+    return sorted(
+        (name, value)
+        for name, value in vars(optimizer).items()
+        if isinstance(value, (int, float, str, type(None))) and name[0] != "_"
+    )
 
 
 def _flat(tensors: Sequence) -> tf.Tensor:

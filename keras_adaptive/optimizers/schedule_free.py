@@ -78,7 +78,9 @@ class _ScheduleFree(AdaptiveOptimizer):
     def rule(self, gradient, state, hyper):
         direction, new = self._direction(gradient, state, hyper)
         y, z, c = hyper.parameter, state["z"], self._share_of_z(hyper)
-        step = self._rate(hyper) * (direction + hyper.weight_decay * y)
+        if self.weight_decay:
+            direction = direction + hyper.weight_decay * y
+        step = self._rate(hyper) * direction
         new["z"] = z - step
         return c * (y - z) + (1 - self._beta(hyper) * (1 - c)) * step, new
 

@@ -14,11 +14,8 @@ from keras import ops
 
 from keras_adaptive.optimizers import deferred, rows
 
-ROWS_PER_FLUSHED_ROW = 8
-"""For so many rows that it touches a deferred optimizer also flushes one in turn."""
-
-UPDATES_PER_TURN = 8
-"""It does so once in so many updates."""
+CALLS_PER_TURN = 8
+"""Once in so many calls a deferred optimizer flushes further rows, in turn."""
 
 SMALL_TABLE = 2**15
 """A deferred optimizer updates tables of at most so many entries whole."""
@@ -193,10 +190,7 @@ class SparseUpdates:
         height = int(variable.shape[0])
         name = getattr(variable, "path", variable.name)
         values = tf.cast(gradient.values, self.optimizer._compute_dtype(i))
-        # The ids are known before the forward pass, which holds the table; rows
-        # read or written while it does would make TensorFlow copy all of it.
-        with tf.control_dependencies([values]):
-            ids = rows.checked_ids(gradient.indices, height, name)
+        ids = rows.checked_ids(gradient.indices, height, name)
         densify = (
             self.optimizer.sparse == "dense"
             or self.optimizer._replicated
@@ -275,8 +269,6 @@ class SparseUpdates:
     def _update_rows(self, gradient: rows.Rows, variable, i: int, learning_rate):
         optimizer = self.optimizer
         ids, slots = gradient.ids, optimizer._slots(i)
-        if i in self.state.get("cursor", {}):
-            self._flush_in_turn(ids, variable, i)
         hyper = optimizer._hyper(learning_rate, optimizer._compute_dtype(i), i)
         now = tf.convert_to_tensor(optimizer._iterations)
         parameter, state, average = self._read(variable, i, slots, ids)
@@ -291,26 +283,30 @@ class SparseUpdates:
             average = optimizer._averaged(average, parameter)
         self._write(variable, i, slots, ids, parameter, state, average, now + 1)
 
-    def _flush_in_turn(self, touched, variable, i: int) -> None:
-        """Every few updates brings the next rows of the table up to date.
+    def take_turns(self, gradients, variables) -> None:
+        """Every few calls of `apply` brings the next rows of each table up to date.
 
-        Their number is a share of the rows touched, but large enough that no row is
-        ever too old for the coefficients that are kept.
+        They are as many as its gradient has, but so many that no row is ever too old
+        for the coefficients that are kept.
         """
-        height = int(variable.shape[0])
-        accumulation = self.optimizer.gradient_accumulation_steps or 1
-        updates = max(1, UPDATES_PER_TURN // accumulation)
-        turns = max(1, (deferred.HISTORY - 1) // (updates * accumulation) - 1)
-        now = tf.convert_to_tensor(self.optimizer._iterations)
+        now = tf.convert_to_tensor(self.optimizer._iterations) + 1
+        for gradient, variable in zip(gradients, variables, strict=True):
+            i = self.optimizer._get_variable_index(variable)
+            cursor = self.state.get("cursor", {}).get(i)
+            if isinstance(gradient, rows.Rows) and cursor is not None:
+                self._take_turn(cursor, tf.size(gradient.ids), i, variable, now)
 
-        def take_turn():
-            share = -(-tf.size(touched) * updates // ROWS_PER_FLUSHED_ROW)
-            size = tf.clip_by_value(share, -(-height // turns), height)
-            block = rows.next_block(self.state["cursor"][i], size, height)
+    def _take_turn(self, cursor, touched, i: int, variable, now) -> None:
+        height = int(variable.shape[0])
+        turns = (deferred.HISTORY - 1) // CALLS_PER_TURN - 1
+
+        def flush():
+            size = tf.clip_by_value(touched, -(-height // turns), height)
+            block = rows.next_block(cursor, size, height)
             self._flush_rows(block, i, variable, now)
 
-        its_turn = tf.equal(self._updates(now) % updates, 0)
-        tf.cond(its_turn, take_turn, lambda: None)
+        its_turn = tf.equal(now % CALLS_PER_TURN, 0)
+        tf.cond(its_turn, flush, lambda: None)
 
     def flush(self, i: int, variable, now, point: Callable | None = None) -> None:
         """Brings all rows of a variable up to date, a block at a time.
@@ -366,9 +362,7 @@ class SparseUpdates:
                 update,
                 **numbers,
             )
-            place = tf.math.floormod(
-                tf.convert_to_tensor(optimizer._iterations) + 1, deferred.HISTORY
-            )
+            place = deferred.place(tf.convert_to_tensor(optimizer._iterations) + 1)
             for name, column in new.items():
                 table[name].assign(column)
                 beginning = tf.constant([deferred.BEGINNING[name]], column.dtype)
@@ -394,9 +388,7 @@ class SparseUpdates:
             if optimizer.cautious:
                 direction = None
         if self._deferred:
-            place = tf.math.floormod(
-                tf.maximum(clock, now + 1 - deferred.HISTORY), deferred.HISTORY
-            )
+            place = deferred.place(tf.maximum(clock, now + 1 - deferred.HISTORY))
             coefficients = {
                 name: tf.cast(rows.gather(column, place), hyper.dtype)
                 for name, column in self._columns(optimizer._decays(i)).items()

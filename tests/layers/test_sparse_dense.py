@@ -72,6 +72,30 @@ def test_each_row_of_the_gradient_once():
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+def test_the_gradient_of_the_input():
+    x, made = tensor(words()), layer(SparseDense)
+
+    def slope(values):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = tf.reduce_sum(made(x.with_values(values)) ** 2)
+        return tape.gradient(loss, values)
+
+    with tf.GradientTape() as tape:
+        dense = tf.convert_to_tensor(words().toarray())
+        tape.watch(dense)
+        loss = tf.reduce_sum(layer(keras.layers.Dense)(dense) ** 2)
+    want = tf.gather_nd(tape.gradient(loss, dense), x.indices)
+    np.testing.assert_allclose(slope(x.values), want, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_out_of_order_are_an_error():
+    x = tensor(words())
+    backwards = tf.SparseTensor(x.indices[::-1], x.values[::-1], x.dense_shape)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"tf\.sparse\.reorder"):
+        layer(SparseDense)(backwards)
+
+
 @pytest.mark.parametrize("make", [Adam, keras.optimizers.Adam])
 def test_fit_is_that_of_dense(make):
     x, y = words(40), np.linspace(-1, 1, 40, dtype="float32")
@@ -99,6 +123,24 @@ def test_no_operation_is_as_large_as_the_kernel():
     assert all(FEATURES not in (s if s.rank else ()) for s in shapes)
 
 
+def test_a_step_looks_for_equal_words_once(by_row):
+    made, optimizer = layer(SparseDense), Adam()
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(made(x))
+        kernel = made._kernel
+        optimizer.apply([tape.gradient(loss, kernel.value)], [kernel])
+
+    spec = tf.SparseTensorSpec([None, FEATURES])
+    graph = tf.function(step).get_concrete_function(spec).graph
+    kinds = [op.type for op in graph.get_operations()]
+    assert kinds.count("Unique") == 1
+    assert "UnsortedSegmentSum" not in kinds
+    # The products: forwards, and backwards; no sum over equal words.
+    assert kinds.count("SparseMatrixMatMul") == 2
+
+
 def test_saved_and_loaded(tmp_path):
     made = model(SparseDense, "sgd")
     made.save(tmp_path / "model.keras")
@@ -109,9 +151,8 @@ def test_saved_and_loaded(tmp_path):
     )
 
 
-def test_mixed_precision_is_left_to_dense():
-    want, got = (
-        layer(cls, dtype="mixed_float16")(tensor(words())) for cls in CLASSES.values()
-    )
-    assert got.dtype == "float16"
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
+def test_less_than_32_bits_are_left_to_dense(policy):
+    want, got = (layer(cls, dtype=policy)(tensor(words())) for cls in CLASSES.values())
+    assert got.dtype == policy.removeprefix("mixed_")
     np.testing.assert_array_equal(got, want)

@@ -21,6 +21,7 @@ TENSORFLOW = [
     "test_rows.py",
     "test_sparse.py",
     "test_small_tables.py",
+    "test_stages.py",
     "test_wrappers_sparse.py",
 ]
 """Only TensorFlow has sparse gradients; the rest runs on every backend."""

@@ -113,7 +113,7 @@ def test_flushing_changes_nothing_but_the_time(case):
 
 @pytest.mark.parametrize("case", DRIFTING, ids=name_of)
 def test_equals_dense_when_the_history_wraps_around(case, monkeypatch):
-    monkeypatch.setattr(deferred, "HISTORY", 16)
+    monkeypatch.setattr(deferred, "HISTORY", 32)
     got = trajectory(case.make(sparse="deferred", **OPTIONS["average"]), steps=80)
     assert_close(got[-1], dense(case, "average", 80)[-1])
 
@@ -145,7 +145,24 @@ def test_no_row_is_further_behind_than_documented(count):
         step(tf.range(count))
         behind = int(optimizer.iterations) - optimizer._sparse.state["clock"][0].numpy()
         worst = max(worst, behind.max())
-    assert 0 < worst <= 8 * height / count
+    assert 0 < worst <= 8 * -(-height // count)
+
+
+@pytest.mark.parametrize("accumulation", [None, 3])
+def test_rows_in_turn_are_flushed_every_few_steps(accumulation):
+    height, count = 30, 4
+    table = keras.Variable(np.zeros((height, 1)), dtype="float32")
+    optimizer = Adam(sparse="deferred", gradient_accumulation_steps=accumulation)
+    ids = tf.range(height - count, height)
+    gradient = tf.IndexedSlices(tf.ones((count, 1)), ids, tf.constant([height, 1]))
+    for step in range(1, 100):
+        optimizer.apply([gradient], [table])
+        clock = optimizer._sparse.state["clock"][0].numpy()
+        turns = step // 8
+        current = np.arange(count * (turns - 1), count * turns) % height
+        if step % 8 == 0:
+            np.testing.assert_array_equal(clock[current], step)
+        assert int(optimizer._sparse.state["cursor"][0]) == count * turns % height
 
 
 def test_zipf_logistic_regression_ends_within_two_percent_of_dense():

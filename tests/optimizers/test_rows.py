@@ -55,6 +55,31 @@ def test_coalesce_sums_equal_ids_under_xla(ids):
     np.testing.assert_array_equal(summed(got_ids[used], got[used]), summed(ids, values))
 
 
+def test_distinct_ids_are_known_from_the_graph():
+    seen = {}
+    table = tf.Variable(tf.zeros((HEIGHT, 2)))
+
+    @tf.function(autograph=False)
+    def look(ids):
+        unique, places = tf.unique(ids)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.gather(table, unique))
+        ways = {
+            "given": ids,
+            "unique": unique,
+            "places": places,
+            "reshaped": tf.reshape(unique, [-1]),
+            "of a gradient": tape.gradient(loss, table).indices,
+            "shifted": unique // 2,
+        }
+        seen.update((way, rows.are_distinct(ids)) for way, ids in ways.items())
+
+    look.get_concrete_function(tf.TensorSpec([None], tf.int64))
+    distinct = {way for way, known in seen.items() if known}
+    assert distinct == {"unique", "reshaped", "of a gradient"}
+    assert not rows.are_distinct(tf.unique(tf.constant([1, 1]))[0])  # no graph
+
+
 def queue_variables():
     return (
         tf.Variable(tf.zeros(HEIGHT + 1, tf.int64)),
