@@ -23,7 +23,7 @@ RUNS = [
     ["sparse_step"],
     ["sparse_step", "--training", "--families", "Adam"],
     ["small_tables"],
-    ["segment_sum"],
+    ["sparse_products"],
     ["bag_of_words"],
     ["memory"],
 ]

@@ -8,7 +8,7 @@ from keras import ops
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    from keras_adaptive import csr
+    from keras_adaptive import sparse_products
 
 
 @keras.saving.register_keras_serializable("keras_adaptive")
@@ -19,7 +19,7 @@ class SparseDense(keras.layers.Dense):
     (`keras.Input(shape, sparse=True)`) it takes the rows of the kernel that occur in
     the batch, each once, and works with these. What that gains is
     measured by `benchmarks/bag_of_words.py`. Left to `Dense` are all other inputs,
-    other backends, less than 32 bits, LoRA and quantization.
+    other backends, mixed precision, LoRA and quantization.
 
     Args:
         units: As all other arguments: see `keras.layers.Dense`.
@@ -39,8 +39,7 @@ class SparseDense(keras.layers.Dense):
         ids, places = tf.unique(words, tf.int64)
         rows = tf.gather(self._kernel.value, ids)
         values = tf.cast(inputs.values, rows.dtype)
-        shape = [inputs.dense_shape[0], tf.size(ids, tf.int64)]
-        outputs = _product(_sorted(texts), places, values, shape, rows)
+        outputs = _product(_sorted(texts), places, values, inputs.dense_shape[0], rows)
         outputs.set_shape((inputs.shape[0], self.units))
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
@@ -52,7 +51,6 @@ class SparseDense(keras.layers.Dense):
             not self.lora_enabled
             and self.quantization_mode is None
             and self.compute_dtype == self.variable_dtype
-            and self._kernel.value.dtype in csr.DTYPES
         )
 
 
@@ -74,17 +72,20 @@ def _sorted(texts):
         return tf.identity(texts)
 
 
-def _product(texts, places, values, shape, rows):
-    """A sparse matrix, of entries at (texts, places), times a dense one."""
+def _product(texts, places, values, count, rows):
+    """A sparse matrix, of values at (texts, places), times a dense one."""
 
     @tf.custom_gradient
     def product(values, rows):
-        matrix = csr.CompressedRows(texts, places, values, shape)
-
         def backward(upstream):
             ends = tf.gather(rows, places), tf.gather(upstream, texts)
-            return tf.reduce_sum(ends[0] * ends[1], 1), matrix.transposed @ upstream
+            width = tf.shape(rows, tf.int64)[0]
+            return tf.reduce_sum(ends[0] * ends[1], 1), (
+                sparse_products.transposed_product(
+                    texts, places, values, width, upstream
+                )
+            )
 
-        return matrix @ rows, backward
+        return sparse_products.product(texts, places, values, count, rows), backward
 
     return product(values, rows)

@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from keras_adaptive import csr
+from keras_adaptive.sparse_products import segment_sum
 
 BLOCK = 16_384
 
@@ -92,9 +92,7 @@ def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int) -> Rows:
         return Rows(ids, values)
     unique, place = tf.unique(ids, tf.int64)
     count = tf.size(unique, tf.int64)
-    if values.dtype in csr.DTYPES:
-        return Rows(unique, csr.segment_sum(values, place, count))
-    return Rows(unique, tf.math.unsorted_segment_sum(values, place, count))
+    return Rows(unique, segment_sum(values, place, count))
 
 
 def are_distinct(ids: tf.Tensor) -> bool:

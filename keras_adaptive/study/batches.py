@@ -157,7 +157,7 @@ def _tensorflow_batches(
     """Feeds rows that TensorFlow itself picks; a CSR matrix is never densified."""
     import tensorflow as tf
 
-    from keras_adaptive import csr
+    from keras_adaptive.sparse_products import pairs
 
     def cut(rows) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
@@ -186,7 +186,7 @@ def _tensorflow_batches(
             shape = tf.stack([tf.size(rows, out_type=tf.int64), part.shape[1]])
             # Rows and places in them; places give way to columns.
             places = value.to_sparse()
-            indices = csr.pairs(places.indices[:, 0], column.flat_values)
+            indices = pairs(places.indices[:, 0], column.flat_values)
             return tf.SparseTensor(indices, value.flat_values, shape)
 
         return pick

@@ -1,0 +1,105 @@
+"""From where on products with matrices in compressed rows are the faster way.
+
+    python -m benchmarks.sparse_products
+
+Behind the constant `MANY` of `keras_adaptive/sparse_products.py`, which is set here so
+that a product goes one way, or the other. The sparse matrix is a batch of texts: 128
+words in each, by Zipf's law. The sum over equal ids is that of the gradient of an
+`Embedding`, the two products are what `SparseDense` does, forwards and backwards.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from benchmarks import harness
+from keras_adaptive import sparse_products
+
+WORDS, VOCABULARY, WIDTH = 128, 100_000, 64
+WAYS = {"segments": 2**31 - 1, "compressed rows": 0}
+TEXTS = [1, 2, 4, 8, 16, 32, 64, 128]
+QUICK_TEXTS = [1, 2]
+
+
+def operations(texts: int) -> dict[str, Callable[[], tf.Tensor]]:
+    generator = np.random.default_rng(0)
+    ids = (VOCABULARY ** generator.random((texts, WORDS))).astype(int) - 1
+    unique, places = np.unique(ids, return_inverse=True)
+
+    def numbers(*shape):
+        return tf.Variable(generator.normal(size=shape), dtype=tf.float32)
+
+    rows = tf.constant(np.repeat(np.arange(texts), WORDS), tf.int64)
+    columns = tf.constant(places.ravel(), tf.int64)
+    height, width = (tf.constant(n, tf.int64) for n in (texts, len(unique)))
+    values, gradient = numbers(ids.size), numbers(ids.size, WIDTH)
+    kernel, upstream = numbers(len(unique), WIDTH), numbers(texts, WIDTH)
+    place = rows, columns, values
+    return {
+        "sum over equal ids": lambda: sparse_products.segment_sum(
+            tf.convert_to_tensor(gradient), columns, width
+        ),
+        "product": lambda: sparse_products.product(
+            *place, height, tf.convert_to_tensor(kernel)
+        ),
+        "transposed product": lambda: sparse_products.transposed_product(
+            *place, width, tf.convert_to_tensor(upstream)
+        ),
+    }
+
+
+def steps(operation: Callable, many: int) -> Iterator:
+    step = tf.function(operation, autograph=False)
+    with mock.patch.object(sparse_products, "MANY", many):
+        step.get_concrete_function()
+    while True:
+        yield step()
+
+
+def summarize(operation: str, samples: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "operation": operation,
+            "numbers": f"{texts * WORDS * WIDTH:,}",
+            "rounds": len(samples),
+        }
+        | harness.quartiles(
+            segments=samples["segments", texts],
+            compressed=samples["compressed rows", texts],
+            ratio=samples["compressed rows", texts] / samples["segments", texts],
+        )
+        for texts in samples["segments"].columns
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = harness.parser(__doc__).parse_args(argv)
+    found = {n: operations(n) for n in (QUICK_TEXTS if options.quick else TEXTS)}
+    parts = []
+    for name in found[1]:
+        contenders = {
+            (way, texts): steps(found[texts][name], many)
+            for texts in found
+            for way, many in WAYS.items()
+        }
+        samples = harness.measure(contenders, seconds=0 if options.quick else 10)
+        parts.append(summarize(name, samples))
+    summary = pd.concat(parts, ignore_index=True)
+    table = harness.markdown(
+        summary, "operation", "numbers", lambda row: harness.with_spread(row, "ratio")
+    )
+    page = (
+        f"float32, {WORDS} words in a text, {WIDTH} columns; "
+        f"{harness.rounds_of(summary)}. {harness.machine()}.\n\nTime by compressed "
+        "rows over that by segments, median (quartiles), by numbers (entries times "
+        f"columns); below 1 compressed rows are faster. MANY is "
+        f"{sparse_products.MANY:,}.\n\n{table}"
+    )
+    harness.Report("sparse_products", summary, page).publish(options)
+
+
+if __name__ == "__main__":
+    main()
