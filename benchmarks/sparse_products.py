@@ -32,21 +32,25 @@ def operations(texts: int) -> dict[str, Callable[[], tf.Tensor]]:
     def numbers(*shape):
         return tf.Variable(generator.normal(size=shape), dtype=tf.float32)
 
-    rows = tf.constant(np.repeat(np.arange(texts), WORDS), tf.int64)
-    columns = tf.constant(places.ravel(), tf.int64)
-    height, width = (tf.constant(n, tf.int64) for n in (texts, len(unique)))
+    rows, places = np.repeat(np.arange(texts), WORDS), places.ravel()
+    indices = tf.Variable(np.stack([rows, places], axis=1))
     values, gradient = numbers(ids.size), numbers(ids.size, WIDTH)
     kernel, upstream = numbers(len(unique), WIDTH), numbers(texts, WIDTH)
-    place = rows, columns, values
+
+    def matrix():
+        return tf.SparseTensor(indices, values, (texts, len(unique)))
+
     return {
         "sum over equal ids": lambda: sparse_products.segment_sum(
-            tf.convert_to_tensor(gradient), columns, width
+            tf.convert_to_tensor(gradient),
+            indices[:, 1],
+            tf.constant(len(unique), tf.int64),
         ),
         "product": lambda: sparse_products.product(
-            *place, height, tf.convert_to_tensor(kernel)
+            matrix(), tf.convert_to_tensor(kernel)
         ),
         "transposed product": lambda: sparse_products.transposed_product(
-            *place, width, tf.convert_to_tensor(upstream)
+            matrix(), tf.convert_to_tensor(upstream)
         ),
     }
 

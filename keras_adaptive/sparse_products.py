@@ -3,10 +3,6 @@
 TensorFlow's products with matrices in compressed rows read and write each number
 once, where gathering rows and summing them by segments goes over them several times.
 But they take longer to begin: see `benchmarks/sparse_products.py`.
-
-In all of these the sparse matrix has `values` at places `(rows, columns)`. These are
-int64 tensors of shape `(n,)`, the rows in order; of an entry that is there twice the
-sum counts. Dense are tensors with two axes.
 """
 
 from __future__ import annotations
@@ -22,32 +18,32 @@ DTYPES = (tf.float32, tf.float64)
 """What TensorFlow's operations on compressed rows can compute in."""
 
 
-def product(rows, columns, values, height, dense: tf.Tensor) -> tf.Tensor:
-    """A sparse matrix of so many rows times a dense one."""
+def product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
+    """A sparse matrix, the rows of which are in order, times a dense one.
+
+    Of an entry that is there twice the sum counts.
+    """
 
     def few():
-        terms = tf.gather(dense, columns) * values[:, None]
-        return tf.math.unsorted_segment_sum(terms, rows, height)
+        rows, columns = tf.unstack(matrix.indices, axis=1)
+        terms = tf.gather(dense, columns) * matrix.values[:, None]
+        return tf.math.unsorted_segment_sum(terms, rows, matrix.dense_shape[0])
 
-    def many():
-        shape = [height, tf.shape(dense, tf.int64)[0]]
-        return _compressed(rows, columns, values, shape, dense)
-
-    return _faster(columns, dense, few, many)
+    return _faster(matrix.values, dense, few, lambda: _compressed(matrix) @ dense)
 
 
-def transposed_product(rows, columns, values, width, dense: tf.Tensor) -> tf.Tensor:
-    """The transpose of a sparse matrix of so many columns, times a dense one."""
+def transposed_product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
+    """The transpose of such a sparse matrix times a dense one."""
 
     def few():
-        terms = tf.gather(dense, rows) * values[:, None]
-        return tf.math.unsorted_segment_sum(terms, columns, width)
+        rows, columns = tf.unstack(matrix.indices, axis=1)
+        terms = tf.gather(dense, rows) * matrix.values[:, None]
+        return tf.math.unsorted_segment_sum(terms, columns, matrix.dense_shape[1])
 
     def many():
-        shape = [tf.shape(dense, tf.int64)[0], width]
-        return _compressed(rows, columns, values, shape, dense, transpose=True)
+        return _compressed(matrix).transposed @ dense
 
-    return _faster(rows, dense, few, many)
+    return _faster(matrix.values, dense, few, many)
 
 
 def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -69,11 +65,16 @@ def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.
         return tf.math.unsorted_segment_sum(flat, segments, count)
 
     def many():
-        ones = tf.ones([size], values.dtype)
-        places = tf.range(size), segments
-        return _compressed(*places, ones, [size, count], flat, transpose=True)
+        indices = pairs(tf.range(size), segments)
+        ones = tf.SparseTensor(indices, tf.ones([size], flat.dtype), [size, count])
+        return _compressed(ones).transposed @ flat
 
     return tf.reshape(_faster(segments, flat, few, many), [count, *shape])
+
+
+def pairs(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """The indices of a sparse matrix: `tf.stack` along axis 1, in half its time."""
+    return tf.where([[True, False]], rows[:, None], columns[:, None])
 
 
 def _faster(entries, dense: tf.Tensor, few: Callable, many: Callable) -> tf.Tensor:
@@ -83,16 +84,27 @@ def _faster(entries, dense: tf.Tensor, few: Callable, many: Callable) -> tf.Tens
     return tf.ensure_shape(result, [None, dense.shape[1]])
 
 
-def _compressed(rows, columns, values, shape, dense, transpose=False) -> tf.Tensor:
-    matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
-        indices=pairs(rows, columns), values=values, dense_shape=shape
-    )
-    if transpose:
+class _Compressed:
+    """A matrix as TensorFlow's operations on compressed rows take it."""
+
+    def __init__(self, matrix: tf.Tensor, dtype: tf.DType):
+        self._matrix = matrix
+        self._dtype = dtype
+
+    @property
+    def transposed(self) -> _Compressed:
         # By itself it takes less time than as an option of the product.
-        matrix = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=values.dtype)
-    return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense)
+        transposed = tf.raw_ops.SparseMatrixTranspose(
+            input=self._matrix, type=self._dtype
+        )
+        return _Compressed(transposed, self._dtype)
+
+    def __matmul__(self, dense: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.SparseMatrixMatMul(a=self._matrix, b=dense)
 
 
-def pairs(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """The indices of a sparse matrix: `tf.stack` along axis 1, in half its time."""
-    return tf.where([[True, False]], rows[:, None], columns[:, None])
+def _compressed(matrix: tf.SparseTensor) -> _Compressed:
+    compressed = tf.raw_ops.SparseTensorToCSRSparseMatrix(
+        indices=matrix.indices, values=matrix.values, dense_shape=matrix.dense_shape
+    )
+    return _Compressed(compressed, matrix.dtype)

@@ -40,15 +40,14 @@ def whole(places, dtype):
 @quickly
 @given(places=entries.map(sorted), dtype=st.sampled_from(DTYPES))
 def test_products(places, dtype):
-    rows, columns = np.reshape(np.array(places, np.int64), (-1, 2)).T
-    values = whole(len(places), dtype)
+    indices = np.reshape(np.array(places, np.int64), (-1, 2))
+    matrix = tf.SparseTensor(indices, whole(len(places), dtype), (HEIGHT, WIDTH))
     dense = np.zeros((HEIGHT, WIDTH), dtype.as_numpy_dtype)
-    np.add.at(dense, (rows, columns), values.numpy())
+    np.add.at(dense, tuple(indices.T), matrix.values.numpy())
     right, left = (whole((n, 2), dtype) for n in (WIDTH, HEIGHT))
-    height, width = (tf.constant(n, tf.int64) for n in (HEIGHT, WIDTH))
-    got = product(rows, columns, values, height, right)
+    got = product(matrix, right)
     np.testing.assert_array_equal(got, dense @ right.numpy())
-    got = transposed_product(rows, columns, values, width, left)
+    got = transposed_product(matrix, left)
     np.testing.assert_array_equal(got, dense.T @ left.numpy())
     assert got.dtype == dtype
 
@@ -76,16 +75,17 @@ def test_a_sum_keeps_what_is_not_finite_in_its_segment(bad):
     np.testing.assert_array_equal(got, [[3.0], [bad]])
 
 
-def test_many_numbers_go_another_way(monkeypatch):
-    monkeypatch.setattr(sparse_products, "MANY", 8)
-    rows = columns = tf.constant([0, 1, 2], tf.int64)
-    ways = []
+@pytest.mark.parametrize(("width", "compressed"), [(2, 0), (3, 1)])
+def test_many_numbers_go_another_way(width, compressed, monkeypatch):
+    monkeypatch.setattr(sparse_products, "MANY", 9)
+    found = []
+    way = sparse_products._compressed
     monkeypatch.setattr(
-        sparse_products, "_compressed", lambda *a, **k: ways.append(1) or a[4]
+        sparse_products, "_compressed", lambda m: found.append(m) or way(m)
     )
-    for width in (2, 3):
-        product(rows, columns, tf.ones(3), np.int64(3), tf.ones((3, width)))
-        assert len(ways) == width - 2
+    got = product(tf.sparse.eye(3), tf.ones((3, width)))
+    assert len(found) == compressed
+    np.testing.assert_array_equal(got, np.ones((3, width)))
 
 
 def test_pairs():

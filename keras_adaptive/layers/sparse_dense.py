@@ -38,8 +38,12 @@ class SparseDense(keras.layers.Dense):
         texts, words = tf.unstack(tf.cast(inputs.indices, tf.int64), axis=1)
         ids, places = tf.unique(words, tf.int64)
         rows = tf.gather(self._kernel.value, ids)
-        values = tf.cast(inputs.values, rows.dtype)
-        outputs = _product(_sorted(texts), places, values, inputs.dense_shape[0], rows)
+        matrix = tf.SparseTensor(
+            sparse_products.pairs(_in_order(texts), places),
+            tf.cast(inputs.values, rows.dtype),
+            [inputs.dense_shape[0], tf.size(ids, tf.int64)],
+        )
+        outputs = _product(matrix, rows)
         outputs.set_shape((inputs.shape[0], self.units))
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
@@ -62,7 +66,7 @@ def _is_sparse_matrix(inputs) -> bool:
     )
 
 
-def _sorted(texts):
+def _in_order(texts):
     unsorted = (
         "SparseDense: the rows of a sparse input have to come in order. Call "
         "`tf.sparse.reorder` on it."
@@ -72,20 +76,19 @@ def _sorted(texts):
         return tf.identity(texts)
 
 
-def _product(texts, places, values, count, rows):
-    """A sparse matrix, of values at (texts, places), times a dense one."""
-
+def _product(matrix, dense):
     @tf.custom_gradient
-    def product(values, rows):
+    def product(values, dense):
+        with_values = matrix.with_values(values)
+
         def backward(upstream):
-            ends = tf.gather(rows, places), tf.gather(upstream, texts)
-            width = tf.shape(rows, tf.int64)[0]
-            return tf.reduce_sum(ends[0] * ends[1], 1), (
-                sparse_products.transposed_product(
-                    texts, places, values, width, upstream
-                )
+            rows, columns = tf.unstack(matrix.indices, axis=1)
+            terms = tf.gather(upstream, rows) * tf.gather(dense, columns)
+            return (
+                tf.reduce_sum(terms, axis=1),
+                sparse_products.transposed_product(with_values, upstream),
             )
 
-        return sparse_products.product(texts, places, values, count, rows), backward
+        return sparse_products.product(with_values, dense), backward
 
-    return product(values, rows)
+    return product(matrix.values, dense)
