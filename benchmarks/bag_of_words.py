@@ -182,6 +182,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     about = f"{data.describe()}; batches of {BATCH_SIZE}, hidden layer of {HIDDEN}"
     print(about, flush=True)
 
+    gc.collect()
+    gc.freeze()  # Going through all that was imported takes longer than an epoch.
     seeds = dict.fromkeys(CONTENDERS, 0)
     records = []
     for name in harness.in_turns(CONTENDERS, rounds):

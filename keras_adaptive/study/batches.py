@@ -196,4 +196,7 @@ def _tensorflow_batches(
     def pick(rows) -> tuple:
         return _each(lambda pick: pick(rows), pick_x), pick_y(rows)
 
-    return all_rows().map(pick).prefetch(1)
+    options = tf.data.Options()
+    # The end of an iterator may have to wait until TensorFlow has tuned it again.
+    options.autotune.enabled = False
+    return all_rows().map(pick).prefetch(1).with_options(options)

@@ -62,6 +62,12 @@ def test_evaluation_batches_hold_every_row_once_in_order(tiny):
     np.testing.assert_array_equal(numpy(batches[1][0]), x[8:16].toarray())
 
 
+def test_no_iterator_waits_for_tuning_at_its_end(tiny):
+    # Up to a third of a second, several epochs of a small study.
+    batches = training_batches(tiny.train, 4, 0), evaluation_batches(tiny.train)
+    assert not any(each.options().autotune.enabled for each in batches)
+
+
 def test_other_backends_get_the_same_batches(dense, monkeypatch):
     expected = first_batches(dense.train, 9)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
