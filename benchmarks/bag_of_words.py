@@ -5,9 +5,12 @@
 
 In each round every contender trains a fresh model, from the same initial weights: one
 epoch to compile, then so many that are timed, as one call of `fit` with all that it
-does before and after. Then the model is evaluated. Optimizers that do not update
-anything, but wait for the gradients, show what is not theirs to gain. Where the texts
-cannot be had, a made-up corpus of the same shape takes their place.
+does before and after, until the callbacks hear that it ends. (After that TensorFlow
+takes the iterator of Keras's batches down, which by chance takes no time, or as long as
+all before: `tf.data` waits for its tuning thread, and that sleeps.) Then the model is
+evaluated. Optimizers that do not update anything, but wait for the gradients, show what
+is not theirs to gain. Where the texts cannot be had, a made-up corpus of the same shape
+takes their place.
 """
 
 import gc
@@ -46,24 +49,41 @@ class NoUpdate(keras.optimizers.SGD):
         self.iterations.assign_add(tf.cast(values[0] > 1e30, self.iterations.dtype))
 
 
-def fit_csr(model: keras.Model, part: Split, epochs: int, seed: int) -> None:
-    model.fit(*part, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
+class Clock(keras.callbacks.Callback):
+    """Measures the time from when it is made until training has ended."""
+
+    def __init__(self):
+        super().__init__()
+        self.start = time.perf_counter()
+        self.seconds = 0.0
+
+    def on_train_end(self, logs=None) -> None:
+        self.seconds = time.perf_counter() - self.start
 
 
-def fit_batches(model: keras.Model, part: Split, epochs: int, seed: int) -> None:
+def fit_csr(model: keras.Model, part: Split, epochs: int, seed: int) -> float:
+    clock = Clock()
+    model.fit(*part, batch_size=BATCH_SIZE, epochs=epochs, verbose=0, callbacks=[clock])
+    return clock.seconds
+
+
+def fit_batches(model: keras.Model, part: Split, epochs: int, seed: int) -> float:
+    clock = Clock()
     model.fit(
         training_batches(part, BATCH_SIZE, seed),
         epochs=epochs,
         steps_per_epoch=-(-len(part.y) // BATCH_SIZE),
         shuffle=False,
         verbose=0,
+        callbacks=[clock],
     )
+    return clock.seconds
 
 
 class Contender(NamedTuple):
     optimizer: type[keras.optimizers.Optimizer]
     layer: type[keras.layers.Dense]
-    fit: Callable[[keras.Model, Split, int, int], None]
+    fit: Callable[[keras.Model, Split, int, int], float]
     steps_per_execution: int = 1
 
     def model(self, data: Dataset, seed: int) -> keras.Model:
@@ -86,9 +106,7 @@ class Contender(NamedTuple):
         gc.collect()
         model = self.model(data, seed)
         self.fit(model, data.train, 1, seed)
-        start = time.perf_counter()
-        self.fit(model, data.train, epochs, seed + 1)
-        seconds = (time.perf_counter() - start) / epochs
+        seconds = self.fit(model, data.train, epochs, seed + 1) / epochs
         return seconds, model.evaluate(*data.validation, verbose=0)[1]
 
 

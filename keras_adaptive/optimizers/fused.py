@@ -35,6 +35,9 @@ from keras_adaptive.optimizers.stages import dependencies, stages
 SMALL = 16_384
 """Variables with fewer entries share flat slots."""
 
+STAGED = 2**17
+"""Copies of arrays with fewer entries stay in the cache, and save calls."""
+
 ALIKE = 8
 """How many larger variables of one shape share a call at most."""
 
@@ -301,7 +304,7 @@ class FusedUpdates:
 
             def trace(old, gradient, moment):
                 new = optimizer._updated(old, gradient, i, self._hyper(i, moment))
-                large = {n for n, array in old.items() if np.prod(array.shape) >= SMALL}
+                large = {n for n, a in old.items() if np.prod(a.shape) >= STAGED}
                 reads, needs = dependencies(old, new)
                 self._found_stages[key] = stages(list(old), reads, needs, large)
 

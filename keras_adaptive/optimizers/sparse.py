@@ -237,18 +237,20 @@ class SparseUpdates:
         """One update by a gradient, of its rows or of all, whichever costs less."""
         height = int(variable.shape[0])
         count = gradient.ids.shape[0]
-        arguments = (gradient, variable, i, learning_rate)
+        late_ids = _when_gradient_is_there(gradient, gradient.ids)
+
+        def by_row():
+            self._update_rows(gradient, late_ids, variable, i, learning_rate)
+
+        def whole():
+            self._update_all(gradient, variable, i, learning_rate)
+
         if not (self._deferred and ROWS_PER_ID) or rows.in_xla():
-            self._update_rows(*arguments)
+            by_row()
         elif count is not None:
-            whole = count * ROWS_PER_ID >= height
-            (self._update_all if whole else self._update_rows)(*arguments)
+            (whole if count * ROWS_PER_ID >= height else by_row)()
         else:
-            tf.cond(
-                tf.size(gradient.ids) * ROWS_PER_ID >= height,
-                lambda: self._update_all(*arguments),
-                lambda: self._update_rows(*arguments),
-            )
+            tf.cond(tf.size(gradient.ids) * ROWS_PER_ID >= height, whole, by_row)
 
     def _update_all(self, gradient: rows.Rows, variable, i: int, learning_rate):
         optimizer = self.optimizer
@@ -266,12 +268,12 @@ class SparseUpdates:
             parameter = tf.cast(rows.raw(variable), average.dtype)
             average.assign(optimizer._averaged(average, parameter))
 
-    def _update_rows(self, gradient: rows.Rows, variable, i: int, learning_rate):
+    def _update_rows(self, gradient, late_ids, variable, i: int, learning_rate):
         optimizer = self.optimizer
         ids, slots = gradient.ids, optimizer._slots(i)
         hyper = optimizer._hyper(learning_rate, optimizer._compute_dtype(i), i)
         now = tf.convert_to_tensor(optimizer._iterations)
-        parameter, state, average = self._read(variable, i, slots, ids)
+        parameter, state, average = self._read(variable, i, slots, ids, late_ids)
         if self.has_clock(i):
             parameter, state, average = self._caught_up(
                 parameter, state, average, i, ids, now, hyper
@@ -289,11 +291,12 @@ class SparseUpdates:
         They are as many as its gradient has, but so many that no row is ever too old
         for the coefficients that are kept.
         """
-        now = tf.convert_to_tensor(self.optimizer._iterations) + 1
+        calls = tf.convert_to_tensor(self.optimizer._iterations) + 1
         for gradient, variable in zip(gradients, variables, strict=True):
             i = self.optimizer._get_variable_index(variable)
             cursor = self.state.get("cursor", {}).get(i)
             if isinstance(gradient, rows.Rows) and cursor is not None:
+                now = _when_gradient_is_there(gradient, calls)
                 self._take_turn(cursor, tf.size(gradient.ids), i, variable, now)
 
     def _take_turn(self, cursor, touched, i: int, variable, now) -> None:
@@ -330,7 +333,7 @@ class SparseUpdates:
         hyper = optimizer._hyper(
             optimizer.learning_rate, optimizer._compute_dtype(i), i
         )
-        values = self._read(variable, i, slots, ids)
+        values = self._read(variable, i, slots, ids, ids)
         if self.has_clock(i):
             values = self._caught_up(*values, i, ids, now, hyper)
         if point is not None:
@@ -406,9 +409,9 @@ class SparseUpdates:
         )
         return parameter, state, average
 
-    def _read(self, variable, i: int, slots, ids):
+    def _read(self, variable, i: int, slots, ids, late_ids):
         dtype = self.optimizer._compute_dtype(i)
-        parameter = ops.cast(rows.gather(variable, ids), dtype)
+        parameter = ops.cast(rows.gather(variable, late_ids), dtype)
         # A rule may sum over the rows at hand, to which unused places add nothing.
         height = int(variable.shape[0])
         state = {
@@ -428,6 +431,16 @@ class SparseUpdates:
             rows.scatter(self.optimizer._average(i), ids, average)
         if self.has_clock(i):
             rows.scatter(self.state["clock"][i], ids, tf.zeros_like(ids) + now)
+
+
+def _when_gradient_is_there(gradient: rows.Rows, value: tf.Tensor) -> tf.Tensor:
+    """The value, but not before the forward pass has let go of the table.
+
+    Ids and clocks are known before. Rows of a table that are read while it is held
+    make TensorFlow copy all of it; those of its state may be read at any time.
+    """
+    with tf.control_dependencies([gradient.values]):
+        return tf.identity(value)
 
 
 def _key(column: str, decays: bool) -> str:

@@ -2,9 +2,8 @@
 
 XLA on a CPU writes each array in a loop of its own. Where one loop needs the old
 values of what another overwrites, XLA copies these first, because it does not order
-its loops: Lion's parameter and its momentum both need the old momentum, and so half
-the time goes into a copy. In two calls, first for the parameter and then for the
-momentum, nothing has to be copied.
+its loops: Lion's parameter and its momentum both need the old momentum. In two calls,
+first for the parameter and then for the momentum, nothing has to be copied.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from keras_adaptive.optimizers import fused
 from keras_adaptive.optimizers.stages import dependencies, stages
 
 NAMES = "abcd"
-SHAPE = (256, 256)
+SHAPE = (512, 512)
 
 
 def copied(stage, reads):
@@ -80,7 +80,7 @@ def programs(optimizer):
 
 
 def copies(program):
-    return len(re.findall(r"= f32\[256,256\]\S* copy\(", program))
+    return len(re.findall(r"= f32\[512,512\]\S* copy\(", program))
 
 
 @pytest.mark.parametrize(
