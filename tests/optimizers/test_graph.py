@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from optimizer_cases import CASES, MODES, name_of
 
-from keras_adaptive.optimizers import rows
+from keras_adaptive.optimizers import Adam, rows
 
 HEIGHT, WIDTH, COUNT = 4999, 3, 8
 OPTIONS = {
@@ -96,3 +96,45 @@ def test_large_operations_would_be_found():
     nested, _ = concrete(CASES[-1].make(sparse="dense", gradient_accumulation_steps=2))
     outer = {operation.type for operation in nested.graph.get_operations()}
     assert "Sqrt" in {kind for kind, _ in large(nested)} - outer
+
+
+def depends(operation, other):
+    """Whether one operation runs only after another."""
+    seen, waiting = set(), [operation]
+    while waiting:
+        operation = waiting.pop()
+        if operation is other:
+            return True
+        if operation not in seen:
+            seen.add(operation)
+            waiting += [t.op for t in operation.inputs] + operation.control_inputs
+    return False
+
+
+@pytest.mark.parametrize("mode", ["deferred", "lazy"])
+def test_the_table_is_read_when_its_gradient_is_there(mode):
+    # The forward pass holds it until then, and a read would copy all of it.
+    table = keras.Variable(np.zeros((HEIGHT, WIDTH)), dtype="float32")
+    optimizer = Adam(sparse=mode)
+    optimizer.build([table])
+
+    @tf.function(autograph=False)
+    def step(ids, values):
+        values = tf.identity(values, name="gradient")
+        gradient = tf.IndexedSlices(values, ids, tf.constant([HEIGHT, WIDTH]))
+        optimizer.apply([gradient], [table])
+
+    graph = step.get_concrete_function(
+        tf.TensorSpec([COUNT], tf.int64), tf.TensorSpec([COUNT, WIDTH])
+    ).graph
+    (handle,) = (
+        inside for outside, inside in graph.captures if outside is table.value.handle
+    )
+    gradient = graph.get_operation_by_name("gradient")
+    reads = {True: [], False: []}
+    for operation in graph.get_operations():
+        if operation.type == "ResourceGather":
+            of_table = operation.inputs[0] is handle
+            reads[of_table].append(depends(operation, gradient))
+    assert reads[True] and all(reads[True])
+    assert reads[False] and not any(reads[False])
