@@ -380,7 +380,6 @@ class SparseUpdates:
         """Rows after the steps that they have missed up to call `now`."""
         optimizer = self.optimizer
         clock = rows.gather(self.state["clock"][i], ids)
-        accumulation = optimizer.gradient_accumulation_steps or 1
         direction = None
         if self._changes:
             updates = self._updates(now) - self._updates(clock)
@@ -398,6 +397,7 @@ class SparseUpdates:
                 if name != "power"
             }
         else:
+            accumulation = optimizer.gradient_accumulation_steps or 1
             coefficients = deferred.standing_average(
                 now - clock,
                 (clock < accumulation) & (clock < now),
