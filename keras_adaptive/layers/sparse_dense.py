@@ -16,8 +16,8 @@ class SparseDense(keras.layers.Dense):
     """`keras.layers.Dense`, with a faster way for sparse matrices on TensorFlow.
 
     The same layer, with the same arguments, weights and results. From a sparse input
-    (`keras.Input(shape, sparse=True)`) it takes the rows of the kernel that occur in
-    the batch, each once, and works with these. What that gains is
+    (`keras.Input(shape, sparse=True)`) it reads those rows of the kernel that occur in
+    the batch, and the gradient has each of them once. What that gains is
     measured by `benchmarks/bag_of_words.py`. Left to `Dense` are all other inputs,
     other backends, mixed precision, LoRA and quantization.
 
@@ -35,15 +35,9 @@ class SparseDense(keras.layers.Dense):
     def call(self, inputs, training=None):
         if not self._is_plain_kernel or not _is_sparse_matrix(inputs):
             return super().call(inputs, training=training)
-        texts, words = tf.unstack(tf.cast(inputs.indices, tf.int64), axis=1)
-        ids, places = tf.unique(words, tf.int64)
-        rows = tf.gather(self._kernel.value, ids)
-        matrix = tf.SparseTensor(
-            sparse_products.pairs(_in_order(texts), places),
-            tf.cast(inputs.values, rows.dtype),
-            [inputs.dense_shape[0], tf.size(ids, tf.int64)],
-        )
-        outputs = _product(matrix, rows)
+        kernel = tf.convert_to_tensor(self._kernel.value)
+        matrix = inputs.with_values(tf.cast(inputs.values, kernel.dtype))
+        outputs = _product(matrix, kernel)
         outputs.set_shape((inputs.shape[0], self.units))
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
@@ -66,29 +60,36 @@ def _is_sparse_matrix(inputs) -> bool:
     )
 
 
-def _in_order(texts):
+def _product(matrix, kernel):
+    """The product, with a gradient of those rows of the kernel that it takes."""
+    texts, words = tf.unstack(matrix.indices, axis=1)
     unsorted = (
         "SparseDense: the rows of a sparse input have to come in order. Call "
         "`tf.sparse.reorder` on it."
     )
     in_order = tf.reduce_all(texts[1:] >= texts[:-1])
-    with tf.control_dependencies([tf.debugging.Assert(in_order, [unsorted])]):
-        return tf.identity(texts)
+    check = tf.debugging.Assert(in_order, [unsorted])
 
-
-def _product(matrix, dense):
     @tf.custom_gradient
-    def product(values, dense):
-        with_values = matrix.with_values(values)
-
+    def product(values, kernel):
         def backward(upstream):
-            rows, columns = tf.unstack(matrix.indices, axis=1)
-            terms = tf.gather(upstream, rows) * tf.gather(dense, columns)
+            terms = tf.gather(upstream, texts) * tf.gather(kernel, words)
+            # None of this waits for the product.
+            ids, places = tf.unique(words, tf.int64)
+            taken = tf.SparseTensor(
+                sparse_products.pairs(texts, places),
+                values,
+                [matrix.dense_shape[0], tf.size(ids, tf.int64)],
+            )
+            rows = sparse_products.transposed_product(taken, upstream)
             return (
                 tf.reduce_sum(terms, axis=1),
-                sparse_products.transposed_product(with_values, upstream),
+                tf.IndexedSlices(rows, ids, tf.shape(kernel, tf.int64)),
             )
 
-        return sparse_products.product(with_values, dense), backward
+        result = sparse_products.product(matrix.with_values(values), kernel)
+        # The product does not wait for the check, but what comes after it does.
+        with tf.control_dependencies([check]):
+            return tf.identity(result), backward
 
-    return product(matrix.values, dense)
+    return product(matrix.values, kernel)

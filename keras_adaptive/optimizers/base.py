@@ -111,9 +111,9 @@ class AdaptiveOptimizer(keras.optimizers.Optimizer):
 
     With `"deferred"`, rows are brought up to date at the end of `fit`, by
     `finalize_variable_values`, by `flush`, and by `callbacks.EvaluateAveraged`; and
-    every eighth step also brings the next rows of the table in turn up to date, as many
+    every 32nd step also brings the next rows of the table in turn up to date, as many
     as its gradient has, so that in a table of `V` rows, of which gradients have `n`,
-    no row is ever more than `min(8 * ceil(V / n), 16384)` steps behind. Under
+    no row is ever more than `min(32 * ceil(V / n), 16384)` steps behind. Under
     `tf.distribute` with several replicas it is the same as `"dense"`, and `"lazy"` is
     an error.
 

@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_adaptive.optimizers import deferred, rows
 
-CALLS_PER_TURN = 8
+CALLS_PER_TURN = 32
 """Once in so many calls a deferred optimizer flushes further rows, in turn."""
 
 SMALL_TABLE = 2**15
@@ -367,9 +367,10 @@ class SparseUpdates:
             )
             place = deferred.place(tf.convert_to_tensor(optimizer._iterations) + 1)
             for name, column in new.items():
-                table[name].assign(column)
                 beginning = tf.constant([deferred.BEGINNING[name]], column.dtype)
-                rows.scatter(table[name], place[None], beginning)
+                # Before it is assigned: that has to wait for the rows' reading it.
+                column = tf.tensor_scatter_nd_update(column, [[place]], beginning)
+                table[name].assign(column)
 
     def _updates(self, calls):
         """The number of updates in so many calls of `apply`."""

@@ -129,7 +129,7 @@ def test_lazy_average_follows_standing_rows():
 
 @pytest.mark.parametrize("count", [3, 8, 15, 16])
 def test_no_row_is_further_behind_than_documented(count):
-    height, steps = 300, 400
+    height, steps = 100, 1200
     table = keras.Variable(np.zeros((height, 1)), dtype="float32")
     optimizer = Adam(sparse="deferred")
 
@@ -145,7 +145,7 @@ def test_no_row_is_further_behind_than_documented(count):
         step(tf.range(count))
         behind = int(optimizer.iterations) - optimizer._sparse.state["clock"][0].numpy()
         worst = max(worst, behind.max())
-    assert 0 < worst <= 8 * -(-height // count)
+    assert 0 < worst <= 32 * -(-height // count)
 
 
 @pytest.mark.parametrize("accumulation", [None, 3])
@@ -155,12 +155,12 @@ def test_rows_in_turn_are_flushed_every_few_steps(accumulation):
     optimizer = Adam(sparse="deferred", gradient_accumulation_steps=accumulation)
     ids = tf.range(height - count, height)
     gradient = tf.IndexedSlices(tf.ones((count, 1)), ids, tf.constant([height, 1]))
-    for step in range(1, 100):
+    for step in range(1, 300):
         optimizer.apply([gradient], [table])
         clock = optimizer._sparse.state["clock"][0].numpy()
-        turns = step // 8
+        turns = step // 32
         current = np.arange(count * (turns - 1), count * turns) % height
-        if step % 8 == 0:
+        if step % 32 == 0:
             np.testing.assert_array_equal(clock[current], step)
         assert int(optimizer._sparse.state["cursor"][0]) == count * turns % height
 

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from keras_adaptive.study.batches import (
     epoch_order,
@@ -60,6 +61,25 @@ def test_evaluation_batches_hold_every_row_once_in_order(tiny):
     assert [len(labels) for _, labels in batches] == [8, 8, 8, 6]
     np.testing.assert_array_equal(np.concatenate([b for _, b in batches]), y)
     np.testing.assert_array_equal(numpy(batches[1][0]), x[8:16].toarray())
+
+
+@pytest.mark.parametrize("batch_size", [15, 60, 64])
+def test_batches_of_any_size(tiny, batch_size):
+    x, y = tiny.train
+    batches = iter(training_batches(tiny.train, batch_size, seed=0))
+    for epoch in range(2):
+        order = epoch_order(60, 0, epoch)
+        for start in range(0, 60, batch_size):
+            rows = order[start : start + batch_size]
+            features, labels = next(batches)
+            np.testing.assert_array_equal(numpy(features), x[rows].toarray())
+            np.testing.assert_array_equal(labels, y[rows])
+
+
+def test_matrices_too_wide_for_batches_are_refused():
+    x = csr_matrix(([1.0], ([0], [2**31])), shape=(1, 2**31 + 1))
+    with pytest.raises(StudyError, match=r"2,147,483,649 columns .* Hash"):
+        training_batches(Split(x, np.zeros(1)), 1, seed=0)
 
 
 def test_no_iterator_waits_for_tuning_at_its_end(tiny):
