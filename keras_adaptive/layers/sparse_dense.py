@@ -35,7 +35,7 @@ class SparseDense(keras.layers.Dense):
     def call(self, inputs, training=None):
         if not self._is_plain_kernel or not _is_sparse_matrix(inputs):
             return super().call(inputs, training=training)
-        kernel = tf.convert_to_tensor(self._kernel.value)
+        kernel = _by_reference(self._kernel.value)
         matrix = inputs.with_values(tf.cast(inputs.values, kernel.dtype))
         outputs = _product(matrix, kernel)
         outputs.set_shape((inputs.shape[0], self.units))
@@ -58,6 +58,18 @@ def _is_sparse_matrix(inputs) -> bool:
         and isinstance(inputs, tf.SparseTensor)
         and inputs.shape.rank == 2
     )
+
+
+def _by_reference(variable):
+    """The value of a variable, without a copy.
+
+    Scattering into a variable, as Keras's SGD does, brings TensorFlow to copy it
+    whenever it is read, until that is switched off. What is written while somebody
+    still reads it is copied all the same.
+    """
+    if isinstance(variable, tf.Variable) and not tf.distribute.has_strategy():
+        tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
+    return tf.convert_to_tensor(variable)
 
 
 def _product(matrix, kernel):

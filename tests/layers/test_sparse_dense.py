@@ -154,6 +154,32 @@ def test_only_the_gradient_needs_equal_words():
     assert "Unique" not in {op.type for op in graph.get_operations()}
 
 
+def test_the_kernel_is_read_without_a_copy_after_a_scatter():
+    made, sgd = layer(SparseDense), keras.optimizers.SGD()
+
+    @tf.function(autograph=False)
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(made(x))
+        kernel = made._kernel
+        sgd.apply([tape.gradient(loss, kernel.value)], [kernel])
+
+    graph = step.get_concrete_function(tf.SparseTensorSpec([None, FEATURES])).graph
+    (read,) = [
+        op
+        for op in graph.get_operations()
+        if op.type == "ReadVariableOp" and op.outputs[0].shape == (FEATURES, UNITS)
+    ]
+    assert [op.type for op in read.control_inputs] == ["DisableCopyOnRead"]
+
+
+def test_it_is_called_in_the_scope_of_a_strategy():
+    x = tensor(words())
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        got = layer(SparseDense)(x)
+    np.testing.assert_array_equal(got, layer(SparseDense)(x))
+
+
 def test_words_out_of_range_are_an_error():
     x = tensor(words())
     outside = tf.SparseTensor(x.indices + [[0, FEATURES]], x.values, x.dense_shape)
