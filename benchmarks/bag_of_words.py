@@ -192,11 +192,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data-home", type=Path, metavar="DIR", help="folder with scikit-learn's cache"
     )
-    parser.add_argument("--rounds", type=int, help="default: 5")
+    parser.add_argument("--rounds", type=int, help="default: 10")
     parser.add_argument("--epochs", type=int, default=3, help="timed in each round")
     options = parser.parse_args(argv)
     data = synthetic(300, 2000) if options.quick else load(options.data_home)
-    rounds = options.rounds or (2 if options.quick else 5)
+    rounds = options.rounds or (2 if options.quick else 10)
     about = f"{data.describe()}; batches of {BATCH_SIZE}, hidden layer of {HIDDEN}"
     print(about, flush=True)
 
