@@ -173,6 +173,33 @@ def test_the_kernel_is_read_without_a_copy_after_a_scatter():
     assert [op.type for op in read.control_inputs] == ["DisableCopyOnRead"]
 
 
+@pytest.mark.parametrize("optimizer", [Adam, keras.optimizers.SGD])
+def test_a_step_copies_no_kernel(optimizer):
+    features = 50_000
+    made = SparseDense(UNITS)
+    made.build((None, features))
+    kernel, optimizer = made._kernel, optimizer()
+    optimizer.build([kernel])
+
+    @tf.function(autograph=False)
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(made(x))
+        optimizer.apply([tape.gradient(loss, kernel.value)], [kernel])
+
+    def memory():
+        return tf.config.experimental.get_memory_info("CPU:0")
+
+    x = tensor(words())
+    x = tf.SparseTensor(x.indices, x.values, [x.shape[0], features])
+    for _ in range(3):
+        step(x)
+    tf.config.experimental.reset_memory_stats("CPU:0")
+    before = memory()["current"]
+    step(x)
+    assert memory()["peak"] - before < features * UNITS * 4 / 2
+
+
 def test_it_is_called_in_the_scope_of_a_strategy():
     x = tensor(words())
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
