@@ -6,7 +6,7 @@
 
 Without `--quick` and further options the tables and plots in `benchmarks/results`, in
 `README.md` and in `docs/speed.md` are written anew: on an idle machine, please. Takes
-about a quarter of an hour on two cores.
+about twenty minutes on two cores.
 """
 
 import subprocess

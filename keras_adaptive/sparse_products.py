@@ -73,7 +73,7 @@ def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.
 
 
 def pairs(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """The indices of a sparse matrix: `tf.stack` along axis 1, in a third of its time.
+    """The indices of a sparse matrix: as `tf.stack` along axis 1, but faster.
 
     Args:
         rows: int64 tensor of shape `(n,)`, of numbers from 0 to 2³¹ - 1.

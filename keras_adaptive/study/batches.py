@@ -217,7 +217,7 @@ def _tensorflow_batches(
     options = tf.data.Options()
     # The end of an iterator may have to wait until TensorFlow has tuned it again.
     options.autotune.enabled = False
-    # One map is nothing to rewrite, and an iterator begins in half the time.
+    # One map is nothing to rewrite, and an iterator would begin with that.
     options.experimental_optimization.apply_default_optimizations = False
     # Batches are made ahead, on what the steps leave of the processor.
     options.threading.private_threadpool_size = 1
