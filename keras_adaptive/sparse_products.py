@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-MANY = 2**16
+MANY = 2**17
 """From so many numbers on, one for each entry and column, rows are compressed."""
 
 DTYPES = (tf.float32, tf.float64)
@@ -23,27 +23,12 @@ def product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
 
     Of an entry that is there twice the sum counts.
     """
-
-    def few():
-        rows, columns = tf.unstack(matrix.indices, axis=1)
-        terms = tf.gather(dense, columns) * matrix.values[:, None]
-        return tf.math.unsorted_segment_sum(terms, rows, matrix.dense_shape[0])
-
-    return _faster(matrix.values, dense, few, lambda: _compressed(matrix) @ dense)
+    return _product(matrix, dense, transposed=False)
 
 
 def transposed_product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
     """The transpose of such a sparse matrix times a dense one."""
-
-    def few():
-        rows, columns = tf.unstack(matrix.indices, axis=1)
-        terms = tf.gather(dense, rows) * matrix.values[:, None]
-        return tf.math.unsorted_segment_sum(terms, columns, matrix.dense_shape[1])
-
-    def many():
-        return _compressed(matrix).transposed @ dense
-
-    return _faster(matrix.values, dense, few, many)
+    return _product(matrix, dense, transposed=True)
 
 
 def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -62,13 +47,15 @@ def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.
     flat = tf.reshape(values, [size, shape.num_elements()])
 
     def few():
-        return tf.math.unsorted_segment_sum(flat, segments, count)
+        return tf.scatter_nd(segments[:, None], flat, [count, flat.shape[1]])
 
     def many():
         indices = pairs(tf.range(size), segments)
         ones = tf.SparseTensor(indices, tf.ones([size], flat.dtype), [size, count])
         return _compressed(ones).transposed @ flat
 
+    if flat.dtype not in DTYPES:
+        return tf.reshape(few(), [count, *shape])
     return tf.reshape(_faster(segments, flat, few, many), [count, *shape])
 
 
@@ -87,11 +74,30 @@ def pairs(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.bitcast(both, tf.int32), tf.int64)
 
 
-def _faster(entries, dense: tf.Tensor, few: Callable, many: Callable) -> tf.Tensor:
+def _product(matrix: tf.SparseTensor, dense: tf.Tensor, transposed: bool) -> tf.Tensor:
     if dense.dtype not in DTYPES:
-        return few()
-    result = tf.cond(tf.size(entries) * dense.shape[1] < MANY, few, many)
-    return tf.ensure_shape(result, [None, dense.shape[1]])
+        values = tf.cast(matrix.values, tf.float32)
+        wide = tf.cast(dense, tf.float32)
+        wide = _product(matrix.with_values(values), wide, transposed)
+        return tf.cast(wide, dense.dtype)
+
+    def few():
+        return tf.sparse.sparse_dense_matmul(matrix, dense, adjoint_a=transposed)
+
+    def many():
+        compressed = _compressed(matrix)
+        return (compressed.transposed if transposed else compressed) @ dense
+
+    return _faster(matrix.values, dense, few, many)
+
+
+def _faster(entries, dense: tf.Tensor, few: Callable, many: Callable) -> tf.Tensor:
+    count, width = entries.shape[0], dense.shape[1]
+    if count is None:
+        result = tf.cond(tf.size(entries) * width < MANY, few, many)
+    else:
+        result = (few if count * width < MANY else many)()
+    return tf.ensure_shape(result, [None, width])
 
 
 class _Compressed:

@@ -127,7 +127,7 @@ class Adam(AdaptiveOptimizer):
         }
         if self.amsgrad:
             v = new["velocity_hat"] = state["velocity_hat"]
-        return m / (ops.sqrt(v) + hyper.epsilon), new
+        return 1 / (ops.sqrt(v) + hyper.epsilon) * m, new
 
     def drift(self, hyper):
         ratio = hyper.beta_1

@@ -27,14 +27,19 @@ class Rows:
     Args:
         ids: int64 tensor of shape `(n,)`, without repetitions.
         values: Float tensor of shape `(n, ...)`.
+        source: What the values were made of, one for each id of the batch; by default
+            the values.
     """
 
-    def __init__(self, ids: tf.Tensor, values: tf.Tensor):
+    def __init__(
+        self, ids: tf.Tensor, values: tf.Tensor, source: tf.Tensor | None = None
+    ):
         self.ids = ids
         self.values = values
+        self.source = values if source is None else source
 
     def replace(self, values: tf.Tensor) -> Rows:
-        return Rows(self.ids, values)
+        return Rows(self.ids, values, self.source)
 
     def __truediv__(self, scale) -> Rows:
         return self.replace(self.values / scale)
@@ -46,10 +51,16 @@ def in_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
-def checked_ids(ids: tf.Tensor, height: int, name: str) -> tf.Tensor:
+def checked_ids(ids: tf.Tensor, height: int, name: str, then=None) -> tf.Tensor:
     """The ids as int64, after a check that there are some, all in the table.
 
     Under XLA only the static part of the check is made: XLA has no assertions.
+
+    Args:
+        ids: Integer tensor of shape `(n,)`.
+        height: Number of rows of the table.
+        name: Name of the table.
+        then: What to return in place of the ids, made of them while they are checked.
     """
     empty = (
         f"The sparse gradient of '{name}' has no rows: the batch held no ids. "
@@ -58,28 +69,34 @@ def checked_ids(ids: tf.Tensor, height: int, name: str) -> tf.Tensor:
     if ids.shape[0] == 0:
         raise ValueError(empty)
     ids = tf.cast(ids, tf.int64)
+    then = ids if then is None else then
     if in_xla():
-        return ids
+        return then
     outside = (
         f"The sparse gradient of '{name}' has row ids outside [0, {height}). "
         "Check the ids of the batch, or give the table more rows. Outside are:"
     )
-    # One assertion in the usual case: both conditions hold or the first fails.
     inside = (ids >= 0) & (ids < height)
-    with tf.control_dependencies(
-        [
-            tf.debugging.Assert(tf.size(ids) > 0, [empty]),
-            tf.debugging.Assert(
-                tf.reduce_all(inside), [outside, tf.boolean_mask(ids, ~inside)]
-            ),
-        ]
-    ):
-        return tf.identity(ids)
+
+    def complain():
+        some = tf.debugging.Assert(tf.size(ids) > 0, [empty])
+        found = [outside, tf.boolean_mask(ids, ~inside)]
+        with tf.control_dependencies([some]):
+            within = tf.debugging.Assert(tf.reduce_all(inside), found)
+        with tf.control_dependencies([within]):
+            return tf.identity(then)
+
+    fine = (tf.size(ids) > 0) & tf.reduce_all(inside)
+    return tf.cond(fine, lambda: then, complain)
 
 
-def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int) -> Rows:
-    """Sums the values of equal ids, which may come in any order."""
+def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int, name: str) -> Rows:
+    """Sums the values of equal ids, which may come in any order and are checked."""
+    if are_distinct(ids) and not in_xla():
+        return Rows(checked_ids(ids, height, name), values)
+    ids = tf.cast(ids, tf.int64)
     if in_xla():
+        ids = checked_ids(ids, height, name)
         count = ids.shape[0]
         order = tf.argsort(ids)
         ids, values = tf.gather(ids, order), tf.gather(values, order)
@@ -88,11 +105,9 @@ def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int) -> Rows:
         unique = tf.math.unsorted_segment_min(ids, place, count)
         unique = tf.minimum(unique, tf.constant(height, unique.dtype))
         return Rows(unique, tf.math.unsorted_segment_sum(values, place, count))
-    if are_distinct(ids):
-        return Rows(ids, values)
     unique, place = tf.unique(ids, tf.int64)
-    count = tf.size(unique, tf.int64)
-    return Rows(unique, segment_sum(values, place, count))
+    total = segment_sum(values, place, tf.size(unique, tf.int64))
+    return Rows(checked_ids(ids, height, name, then=unique), total, values)
 
 
 def are_distinct(ids: tf.Tensor) -> bool:
@@ -117,8 +132,15 @@ def raw(variable) -> tf.Variable:
 
 
 def gather(variable, ids: tf.Tensor) -> tf.Tensor:
-    """Reads rows of a Keras or TensorFlow variable; anything for unused places."""
-    return tf.gather(raw(variable), ids)
+    """Reads rows of a Keras or TensorFlow variable; anything for unused places.
+
+    On a CPU `tf.gather` shares even a few kilobytes with other threads, and to wake one
+    takes longer than to read a thousand rows. GPUs lack the other operation for ids.
+    """
+    table = raw(variable)
+    if in_xla() or "CPU" not in getattr(table, "device", ""):
+        return tf.gather(table, ids)
+    return tf.gather_nd(table, ids[:, None])
 
 
 def zero_unused(values: tf.Tensor, ids: tf.Tensor, height: int) -> tf.Tensor:

@@ -190,7 +190,6 @@ class SparseUpdates:
         height = int(variable.shape[0])
         name = getattr(variable, "path", variable.name)
         values = tf.cast(gradient.values, self.optimizer._compute_dtype(i))
-        ids = rows.checked_ids(gradient.indices, height, name)
         densify = (
             self.optimizer.sparse == "dense"
             or self.optimizer._replicated
@@ -205,10 +204,11 @@ class SparseUpdates:
             )
         if densify:
             # It sums repeated rows as well.
+            ids = rows.checked_ids(gradient.indices, height, name)
             return rows.dense(rows.Rows(ids, values), tuple(variable.shape))
         self.prepare(i)
         values = tf.ensure_shape(values, [None, *variable.shape[1:]])
-        return rows.coalesce(ids, values, height)
+        return rows.coalesce(gradient.indices, values, height, name)
 
     def _is_small_table(self, i: int) -> bool:
         entries = np.prod(self.optimizer._trainable_variables[i].shape)
@@ -236,7 +236,6 @@ class SparseUpdates:
     def update(self, gradient: rows.Rows, variable, i: int, learning_rate) -> None:
         """One update by a gradient, of its rows or of all, whichever costs less."""
         height = int(variable.shape[0])
-        count = gradient.ids.shape[0]
         late_ids = _when_gradient_is_there(gradient, gradient.ids)
 
         def by_row():
@@ -245,10 +244,12 @@ class SparseUpdates:
         def whole():
             self._update_all(gradient, variable, i, learning_rate)
 
-        if not (self._deferred and ROWS_PER_ID) or rows.in_xla():
+        count, most = gradient.ids.shape[0], gradient.source.shape[0]
+        never = not (self._deferred and ROWS_PER_ID) or rows.in_xla()
+        if never or (most is not None and most * ROWS_PER_ID < height):
             by_row()
-        elif count is not None:
-            (whole if count * ROWS_PER_ID >= height else by_row)()
+        elif count is not None and count * ROWS_PER_ID >= height:
+            whole()
         else:
             tf.cond(tf.size(gradient.ids) * ROWS_PER_ID >= height, whole, by_row)
 
@@ -440,7 +441,7 @@ def _when_gradient_is_there(gradient: rows.Rows, value: tf.Tensor) -> tf.Tensor:
     Ids and clocks are known before. Rows of a table that are read while it is held
     make TensorFlow copy all of it; those of its state may be read at any time.
     """
-    with tf.control_dependencies([gradient.values]):
+    with tf.control_dependencies([gradient.source]):
         return tf.identity(value)
 
 

@@ -326,9 +326,9 @@ class Wrapper(keras.optimizers.Optimizer):
         """`(ids, values)` of a gradient, summed by row; `ids` is `None` if dense."""
         if not _is_sparse(gradient):
             return None, gradient
-        height = int(variable.shape[0])
-        ids = rows.checked_ids(gradient.indices, height, variable.path)
-        by_row = rows.coalesce(ids, gradient.values, height)
+        by_row = rows.coalesce(
+            gradient.indices, gradient.values, int(variable.shape[0]), variable.path
+        )
         return by_row.ids, by_row.values
 
     def _given(self, gradient, variable):

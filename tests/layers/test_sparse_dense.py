@@ -211,7 +211,7 @@ def test_it_is_called_in_the_scope_of_a_strategy():
 def test_words_out_of_range_are_an_error():
     x = tensor(words())
     outside = tf.SparseTensor(x.indices + [[0, FEATURES]], x.values, x.dense_shape)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"indices\["):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"ind(ices|ex)\["):
         layer(SparseDense)(outside)
 
 

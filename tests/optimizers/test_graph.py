@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from optimizer_cases import CASES, MODES, name_of
 
-from keras_adaptive.optimizers import Adam, rows
+from keras_adaptive.optimizers import Adam, rows, sparse
 
 HEIGHT, WIDTH, COUNT = 4999, 3, 8
 OPTIONS = {
@@ -37,10 +37,15 @@ def operations(graph):
     """The operations of a graph and of the functions that they call."""
     for operation in graph.get_operations():
         yield operation
-        for value in operation.node_def.attr.values():
-            for name in [value.func.name, *(f.name for f in value.list.func)]:
-                if name:
-                    yield from operations(graph._get_function(name).graph)
+        yield from inside(operation)
+
+
+def inside(operation):
+    """The operations of the functions that an operation calls."""
+    for value in operation.node_def.attr.values():
+        for name in [value.func.name, *(f.name for f in value.list.func)]:
+            if name:
+                yield from operations(operation.graph._get_function(name).graph)
 
 
 def large(function):
@@ -111,30 +116,79 @@ def depends(operation, other):
     return False
 
 
-@pytest.mark.parametrize("mode", ["deferred", "lazy"])
-def test_the_table_is_read_when_its_gradient_is_there(mode):
-    # The forward pass holds it until then, and a read would copy all of it.
-    table = keras.Variable(np.zeros((HEIGHT, WIDTH)), dtype="float32")
+def step_graph(mode, height=HEIGHT, count=COUNT):
+    """The graph of an update of a table by a gradient from outside."""
+    table = keras.Variable(np.zeros((height, WIDTH)), dtype="float32")
     optimizer = Adam(sparse=mode)
     optimizer.build([table])
 
     @tf.function(autograph=False)
     def step(ids, values):
         values = tf.identity(values, name="gradient")
-        gradient = tf.IndexedSlices(values, ids, tf.constant([HEIGHT, WIDTH]))
+        gradient = tf.IndexedSlices(values, ids, tf.constant([height, WIDTH]))
         optimizer.apply([gradient], [table])
 
     graph = step.get_concrete_function(
-        tf.TensorSpec([COUNT], tf.int64), tf.TensorSpec([COUNT, WIDTH])
+        tf.TensorSpec([count], tf.int64), tf.TensorSpec([count, WIDTH])
     ).graph
     (handle,) = (
-        inside for outside, inside in graph.captures if outside is table.value.handle
+        inner for outer, inner in graph.captures if outer is table.value.handle
     )
+    return graph, handle
+
+
+def of_type(graph, *kinds):
+    return [o for o in graph.get_operations() if o.type in kinds]
+
+
+@pytest.mark.parametrize("mode", ["deferred", "lazy"])
+def test_the_table_is_read_when_its_gradient_is_there(mode):
+    # The forward pass holds it until then, and a read would copy all of it.
+    graph, handle = step_graph(mode)
     gradient = graph.get_operation_by_name("gradient")
+    (total,) = of_type(graph, "ScatterNd")
+    assert depends(total, gradient)
     reads = {True: [], False: []}
-    for operation in graph.get_operations():
-        if operation.type == "ResourceGather":
-            of_table = operation.inputs[0] is handle
-            reads[of_table].append(depends(operation, gradient))
-    assert reads[True] and all(reads[True])
-    assert reads[False] and not any(reads[False])
+    for operation in of_type(graph, "ResourceGatherNd"):
+        reads[operation.inputs[0] is handle].append(operation)
+    assert all(depends(o, gradient) for o in reads[True]) and reads[True]
+    assert not any(depends(o, gradient) for o in reads[False]) and reads[False]
+    # Rows of the gradient that belong together are added meanwhile.
+    assert not any(depends(o, total) for o in reads[True])
+
+
+@pytest.mark.parametrize("mode", ["deferred", "lazy"])
+def test_rows_are_not_read_by_threads_that_have_to_be_woken(mode):
+    graph, _ = step_graph(mode)
+    assert of_type(graph, "ResourceGatherNd")
+    assert not of_type(graph, "ResourceGather", "GatherV2")
+
+
+@pytest.mark.parametrize("mode", ["deferred", "lazy"])
+def test_distinct_rows_are_found_while_ids_are_checked(mode):
+    graph, _ = step_graph(mode)
+    (unique,) = of_type(graph, "Unique")
+    checks = [
+        o
+        for o in of_type(graph, "If")
+        if any("Assert" in inner.type for inner in inside(o))
+    ]
+    assert len(checks) == 1 and not depends(unique, checks[0])
+    assert all(depends(o, checks[0]) for o in of_type(graph, "ResourceGatherNd"))
+
+
+@pytest.mark.parametrize(("height", "ways"), [(17, 0), (15, 1), (None, 1)])
+def test_both_ways_are_in_the_graph_only_if_either_may_be_needed(
+    height, ways, monkeypatch
+):
+    # Eight ids touch at most eight rows; of 17 that is never half.
+    monkeypatch.setattr(sparse, "SMALL_TABLE", 0)
+    monkeypatch.setattr(sparse, "ROWS_PER_ID", 2)
+    count = COUNT if height else None
+    graph, _ = step_graph("deferred", height or 17, count)
+    found = [
+        o
+        for o in of_type(graph, "If")
+        if any(inner.type == "ScatterNd" for inner in inside(o))
+    ]
+    assert len(found) == ways

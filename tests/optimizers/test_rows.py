@@ -15,7 +15,7 @@ quickly = settings(max_examples=50, deadline=None)
 
 @tf.function(jit_compile=True)
 def coalesce_under_xla(ids, values):
-    coalesced = rows.coalesce(ids, values, HEIGHT)
+    coalesced = rows.coalesce(ids, values, HEIGHT, "table")
     return coalesced.ids, coalesced.values
 
 
@@ -36,7 +36,7 @@ def test_coalesce_sums_equal_ids(ids, kind, dtype, shape):
     ids = np.array(ids, kind)
     # Sums of small integers are exact in every dtype.
     values = np.random.default_rng(0).integers(-8, 9, (len(ids), *shape)).astype(dtype)
-    got = rows.coalesce(tf.constant(ids), tf.constant(values), HEIGHT)
+    got = rows.coalesce(tf.constant(ids), tf.constant(values), HEIGHT, "table")
     assert sorted(got.ids.numpy()) == sorted(set(ids.tolist()))
     assert got.values.dtype == dtype
     total = rows.dense(got, (HEIGHT, *shape))
