@@ -5,7 +5,7 @@
 Behind the constant `MANY` of `keras_adaptive/sparse_products.py`, which is set here so
 that a product goes one way, or the other. The sparse matrix is a batch of texts: 128
 words in each, by Zipf's law. The sum over equal ids is that of the gradient of an
-`Embedding`, the two products are what `SparseDense` does, forwards and backwards.
+`Embedding`, the transposed product what `SparseDense` does on its way back.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from benchmarks import harness
 from keras_adaptive import sparse_products
 
 WORDS, VOCABULARY, WIDTH = 128, 100_000, 64
-WAYS = {"segments": 2**31 - 1, "compressed rows": 0}
+WAYS = {"coordinates": 2**31 - 1, "compressed rows": 0}
 TEXTS = [1, 2, 4, 8, 16, 32, 64, 128]
 QUICK_TEXTS = [1, 2]
 
@@ -35,7 +35,7 @@ def operations(texts: int) -> dict[str, Callable[[], tf.Tensor]]:
     rows, places = np.repeat(np.arange(texts), WORDS), places.ravel()
     indices = tf.Variable(np.stack([rows, places], axis=1))
     values, gradient = numbers(ids.size), numbers(ids.size, WIDTH)
-    kernel, upstream = numbers(len(unique), WIDTH), numbers(texts, WIDTH)
+    upstream = numbers(texts, WIDTH)
 
     def matrix():
         return tf.SparseTensor(indices, values, (texts, len(unique)))
@@ -45,9 +45,6 @@ def operations(texts: int) -> dict[str, Callable[[], tf.Tensor]]:
             tf.convert_to_tensor(gradient),
             indices[:, 1],
             tf.constant(len(unique), tf.int64),
-        ),
-        "product": lambda: sparse_products.product(
-            matrix(), tf.convert_to_tensor(kernel)
         ),
         "transposed product": lambda: sparse_products.transposed_product(
             matrix(), tf.convert_to_tensor(upstream)
@@ -71,11 +68,11 @@ def summarize(operation: str, samples: pd.DataFrame) -> pd.DataFrame:
             "rounds": len(samples),
         }
         | harness.quartiles(
-            segments=samples["segments", texts],
+            coordinates=samples["coordinates", texts],
             compressed=samples["compressed rows", texts],
-            ratio=samples["compressed rows", texts] / samples["segments", texts],
+            ratio=samples["compressed rows", texts] / samples["coordinates", texts],
         )
-        for texts in samples["segments"].columns
+        for texts in samples["coordinates"].columns
     )
 
 
@@ -98,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     page = (
         f"float32, {WORDS} words in a text, {WIDTH} columns; "
         f"{harness.rounds_of(summary)}. {harness.machine()}.\n\nTime by compressed "
-        "rows over that by segments, median (quartiles), by numbers (entries times "
+        "rows over that by coordinates, median (quartiles), by numbers (entries times "
         f"columns); below 1 compressed rows are faster. MANY is "
         f"{sparse_products.MANY:,}.\n\n{table}"
     )

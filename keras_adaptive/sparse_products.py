@@ -12,7 +12,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 MANY = 2**17
-"""From so many numbers on, one for each entry and column, rows are compressed."""
+"""From so many numbers on, one for each entry and column, rows are compressed also
+where the matrix has to be transposed."""
 
 DTYPES = (tf.float32, tf.float64)
 """What TensorFlow's operations on compressed rows can compute in."""
@@ -23,12 +24,22 @@ def product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
 
     Of an entry that is there twice the sum counts.
     """
-    return _product(matrix, dense, transposed=False)
+    matrix, wide = _computable(matrix, dense)
+    result = _compressed(matrix) @ wide
+    return tf.cast(tf.ensure_shape(result, [None, dense.shape[1]]), dense.dtype)
 
 
 def transposed_product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
     """The transpose of such a sparse matrix times a dense one."""
-    return _product(matrix, dense, transposed=True)
+    matrix, wide = _computable(matrix, dense)
+
+    def few():
+        return tf.sparse.sparse_dense_matmul(matrix, wide, adjoint_a=True)
+
+    def many():
+        return _compressed(matrix).transposed @ wide
+
+    return tf.cast(_faster(matrix.values, wide, few, many), dense.dtype)
 
 
 def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -54,8 +65,6 @@ def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.
         ones = tf.SparseTensor(indices, tf.ones([size], flat.dtype), [size, count])
         return _compressed(ones).transposed @ flat
 
-    if flat.dtype not in DTYPES:
-        return tf.reshape(few(), [count, *shape])
     return tf.reshape(_faster(segments, flat, few, many), [count, *shape])
 
 
@@ -74,26 +83,18 @@ def pairs(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.bitcast(both, tf.int32), tf.int64)
 
 
-def _product(matrix: tf.SparseTensor, dense: tf.Tensor, transposed: bool) -> tf.Tensor:
-    if dense.dtype not in DTYPES:
-        values = tf.cast(matrix.values, tf.float32)
-        wide = tf.cast(dense, tf.float32)
-        wide = _product(matrix.with_values(values), wide, transposed)
-        return tf.cast(wide, dense.dtype)
-
-    def few():
-        return tf.sparse.sparse_dense_matmul(matrix, dense, adjoint_a=transposed)
-
-    def many():
-        compressed = _compressed(matrix)
-        return (compressed.transposed if transposed else compressed) @ dense
-
-    return _faster(matrix.values, dense, few, many)
+def _computable(matrix: tf.SparseTensor, dense: tf.Tensor):
+    """Both in a dtype that the operations can compute in."""
+    dtype = dense.dtype if dense.dtype in DTYPES else tf.float32
+    values = tf.cast(matrix.values, dtype)
+    return matrix.with_values(values), tf.cast(dense, dtype)
 
 
 def _faster(entries, dense: tf.Tensor, few: Callable, many: Callable) -> tf.Tensor:
     count, width = entries.shape[0], dense.shape[1]
-    if count is None:
+    if dense.dtype not in DTYPES:
+        result = few()
+    elif count is None:
         result = tf.cond(tf.size(entries) * width < MANY, few, many)
     else:
         result = (few if count * width < MANY else many)()

@@ -26,7 +26,7 @@ quickly = settings(
 )
 
 
-@pytest.fixture(params=[0, 2**16], ids=["compressed", "segments"], autouse=True)
+@pytest.fixture(params=[0, 2**16], ids=["compressed", "coordinates"], autouse=True)
 def way(request, monkeypatch):
     monkeypatch.setattr(sparse_products, "MANY", request.param)
 
@@ -83,7 +83,7 @@ def test_many_numbers_go_another_way(width, compressed, monkeypatch):
     monkeypatch.setattr(
         sparse_products, "_compressed", lambda m: found.append(m) or way(m)
     )
-    got = product(tf.sparse.eye(3), tf.ones((3, width)))
+    got = transposed_product(tf.sparse.eye(3), tf.ones((3, width)))
     assert len(found) == compressed
     np.testing.assert_array_equal(got, np.ones((3, width)))
 

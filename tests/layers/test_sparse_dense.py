@@ -14,7 +14,7 @@ FEATURES, UNITS = 4999, 3
 CLASSES = {"Dense": keras.layers.Dense, "SparseDense": SparseDense}
 
 
-@pytest.fixture(params=[0, 2**16], ids=["compressed", "segments"], autouse=True)
+@pytest.fixture(params=[0, 2**17], ids=["compressed", "coordinates"], autouse=True)
 def way(request, monkeypatch):
     monkeypatch.setattr(sparse_products, "MANY", request.param)
 
@@ -211,7 +211,7 @@ def test_it_is_called_in_the_scope_of_a_strategy():
 def test_words_out_of_range_are_an_error():
     x = tensor(words())
     outside = tf.SparseTensor(x.indices + [[0, FEATURES]], x.values, x.dense_shape)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"ind(ices|ex)\["):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"indices\["):
         layer(SparseDense)(outside)
 
 
