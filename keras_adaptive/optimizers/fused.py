@@ -4,8 +4,8 @@
 its own, and each variable pays for a dozen operations. Here XLA compiles the rule by
 itself, inside an ordinary step:
 
-- large variables are written in place with their slots, up to eight of one shape in a
-  call; one compilation serves all such calls;
+- large variables are written in place with their slots, up to sixteen of one shape in
+  a call; one compilation serves all such calls;
 - small variables of one kind share flat slots and one call. That takes a rule which
   treats each entry by itself; whether it does is tried out.
 
@@ -38,7 +38,7 @@ SMALL = 16_384
 STAGED = 2**17
 """Copies of arrays with fewer entries stay in the cache, and save calls."""
 
-ALIKE = 8
+ALIKE = 16
 """How many larger variables of one shape share a call at most."""
 
 
@@ -248,7 +248,7 @@ class FusedUpdates:
         return self.optimizer._hyper_at(self.optimizer._compute_dtype(i), i, **moment)
 
     def _large(self, indices: Sequence[int]) -> list[tuple[tuple, list[int]]]:
-        """The large variables among these, by kind and in batches of one kind."""
+        """The large variables among these, in nearly equal parts of one kind."""
         optimizer = self.optimizer
         kinds: dict[tuple, list[int]] = {}
         for i in indices:
@@ -258,9 +258,9 @@ class FusedUpdates:
                 kind = id(part), optimizer._decays(i), raw.dtype, raw.shape, raw.device
                 kinds.setdefault(kind, []).append(i)
         return [
-            (kind, alike[start : start + ALIKE])
+            (kind, part.tolist())
             for kind, alike in kinds.items()
-            for start in range(0, len(alike), ALIKE)
+            for part in np.array_split(alike, -(-len(alike) // ALIKE))
         ]
 
     def _update_alike(self, kind: tuple, alike: list[int], dense, moment) -> None:

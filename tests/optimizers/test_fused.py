@@ -104,6 +104,19 @@ def test_large_variables_of_a_shape_share_calls_and_compilations():
     assert not [op for op in found if op.type in ("Sqrt", "Square")]
 
 
+def test_calls_have_about_as_many_variables():
+    # They run side by side, and a short one leaves a core without work in the end.
+    count = 2 * fused.ALIKE + 1
+    found = operations(
+        optimizers.Adam(), {f"layer{n}": (130, 130) for n in range(count)}
+    )
+    calls = [op for op in found if op.type == "StatefulPartitionedCall"]
+    each = len(calls[0].inputs) / (count // 3)
+    variables_of = [round(len(op.inputs) / each) for op in calls]
+    assert sum(variables_of) == count
+    assert max(variables_of) - min(variables_of) <= 1
+
+
 def test_without_it_the_operations_are_the_rule_s(plain):
     plain()
     found = operations(optimizers.Adam(), {"a": (130, 130), "b": (3,)})
