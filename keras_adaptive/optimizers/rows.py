@@ -92,9 +92,6 @@ def checked_ids(ids: tf.Tensor, height: int, name: str, then=None) -> tf.Tensor:
 
 def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int, name: str) -> Rows:
     """Sums the values of equal ids, which may come in any order and are checked."""
-    if are_distinct(ids) and not in_xla():
-        return Rows(checked_ids(ids, height, name), values)
-    ids = tf.cast(ids, tf.int64)
     if in_xla():
         ids = checked_ids(ids, height, name)
         count = ids.shape[0]
@@ -105,6 +102,9 @@ def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int, name: str) -> Rows:
         unique = tf.math.unsorted_segment_min(ids, place, count)
         unique = tf.minimum(unique, tf.constant(height, unique.dtype))
         return Rows(unique, tf.math.unsorted_segment_sum(values, place, count))
+    if are_distinct(ids):
+        return Rows(checked_ids(ids, height, name), values)
+    ids = tf.cast(ids, tf.int64)
     unique, place = tf.unique(ids, tf.int64)
     total = segment_sum(values, place, tf.size(unique, tf.int64))
     return Rows(checked_ids(ids, height, name, then=unique), total, values)
