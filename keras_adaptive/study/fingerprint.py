@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from keras_adaptive import layers, optimizers
+import keras_adaptive
 
 SOFTWARE = (
     *("keras-adaptive", "keras", "numpy"),
@@ -46,8 +46,8 @@ def _plain(value: Any) -> Any:
 def installed_software() -> dict[str, str]:
     """Returns the versions of the installed packages that decide the numbers.
 
-    That of keras-adaptive carries a digest of its optimizers and layers, which change
-    between two releases.
+    That of keras-adaptive carries a digest of its sources, which change between two
+    releases.
     """
     versions = {}
     for package in SOFTWARE:
@@ -55,14 +55,18 @@ def installed_software() -> dict[str, str]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    files = [
-        file
-        for package in (optimizers, layers)
-        for file in sorted(Path(inspect.getfile(package)).parent.glob("*.py"))
-    ]
-    sources = [file.read_text(encoding="utf-8") for file in files]
-    versions["keras-adaptive"] += f"+{digest(sources)[:8]}"
+    package = Path(inspect.getfile(keras_adaptive)).parent
+    versions["keras-adaptive"] += f"+{source_digest(package)[:8]}"
     return versions
+
+
+def source_digest(package: Path) -> str:
+    """Returns the digest of all sources of a package, wherever they lie in it.
+
+    Args:
+        package: The folder of the package.
+    """
+    return digest(sorted(file.read_text("utf-8") for file in package.rglob("*.py")))
 
 
 def engine() -> dict[str, str]:
