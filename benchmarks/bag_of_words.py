@@ -27,10 +27,10 @@ from scipy import sparse
 
 from benchmarks import harness
 from keras_adaptive import layers, optimizers
-from keras_adaptive.study.batches import training_batches
-from keras_adaptive.study.datasets.dataset import Dataset, Split
-from keras_adaptive.study.datasets.newsgroups import load_newsgroups
-from keras_adaptive.study.errors import StudyError
+from keras_adaptive.datasets.batches import training_batches
+from keras_adaptive.datasets.dataset import Dataset, Split
+from keras_adaptive.datasets.newsgroups import load_newsgroups
+from keras_adaptive.errors import StudyError
 
 LEARNING_RATE = 3e-3
 BATCH_SIZE = 128

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 import keras_adaptive
 from benchmarks import harness
-from keras_adaptive.optimizers.rule import Slot
+from keras_adaptive.optimizers.contract.slot import Slot
 
 LEARNING_RATE = 1e-3
 FAMILIES = {

@@ -2,7 +2,7 @@
 
     python -m benchmarks.small_tables
 
-Behind the constants `SMALL_TABLE` and `ROWS_PER_ID` of `optimizers/sparse.py`: each is
+Behind the constants `SMALL_TABLE` and `ROWS_PER_ID` of `row_updates.py`: each is
 set here so that Adam goes one way, or the other. A table of few entries is updated as
 if its gradient were dense, and has no row clocks. One of few rows for each id has
 clocks, and is updated whole where a batch touches much of it.
@@ -17,7 +17,8 @@ import pandas as pd
 
 from benchmarks import harness
 from benchmarks.sparse_step import LEARNING_RATE, Problem, Table, keras_steps
-from keras_adaptive.optimizers import Adam, sparse
+from keras_adaptive.optimizers import Adam
+from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
 
 ALWAYS = 2**60
 BY_ROW = {"SMALL_TABLE": 0, "ROWS_PER_ID": 0}

@@ -2,7 +2,7 @@
 
     python -m benchmarks.sparse_products
 
-Behind the constant `MANY` of `keras_adaptive/sparse_products.py`, which is set here so
+Behind the constant `MANY` of `csr_products.py`, which is set here so
 that a product goes one way, or the other. The sparse matrix is a batch of texts: 128
 words in each, by Zipf's law. The sum over equal ids is that of the gradient of an
 `Embedding`, the transposed product what `SparseDense` does on its way back.
@@ -16,7 +16,7 @@ import pandas as pd
 import tensorflow as tf
 
 from benchmarks import harness
-from keras_adaptive import sparse_products
+from keras_adaptive.optimizers.engine.tensorflow import csr_products as sparse_products
 
 WORDS, VOCABULARY, WIDTH = 128, 100_000, 64
 WAYS = {"coordinates": 2**31 - 1, "compressed rows": 0}

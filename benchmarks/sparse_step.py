@@ -29,7 +29,7 @@ import tensorflow as tf
 
 import keras_adaptive
 from benchmarks import harness
-from keras_adaptive.optimizers import rows
+from keras_adaptive.optimizers.engine.tensorflow import rows
 
 LEARNING_RATE = 1e-3
 BATCHES = 256

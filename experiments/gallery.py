@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_adaptive import optimizers
-from keras_adaptive.study import command
-from keras_adaptive.study.command import count, output_folder
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.tables import Spread
-from keras_adaptive.study.tuning import tune
+from keras_adaptive.commands import options as command
+from keras_adaptive.commands.options import count, output_folder
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study.design.grid import tune
+from keras_adaptive.study.reporting.tables import Spread
 
 LOWEST, HIGHEST = -8, 2
 """The grid: learning rates from 0.0001 to 10 by half decades."""

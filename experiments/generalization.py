@@ -10,9 +10,10 @@ of trials, and judged on test data with fresh seeds, against tuned SGD with mome
 import sys
 from collections.abc import Sequence
 
-from keras_adaptive.study import Dataset, Protocol, Steps, Study, promises
-from keras_adaptive.study.defaults import default_contenders, default_workload
-from keras_adaptive.study.experiment import OFFLINE, Experiment
+from keras_adaptive.commands.experiment import OFFLINE, Experiment
+from keras_adaptive.study import Dataset, Protocol, Steps, Study
+from keras_adaptive.study.analysis import promises
+from keras_adaptive.study.design.defaults import default_contenders, default_workload
 
 OPTIMIZERS = ["adagrad", "rmsprop", "adam", "adamw"]
 

@@ -22,27 +22,19 @@ from rich.markdown import Markdown
 from sklearn import datasets as bundled
 from sklearn.preprocessing import StandardScaler
 
-from keras_adaptive import optimizers
-from keras_adaptive.study import (
-    Contender,
-    Epochs,
-    Protocol,
-    Results,
-    Study,
-    Workload,
-    command,
-    datasets,
-)
-from keras_adaptive.study.batches import require_tensorflow
-from keras_adaptive.study.command import count
-from keras_adaptive.study.datasets.dataset import (
+from keras_adaptive import datasets, optimizers
+from keras_adaptive.commands import options as command
+from keras_adaptive.commands.options import count
+from keras_adaptive.datasets.batches import require_tensorflow
+from keras_adaptive.datasets.dataset import (
     Dataset,
     Split,
     stratified_split,
 )
-from keras_adaptive.study.ledger import attach, store_location
-from keras_adaptive.study.tables import Spread, spread
-from keras_adaptive.study.tuning import half_decade
+from keras_adaptive.study import Contender, Epochs, Protocol, Results, Study, Workload
+from keras_adaptive.study.design.grid import half_decade
+from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
+from keras_adaptive.study.reporting.tables import Spread, spread
 
 POINTS = 2.0
 """What counts as close, in points of accuracy."""

@@ -27,10 +27,10 @@ from scipy.special import expit
 from sklearn.feature_extraction.text import CountVectorizer
 
 from keras_adaptive import optimizers
-from keras_adaptive.study.datasets import newsgroups
-from keras_adaptive.study.datasets.svmlight import read_svmlight
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.tuning import beyond_the_edge, half_decade
+from keras_adaptive.datasets import newsgroups
+from keras_adaptive.datasets.svmlight import read_svmlight
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study.design.grid import beyond_the_edge, half_decade
 
 ROUNDS = 30_000
 STEP = 0.5

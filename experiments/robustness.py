@@ -12,10 +12,10 @@ rate for all workloads, against SGD with momentum.
 import sys
 from collections.abc import Sequence
 
+from keras_adaptive.commands.experiment import OFFLINE, Experiment
 from keras_adaptive.study import Dataset, Protocol, Steps, Study
-from keras_adaptive.study.defaults import default_contenders, default_workload
-from keras_adaptive.study.experiment import OFFLINE, Experiment
-from keras_adaptive.study.robustness import robustness
+from keras_adaptive.study.analysis.robustness import robustness
+from keras_adaptive.study.design.defaults import default_contenders, default_workload
 
 OPTIMIZERS = ["adagrad", "rmsprop", "adam", "adamw"]
 

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from keras_adaptive.study import Dataset, Epochs, Protocol, Study, promises
-from keras_adaptive.study.datasets.rare import rare_slice
-from keras_adaptive.study.defaults import default_contenders, default_workload
-from keras_adaptive.study.experiment import Experiment
+from keras_adaptive.commands.experiment import Experiment
+from keras_adaptive.datasets.rare import rare_slice
+from keras_adaptive.study import Dataset, Epochs, Protocol, Study
+from keras_adaptive.study.analysis import promises
+from keras_adaptive.study.design.defaults import default_contenders, default_workload
 
 OPTIMIZERS = ["adagrad", "rmsprop", "adam", "adamw"]
 

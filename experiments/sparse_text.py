@@ -11,13 +11,14 @@ in training. Each vocabulary is a workload; it needs Keras on TensorFlow.
 import sys
 from collections.abc import Sequence
 
-from keras_adaptive.study import Dataset, Epochs, Protocol, Results, Study, promises
-from keras_adaptive.study.batches import require_tensorflow
-from keras_adaptive.study.datasets.rare import rare_slice
-from keras_adaptive.study.datasets.text import keep_words
-from keras_adaptive.study.defaults import default_contenders, default_workload
-from keras_adaptive.study.experiment import Experiment
-from keras_adaptive.study.verdicts import Verdict
+from keras_adaptive.commands.experiment import Experiment
+from keras_adaptive.datasets.batches import require_tensorflow
+from keras_adaptive.datasets.rare import rare_slice
+from keras_adaptive.datasets.text import keep_words
+from keras_adaptive.study import Dataset, Epochs, Protocol, Results, Study
+from keras_adaptive.study.analysis import promises
+from keras_adaptive.study.analysis.verdicts import Verdict
+from keras_adaptive.study.design.defaults import default_contenders, default_workload
 
 VOCABULARIES = (10_000, 20_000, 30_000)
 OPTIMIZERS = ["keras/adagrad", "adagrad", "rmsprop", "keras/adam", "adam", "adamw"]

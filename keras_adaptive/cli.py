@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from keras_adaptive.study.errors import MissingExtraError, StudyError, needs_extra
+from keras_adaptive.errors import MissingExtraError, StudyError, needs_extra
 
 LOOPBACK = "127.0.0.1"
 INTERRUPTED = 130

@@ -19,7 +19,7 @@ def real_data():
 def by_row(monkeypatch):
     """Tables as small as those of the tests would otherwise be updated whole."""
     if keras.backend.backend() == "tensorflow":
-        from keras_adaptive.optimizers import sparse
+        from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
 
         monkeypatch.setattr(sparse, "SMALL_TABLE", 0)
         monkeypatch.setattr(sparse, "ROWS_PER_ID", 0)

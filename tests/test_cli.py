@@ -6,7 +6,7 @@ import mlflow
 import pytest
 
 from keras_adaptive import cli
-from keras_adaptive.study.errors import MissingExtraError
+from keras_adaptive.errors import MissingExtraError
 
 
 def test_an_unknown_experiment_is_told_with_the_nearest(capsys):

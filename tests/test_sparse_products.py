@@ -6,8 +6,8 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_adaptive import sparse_products
-from keras_adaptive.sparse_products import (
+from keras_adaptive.optimizers.engine.tensorflow import csr_products as sparse_products
+from keras_adaptive.optimizers.engine.tensorflow.csr_products import (
     pairs,
     product,
     segment_sum,

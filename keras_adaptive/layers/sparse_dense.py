@@ -8,7 +8,9 @@ from keras import ops
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    from keras_adaptive import sparse_products
+    from keras_adaptive.optimizers.engine.tensorflow import (
+        csr_products as sparse_products,
+    )
 
 
 @keras.saving.register_keras_serializable("keras_adaptive")

@@ -20,23 +20,23 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_adaptive.optimizers import saved_state
-from keras_adaptive.optimizers.bounds import (
+from keras_adaptive.optimizers.contract.constraints import (
     NON_NEGATIVE,
     POSITIVE,
     Interval,
 )
-from keras_adaptive.optimizers.branch import branch
-from keras_adaptive.optimizers.deferred import standing_still
-from keras_adaptive.optimizers.evaluation import EvaluationPoint
-from keras_adaptive.optimizers.rule import PARAMETER, Hyper, Slot
+from keras_adaptive.optimizers.contract.slot import PARAMETER, Hyper, Slot
+from keras_adaptive.optimizers.engine import checkpoint as saved_state
+from keras_adaptive.optimizers.engine.conditional import branch
+from keras_adaptive.optimizers.engine.evaluation_point import EvaluationPoint
+from keras_adaptive.optimizers.engine.tensorflow.catch_up import standing_still
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    from keras_adaptive.optimizers import rows
-    from keras_adaptive.optimizers.fused import FusedUpdates
-    from keras_adaptive.optimizers.sparse import SparseUpdates
+    from keras_adaptive.optimizers.engine.tensorflow import rows
+    from keras_adaptive.optimizers.engine.tensorflow.fused import FusedUpdates
+    from keras_adaptive.optimizers.engine.tensorflow.row_updates import SparseUpdates
 
 PACKAGE = "keras_adaptive"
 

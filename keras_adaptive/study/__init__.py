@@ -8,19 +8,19 @@ imported when they are first used. They need the extra `study`:
 import importlib
 
 _PLACES = {
-    "comparison": "compare",
-    "Contender": "contender",
+    "comparison": "study.compare",
+    "Contender": "study.design.contender",
     "Dataset": "datasets.dataset",
-    "Epochs": "workload",
-    "InProcess": "executors",
-    "Processes": "executors",
-    "Protocol": "protocol",
-    "Results": "results",
-    "Steps": "workload",
+    "Epochs": "study.design.workload",
+    "InProcess": "study.execution.executors",
+    "Processes": "study.execution.executors",
+    "Protocol": "study.design.protocol",
+    "Results": "study.results",
+    "Steps": "study.design.workload",
     "Split": "datasets.dataset",
-    "Study": "study",
+    "Study": "study.study",
     "StudyError": "errors",
-    "Workload": "workload",
+    "Workload": "study.design.workload",
 }
 
 __all__ = list(_PLACES)
@@ -29,4 +29,4 @@ __all__ = list(_PLACES)
 def __getattr__(name: str):
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return getattr(importlib.import_module(f"keras_adaptive.{_PLACES[name]}"), name)

@@ -18,23 +18,24 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_adaptive.study import command, datasets
-from keras_adaptive.study.batches import evaluation_batches
-from keras_adaptive.study.command import count
-from keras_adaptive.study.datasets.dataset import Dataset
-from keras_adaptive.study.datasets.rare import rare_slice
-from keras_adaptive.study.defaults import (
+from keras_adaptive import datasets
+from keras_adaptive.commands import options as command
+from keras_adaptive.commands.options import count
+from keras_adaptive.datasets.batches import evaluation_batches
+from keras_adaptive.datasets.dataset import Dataset
+from keras_adaptive.datasets.rare import rare_slice
+from keras_adaptive.errors import StudyError, did_you_mean, needs_extra
+from keras_adaptive.study.design.defaults import (
     default_batch_size,
     default_contenders,
     default_workload,
 )
-from keras_adaptive.study.errors import StudyError, did_you_mean, needs_extra
-from keras_adaptive.study.protocol import MOMENTUM, Protocol
+from keras_adaptive.study.design.protocol import MOMENTUM, Protocol
+from keras_adaptive.study.design.workload import Epochs, Workload
+from keras_adaptive.study.execution.prepared_workload import checked_model
+from keras_adaptive.study.publish import publish
 from keras_adaptive.study.results import Results
 from keras_adaptive.study.study import Study
-from keras_adaptive.study.summary import publish
-from keras_adaptive.study.task import checked_model
-from keras_adaptive.study.workload import Epochs, Workload
 
 with needs_extra("study"):
     import cloudpickle
@@ -88,7 +89,7 @@ def comparison(
 
     Example:
 
-    >>> from keras_adaptive.study.datasets.bundled import load_wine
+    >>> from keras_adaptive.datasets.bundled import load_wine
     >>> study = comparison(load_wine(), optimizers=["adam"], protocol=QUICK)
     >>> study.title, [each.label for each in study.contenders]
     ('compare on wine', ['keras/sgd-momentum', 'adam'])

@@ -9,16 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from keras_adaptive.study.album import Picture, draw_all
-from keras_adaptive.study.command import output_folder
-from keras_adaptive.study.errors import StudyError, needs_extra
-from keras_adaptive.study.judgement import judge_all
-from keras_adaptive.study.ledger import attach
-from keras_adaptive.study.recommendation import Recommendation, recommend
-from keras_adaptive.study.record import Record
-from keras_adaptive.study.report import this_command, to_html
-from keras_adaptive.study.statistics import best, target, to_target
-from keras_adaptive.study.verdicts import Verdict
+from keras_adaptive.commands.options import output_folder
+from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.study.analysis.all_promises import judge_all
+from keras_adaptive.study.analysis.recommendation import Recommendation, recommend
+from keras_adaptive.study.analysis.stats import best, target, to_target
+from keras_adaptive.study.analysis.verdicts import Verdict
+from keras_adaptive.study.ledger.mlflow_ledger import attach
+from keras_adaptive.study.ledger.record import Record
+from keras_adaptive.study.reporting.figure_set import Picture, draw_all
+from keras_adaptive.study.reporting.html_report import this_command, to_html
 
 with needs_extra("study"):
     import pandas as pd

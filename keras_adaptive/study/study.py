@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keras_adaptive.study.contender import Contender
-from keras_adaptive.study.errors import StudyError, needs_extra
-from keras_adaptive.study.executors import Executor, InProcess
-from keras_adaptive.study.fingerprint import engine
-from keras_adaptive.study.ledger import Ledger, quiet_mlflow
-from keras_adaptive.study.planning import NONE_WORKED, Course, Plan
-from keras_adaptive.study.progress import Display, display
-from keras_adaptive.study.protocol import Protocol
-from keras_adaptive.study.record import Record
+from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.study.design.contender import Contender
+from keras_adaptive.study.design.protocol import Protocol
+from keras_adaptive.study.design.workload import Workload
+from keras_adaptive.study.execution.executors import Executor, InProcess
+from keras_adaptive.study.execution.planning import NONE_WORKED, Course, Plan
+from keras_adaptive.study.execution.prepared_workload import Task
+from keras_adaptive.study.execution.progress import Display, display
+from keras_adaptive.study.execution.training import Trial
+from keras_adaptive.study.ledger.fingerprint import engine
+from keras_adaptive.study.ledger.mlflow_ledger import Ledger, quiet_mlflow
+from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.study.results import Results
-from keras_adaptive.study.task import Task
-from keras_adaptive.study.training import Trial
-from keras_adaptive.study.workload import Workload
 
 with needs_extra("study"):
     import pandas as pd

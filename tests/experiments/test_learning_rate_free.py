@@ -6,7 +6,7 @@ import pytest
 
 from experiments import learning_rate_free as experiment
 from experiments.learning_rate_free import Line
-from keras_adaptive.study.tables import Spread
+from keras_adaptive.study.reporting.tables import Spread
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from scipy import sparse
 
-from keras_adaptive import sparse_products
 from keras_adaptive.layers import SparseDense
 from keras_adaptive.optimizers import Adam
+from keras_adaptive.optimizers.engine.tensorflow import csr_products as sparse_products
 
 FEATURES, UNITS = 4999, 3
 CLASSES = {"Dense": keras.layers.Dense, "SparseDense": SparseDense}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from optimizer_cases import CLOSED_FORMS, Ramp, name_of
 from training import distance
 
-from keras_adaptive.optimizers import Adam, deferred
+from keras_adaptive.optimizers import Adam
+from keras_adaptive.optimizers.engine.tensorflow import catch_up as deferred
 
 HEIGHT, WIDTH, COUNT, STEPS = 101, 2, 4, 40
 OPTIONS = {

@@ -9,7 +9,8 @@ from optimizer_cases import CATALOGUE
 from test_catalogue import assert_close, differ, trained
 from test_drop_in import float64  # noqa: F401
 
-from keras_adaptive.optimizers import CAME, Adafactor, factored
+from keras_adaptive.optimizers import CAME, Adafactor
+from keras_adaptive.optimizers.catalogue.shared import factored_moments as factored
 
 CASE = next(case for case in CATALOGUE if case.cls is Adafactor)
 

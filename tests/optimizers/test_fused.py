@@ -7,7 +7,8 @@ import tensorflow as tf
 from optimizer_cases import EVERY, name_of
 
 from keras_adaptive import optimizers
-from keras_adaptive.optimizers import AdaptiveOptimizer, Slot, fused
+from keras_adaptive.optimizers import AdaptiveOptimizer, Slot
+from keras_adaptive.optimizers.engine.tensorflow import fused
 
 SHAPES = {
     "kernel": (5, 4),

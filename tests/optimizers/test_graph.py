@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 from optimizer_cases import CASES, MODES, name_of
 
-from keras_adaptive.optimizers import Adam, rows, sparse
+from keras_adaptive.optimizers import Adam
+from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
+from keras_adaptive.optimizers.engine.tensorflow import rows
 
 HEIGHT, WIDTH, COUNT = 4999, 3, 8
 OPTIONS = {

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 from keras_adaptive.optimizers import SGD, SOAP, Adagrad, Adam, AdamW, Muon, Shampoo
-from keras_adaptive.optimizers.matrix import matrix_shape
-from keras_adaptive.optimizers.muon import newton_schulz
+from keras_adaptive.optimizers.catalogue.muon import newton_schulz
+from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import matrix_shape
 
 BACKEND = keras.backend.backend()
 # Many `keras.ops` pass through float32 on PyTorch.

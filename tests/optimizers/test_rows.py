@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_adaptive.optimizers import rows
+from keras_adaptive.optimizers.engine.tensorflow import rows
 
 HEIGHT = 6
 id_lists = st.lists(st.integers(0, HEIGHT - 1), min_size=1, max_size=12)

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from optimizer_cases import CLOSED_FORMS, name_of
 
-from keras_adaptive.optimizers import Adam, sparse
+from keras_adaptive.optimizers import Adam
+from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
 
 HEIGHT, WIDTH = 40, 3
 COUNTS = (2, 3, 30, 25, 2, 40, 1, 2, 6, 4)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_adaptive import optimizers
-from keras_adaptive.optimizers import fused
-from keras_adaptive.optimizers.stages import dependencies, stages
+from keras_adaptive.optimizers.engine.tensorflow import fused
+from keras_adaptive.optimizers.engine.tensorflow.write_order import dependencies, stages
 
 NAMES = "abcd"
 SHAPE = (512, 512)

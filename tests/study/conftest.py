@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.study import Contender, Epochs, Workload
-from keras_adaptive.study.datasets.dataset import Dataset, Split
-from keras_adaptive.study.ledger import quiet_mlflow
-from keras_adaptive.study.training import Trial, seeded, train
+from keras_adaptive.study.execution.training import Trial, seeded, train
+from keras_adaptive.study.ledger.mlflow_ledger import quiet_mlflow
 
 
 def rows(count, seed, features=40):

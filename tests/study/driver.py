@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from rich.console import Console
 
+from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.study import (
     Contender,
     Epochs,
@@ -22,9 +23,8 @@ from keras_adaptive.study import (
     Study,
     Workload,
 )
-from keras_adaptive.study.datasets.dataset import Dataset, Split
-from keras_adaptive.study.fingerprint import describe
-from keras_adaptive.study.ledger import Ledger  # noqa: F401, imported once for all
+from keras_adaptive.study.ledger.fingerprint import describe
+from keras_adaptive.study.ledger.mlflow_ledger import Ledger  # noqa: F401, imported once for all
 
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 OPTIMIZERS = ("sgd", "adagrad", "adam", "lion", "keras/adam", "keras/rmsprop")

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from keras_adaptive.study.contender import Setting
-from keras_adaptive.study.record import Point, Record
+from keras_adaptive.study.design.contender import Setting
+from keras_adaptive.study.ledger.record import Point, Record
 from keras_adaptive.study.results import Results
 
 REFERENCE = "keras/sgd-momentum"

@@ -3,7 +3,7 @@
 import math
 from contextlib import contextmanager
 
-from keras_adaptive.study.record import Point
+from keras_adaptive.study.ledger.record import Point
 
 BEST_RATE = {"sgd": 0.1, "adam": 0.001}
 

@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from keras_adaptive.study.batches import (
+from keras_adaptive.datasets.batches import (
     epoch_order,
     evaluation_batches,
     training_batches,
 )
-from keras_adaptive.study.datasets.dataset import Split
-from keras_adaptive.study.errors import StudyError
+from keras_adaptive.datasets.dataset import Split
+from keras_adaptive.errors import StudyError
 
 
 def numpy(part):

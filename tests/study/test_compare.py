@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from keras_adaptive import cli
-from keras_adaptive.study import Epochs, Protocol, StudyError, command, compare
+from keras_adaptive.commands import options as command
+from keras_adaptive.datasets.frames import load_frame
+from keras_adaptive.study import Epochs, Protocol, StudyError, compare
 from keras_adaptive.study.compare import comparison, from_seed, load_builder, objective
-from keras_adaptive.study.datasets.tables import load_frame
 
 MODEL = """
 import keras
@@ -149,7 +150,7 @@ def test_bad_input_is_told_before_any_training(
     def train(*_):
         raise AssertionError("it trained")
 
-    monkeypatch.setattr("keras_adaptive.study.executors.attempt", train)
+    monkeypatch.setattr("keras_adaptive.study.execution.executors.attempt", train)
     assert cli.main(["compare", *OWN, *arguments]) == 2
     error = capsys.readouterr().err
     assert "error: " in error

@@ -14,7 +14,7 @@ from keras_adaptive.study import (
     StudyError,
     Workload,
 )
-from keras_adaptive.study.contender import Setting, optimizer_names
+from keras_adaptive.study.design.contender import Setting, optimizer_names
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from keras_adaptive.study.datasets.dataset import (
+from keras_adaptive.datasets.dataset import (
     Dataset,
     Split,
     encode_labels,
     stratified_split,
     three_parts,
 )
-from keras_adaptive.study.errors import (
+from keras_adaptive.errors import (
     MissingExtraError,
     StudyError,
     needs_extra,

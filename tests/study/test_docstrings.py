@@ -3,8 +3,8 @@ from importlib import metadata
 
 import pytest
 
-from keras_adaptive.study.datasets import docstrings
-from keras_adaptive.study.datasets.docstrings import (
+from keras_adaptive.datasets import docstrings
+from keras_adaptive.datasets.docstrings import (
     Docstring,
     DocstringOptions,
     cached_corpus,
@@ -14,7 +14,7 @@ from keras_adaptive.study.datasets.docstrings import (
     names_library,
     split_by_module,
 )
-from keras_adaptive.study.errors import StudyError
+from keras_adaptive.errors import StudyError
 
 MODULE = '''
 """{shared} shared by both libraries, so that no one can tell which one it is from."""

@@ -10,15 +10,9 @@ from pathlib import Path
 import keras
 import pytest
 
-from keras_adaptive.study import (
-    Contender,
-    Epochs,
-    Processes,
-    StudyError,
-    Workload,
-    executors,
-)
-from keras_adaptive.study.executors import affordable_workers, threads_each
+from keras_adaptive.study import Contender, Epochs, Processes, StudyError, Workload
+from keras_adaptive.study.execution import executors
+from keras_adaptive.study.execution.executors import affordable_workers, threads_each
 
 
 def dense_model(seed):

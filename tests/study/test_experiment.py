@@ -15,13 +15,15 @@ from experiments import (
     sparse_tabular,
     sparse_text,
 )
-from keras_adaptive.study import Contender, Epochs, Protocol, Study, command, promises
-from keras_adaptive.study.datasets.bundled import load_digits
-from keras_adaptive.study.datasets.rare import rare_slice
-from keras_adaptive.study.datasets.synthetic import RareCategories
-from keras_adaptive.study.defaults import default_contenders, default_workload
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.experiment import Experiment
+from keras_adaptive.commands import options as command
+from keras_adaptive.commands.experiment import Experiment
+from keras_adaptive.datasets.bundled import load_digits
+from keras_adaptive.datasets.rare import rare_slice
+from keras_adaptive.datasets.synthetic import RareCategories
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study import Contender, Epochs, Protocol, Study
+from keras_adaptive.study.analysis import promises
+from keras_adaptive.study.design.defaults import default_contenders, default_workload
 
 TOPICS = {"boats": "sail wind harbour mast", "trees": "leaf root bark branch"}
 OUTCOMES = ("supported", "refuted", "undecided")

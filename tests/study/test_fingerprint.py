@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import keras_adaptive
-from keras_adaptive.study.fingerprint import source_digest
+from keras_adaptive.study.ledger.fingerprint import source_digest
 
 PACKAGE = Path(keras_adaptive.__file__).parent
 
@@ -32,7 +32,7 @@ def test_a_rule_counts_wherever_it_lies(copied):
 
 @pytest.mark.parametrize(
     "name",
-    ["sparse_products.py", "evaluate_averaged.py", "sparse_dense.py", "training.py"],
+    ["csr_products.py", "evaluate_averaged.py", "sparse_dense.py", "training.py"],
 )
 def test_whatever_trains_counts(copied, name):
     package, _ = copied
@@ -44,4 +44,12 @@ def test_whatever_trains_counts(copied, name):
 
 def test_a_file_s_place_alone_does_not_count(copied):
     package, _ = copied
+    assert source_digest(package) == source_digest(PACKAGE)
+
+
+@pytest.mark.parametrize("name", ["cli.py", "html_report.py", "stats.py"])
+def test_what_only_shows_runs_does_not_count(copied, name):
+    package, _ = copied
+    file = next(package.rglob(name))
+    file.write_text(file.read_text("utf-8") + "\n")
     assert source_digest(package) == source_digest(PACKAGE)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from scripted import scripted
 
+from keras_adaptive.errors import StudyError
 from keras_adaptive.study import Contender
-from keras_adaptive.study.contender import Setting
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.ledger import (
+from keras_adaptive.study.design.contender import Setting
+from keras_adaptive.study.ledger.mlflow_ledger import (
     METRICS_PER_BATCH,
     NO_LINKS,
     Ledger,
@@ -18,7 +18,7 @@ from keras_adaptive.study.ledger import (
     flatten,
     quiet_mlflow,
 )
-from keras_adaptive.study.record import Point, Record
+from keras_adaptive.study.ledger.record import Point, Record
 
 SPOOL = Path("spool")
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from keras_adaptive.study.datasets.bundled import load_diabetes, load_wine
-from keras_adaptive.study.datasets.dataset import Dataset, Split
-from keras_adaptive.study.datasets.synthetic import RareCategories
-from keras_adaptive.study.defaults import default_loss, default_metric
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.models import default_model
+from keras_adaptive.datasets.bundled import load_diabetes, load_wine
+from keras_adaptive.datasets.dataset import Dataset, Split
+from keras_adaptive.datasets.synthetic import RareCategories
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study.design.default_models import default_model
+from keras_adaptive.study.design.defaults import default_loss, default_metric
 
 
 def pictures(dtype):

@@ -6,8 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.pictures import (
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study.analysis.stats import critical_difference, profile_integral
+from keras_adaptive.study.analysis.verdicts import (
+    DIFFERENCE,
+    RATIO,
+    Measure,
+    Pairs,
+    judge,
+)
+from keras_adaptive.study.reporting.figures import (
     OUTCOME_COLOURS,
     critical_difference_figure,
     effects_figure,
@@ -15,8 +23,6 @@ from keras_adaptive.study.pictures import (
     profile_figure,
     sensitivity_figure,
 )
-from keras_adaptive.study.statistics import critical_difference, profile_integral
-from keras_adaptive.study.verdicts import DIFFERENCE, RATIO, Measure, Pairs, judge
 
 INF = math.inf
 NAMES = ["keras/sgd-momentum", "adam", "keras/adam", "schedule_free_adamw", "prodigy"]

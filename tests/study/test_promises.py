@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.promises import (
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study.analysis.promises import (
     convergence,
     generalization,
     sparse,
     step_cost,
 )
-from keras_adaptive.study.robustness import one_for_all, robustness
+from keras_adaptive.study.analysis.robustness import one_for_all, robustness
 
 INF = math.inf
 SEEDS = range(8)

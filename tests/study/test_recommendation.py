@@ -9,8 +9,8 @@ from made_up import (
     without_result,
 )
 
-from keras_adaptive.study.contender import Setting
-from keras_adaptive.study.judgement import along, hyper_parameters
+from keras_adaptive.study.analysis.all_promises import along, hyper_parameters
+from keras_adaptive.study.design.contender import Setting
 
 SGD = {REFERENCE: {}}
 FASTER = {"adam": {"speed": 2.0, "state": 2.0}}

@@ -19,8 +19,8 @@ from rich.console import Console
 from scripted import Scripted
 
 from keras_adaptive.study import Contender, Protocol, Study, StudyError
-from keras_adaptive.study.album import median_costs
-from keras_adaptive.study.report import element, this_command, to_html
+from keras_adaptive.study.reporting.figure_set import median_costs
+from keras_adaptive.study.reporting.html_report import element, this_command, to_html
 
 CONTENDERS = {REFERENCE: {}, "adam": {"speed": 2.0}, "lion": {"accuracy": 0.95}}
 HEADINGS = [

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from keras_adaptive.study import tables
-from keras_adaptive.study.contender import Setting
-from keras_adaptive.study.plots import band, curves_figure
-from keras_adaptive.study.record import Point, Record
+from keras_adaptive.study.design.contender import Setting
+from keras_adaptive.study.ledger.record import Point, Record
+from keras_adaptive.study.reporting import tables
+from keras_adaptive.study.reporting.curves import band, curves_figure
+from keras_adaptive.study.reporting.tables import Spread, summarize
 from keras_adaptive.study.results import Results
-from keras_adaptive.study.tables import Spread, summarize
 
 INF = math.inf
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from sklearn.utils import Bunch
 
-from keras_adaptive.study import datasets
-from keras_adaptive.study.datasets import fetched, images
-from keras_adaptive.study.datasets.rare import rare_rows, rare_slice
-from keras_adaptive.study.datasets.synthetic import RareCategories
-from keras_adaptive.study.errors import StudyError
+from keras_adaptive import datasets
+from keras_adaptive.datasets import fetched, images
+from keras_adaptive.datasets.rare import rare_rows, rare_slice
+from keras_adaptive.datasets.synthetic import RareCategories
+from keras_adaptive.errors import StudyError
 
 
 def parse(*arguments, default=("digits",)):
@@ -257,7 +257,7 @@ def test_rows_with_rare_categories():
 def test_rows_with_rare_words(tiny):
     from scipy import sparse
 
-    from keras_adaptive.study.datasets.dataset import Dataset, Split
+    from keras_adaptive.datasets.dataset import Dataset, Split
 
     train = sparse.csr_matrix(np.array([[1, 1, 0, 0]] * 4 + [[1, 0, 1, 0]], float))
     test = sparse.csr_matrix(

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.statistics import (
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study.analysis.stats import (
     average_ranks,
     best,
     critical_difference,

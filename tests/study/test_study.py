@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from rich.console import Console
 from scripted import Scripted, scripted
 
+from keras_adaptive.datasets.dataset import Split
 from keras_adaptive.study import (
     Contender,
     Epochs,
@@ -24,8 +25,7 @@ from keras_adaptive.study import (
     Study,
     StudyError,
 )
-from keras_adaptive.study.datasets.dataset import Split
-from keras_adaptive.study.ledger import Ledger
+from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 
 SGD, ADAM = Contender("keras/sgd", label="sgd"), Contender("adam")
 

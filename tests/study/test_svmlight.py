@@ -4,8 +4,8 @@ import gzip
 import numpy as np
 import pytest
 
-from keras_adaptive.study.datasets.svmlight import load_svmlight
-from keras_adaptive.study.errors import StudyError
+from keras_adaptive.datasets.svmlight import load_svmlight
+from keras_adaptive.errors import StudyError
 
 GOOD = b"# a comment\n" + b"+1 1:0.5 3:1 # one\n-1 2:1 4:2\n" * 20
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_adaptive.study.datasets.csv_files import load_table, read_csv
-from keras_adaptive.study.datasets.dataset import Split, three_parts
-from keras_adaptive.study.datasets.tables import encoder, load_frame, table
-from keras_adaptive.study.errors import StudyError
+from keras_adaptive.datasets.csv_files import load_table, read_csv
+from keras_adaptive.datasets.dataset import Split, three_parts
+from keras_adaptive.datasets.frames import encoder, load_frame, table
+from keras_adaptive.errors import StudyError
 
 COLOURS = ("red", "green", "blue")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from keras_adaptive.study import Epochs, StudyError
-from keras_adaptive.study.fingerprint import describe, digest, source
-from keras_adaptive.study.task import Task
+from keras_adaptive.study.execution.prepared_workload import Task
+from keras_adaptive.study.ledger.fingerprint import describe, digest, source
 
 
 def compiled(model):

@@ -5,12 +5,12 @@ import lzma
 import numpy as np
 import pytest
 
-from keras_adaptive.study.datasets import newsgroups
-from keras_adaptive.study.datasets.csv_files import load_csv_texts
-from keras_adaptive.study.datasets.dataset import Split
-from keras_adaptive.study.datasets.newsgroups import load_newsgroups
-from keras_adaptive.study.datasets.text import vectorize
-from keras_adaptive.study.errors import StudyError
+from keras_adaptive.datasets import newsgroups
+from keras_adaptive.datasets.csv_files import load_csv_texts
+from keras_adaptive.datasets.dataset import Split
+from keras_adaptive.datasets.newsgroups import load_newsgroups
+from keras_adaptive.datasets.text import vectorize
+from keras_adaptive.errors import StudyError
 
 ROWS = "".join(
     f'{number},"a text, number {number} on {topic}",{topic}\n'

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_adaptive.study import Contender, Epochs, Steps, training
-from keras_adaptive.study.batches import epoch_order, evaluation_batches
-from keras_adaptive.study.datasets.dataset import Dataset, Split
-from keras_adaptive.study.training import attempt, seeded
+from keras_adaptive.datasets.batches import epoch_order, evaluation_batches
+from keras_adaptive.datasets.dataset import Dataset, Split
+from keras_adaptive.study import Contender, Epochs, Steps
+from keras_adaptive.study.execution import training
+from keras_adaptive.study.execution.training import attempt, seeded
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from keras_adaptive.study.tuning import beyond_the_edge, edge, half_decade, tune
+from keras_adaptive.study.design.grid import beyond_the_edge, edge, half_decade, tune
 
 
 def distance_to(best: int):

@@ -18,14 +18,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras_adaptive.study.pairing import times_less
-from keras_adaptive.study.statistics import (
+from keras_adaptive.study.analysis.pairing import times_less
+from keras_adaptive.study.analysis.stats import (
     best,
     differences,
     median,
     to_target,
 )
-from keras_adaptive.study.verdicts import DIFFERENCE, RATIO, Measure, Pairs, judge
+from keras_adaptive.study.analysis.verdicts import (
+    DIFFERENCE,
+    RATIO,
+    Measure,
+    Pairs,
+    judge,
+)
 
 STUDIES = 1_000
 WORKLOADS = 3

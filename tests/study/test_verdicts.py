@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from keras_adaptive.study.errors import StudyError
-from keras_adaptive.study.statistics import holm, signed_rank
-from keras_adaptive.study.tables import verdict_cell, verdicts_to_markdown
-from keras_adaptive.study.verdicts import (
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study.analysis.stats import holm, signed_rank
+from keras_adaptive.study.analysis.verdicts import (
     DIFFERENCE,
     RATIO,
     Measure,
@@ -16,6 +15,7 @@ from keras_adaptive.study.verdicts import (
     judge,
     lead,
 )
+from keras_adaptive.study.reporting.tables import verdict_cell, verdicts_to_markdown
 
 INF = math.inf
 SPEED = Measure("convergence", "steps to target", RATIO)

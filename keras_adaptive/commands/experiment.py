@@ -1,0 +1,119 @@
+"""A scripted study of one promise, as a command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from keras_adaptive import datasets
+from keras_adaptive.commands import options as command
+from keras_adaptive.datasets.dataset import Dataset
+from keras_adaptive.errors import needs_extra
+from keras_adaptive.study.analysis.verdicts import Verdict
+from keras_adaptive.study.design.workload import Workload
+from keras_adaptive.study.publish import publish
+from keras_adaptive.study.results import Results
+from keras_adaptive.study.study import Study
+
+with needs_extra("study"):
+    from rich.console import Console
+
+OFFLINE = (
+    *("digits", "wine", "breast_cancer", "diabetes", "rare_categories"),
+    "docstrings",
+)
+"""Data of every kind that need no network: six, the fewest over which anything can be
+decided."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A study of one promise that can be run from the command line.
+
+    Args:
+        description: What it asks, in the first line, and how.
+        data: The sources of the data in full, unless others are named.
+        quick_data: The same for a first look.
+        study: Makes the study of the loaded data; the second argument says whether it
+            is for a first look.
+        judge: Judges a promise from the results.
+    """
+
+    description: str
+    data: Sequence[str]
+    quick_data: Sequence[str]
+    study: Callable[[Sequence[Dataset], bool], Study]
+    judge: Callable[[Results], list[Verdict]]
+
+    def main(self, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+        """Runs the experiment from the command line.
+
+        Args:
+            argv: The arguments; `None` for those of the process.
+            prog: Name of the command; `None` for that of the process.
+
+        Returns:
+            The exit status: 0 for success, 2 for an input that cannot be used.
+        """
+        return command.main(self.parse, self.run, argv, prog)
+
+    def parse(self, argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
+        """Parses the command line."""
+        question, *_ = self.description.splitlines()
+        parser = argparse.ArgumentParser(prog=prog, description=question)
+        parser.add_argument(
+            "--quick",
+            action="store_true",
+            help="a first look, in minutes; by default at "
+            f"{', '.join(self.quick_data)}",
+        )
+        datasets.add_arguments(parser, *self.data)
+        parser.set_defaults(data=None)
+        parser.add_argument(
+            "--output", type=Path, default=Path("results"), help="for tables and plots"
+        )
+        command.add_run_options(parser)
+        options = parser.parse_args(argv)
+        options.data = options.data or (self.quick_data if options.quick else self.data)
+        return options
+
+    def run(self, options: argparse.Namespace) -> list[Verdict]:
+        """Runs the study and says what came of it.
+
+        Args:
+            options: The parsed command line.
+
+        Returns:
+            The verdicts, also shown, written to the output folder and attached to the
+            study's run.
+        """
+        output = command.output_folder(options.output)
+        console = Console()
+        data = datasets.load_all(options)
+        for each in data:
+            console.print(f"{each.describe()}; {each.source}", highlight=False)
+        study = self.study(data, options.quick)
+        for workload in study.workloads:
+            for line in slice_sizes(workload):
+                console.print(line, highlight=False)
+        results = command.run_study(study, options, console)
+        results = replace(results, judge=self.judge)
+        publish(results, study.title, output, console)
+        return results.verdicts()
+
+
+def slice_sizes(workload: Workload) -> list[str]:
+    """Returns a line for each slice of a workload, with the number of its rows.
+
+    Args:
+        workload: The workload.
+    """
+    slices = workload.slices(workload.load()) if workload.slices else {}
+    return [
+        f"{workload.name}: {np.sum(rows):,} of {len(rows):,} test rows are {name}"
+        for name, rows in slices.items()
+    ]

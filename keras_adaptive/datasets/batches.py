@@ -1,0 +1,225 @@
+"""Batches of a dataset in a seeded order, for every backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from keras_adaptive.errors import StudyError, needs_extra
+
+with needs_extra("study"):
+    from scipy import sparse
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from keras_adaptive.datasets.dataset import Split
+
+EVALUATION_BATCH = 512
+
+Order = Callable[[int], np.ndarray]
+"""From the number of an epoch to the order of its rows."""
+
+
+def is_sparse(x: Any) -> bool:
+    """Says whether there is a CSR matrix among the features."""
+    parts = x.values() if isinstance(x, dict) else [x]
+    return any(sparse.issparse(part) for part in parts)
+
+
+def require_tensorflow() -> None:
+    """Checks that Keras runs on the one backend that has sparse gradients.
+
+    Raises:
+        StudyError: If it runs on another.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise StudyError(
+            "Sparse inputs need Keras on TensorFlow, but it runs on "
+            f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
+        )
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns the order of the rows in an epoch, from nothing but the arguments.
+
+    Args:
+        rows: How many rows there are.
+        seed: Seed of the training.
+        epoch: Number of the epoch; each has an order of its own.
+    """
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def training_batches(
+    split: Split, batch_size: int, seed: int
+) -> tf.data.Dataset | keras.utils.PyDataset:
+    """Feeds rows in an order that the seed alone decides, epoch after epoch.
+
+    `fit` itself would shuffle by the backend's global random state. Here every
+    optimizer sees the same batches. The last batch of an epoch may be smaller.
+
+    Args:
+        split: The rows.
+        batch_size: Rows of a batch.
+        seed: Seed of the training.
+
+    Returns:
+        The batches, without end.
+
+    Raises:
+        StudyError: If there is a CSR matrix, and Keras does not run on TensorFlow.
+    """
+    order = partial(epoch_order, len(split.y), seed)
+    return _batches(split, batch_size, order)
+
+
+def evaluation_batches(
+    split: Split, batch_size: int = EVALUATION_BATCH
+) -> tf.data.Dataset | keras.utils.PyDataset:
+    """Feeds all rows once, in their order.
+
+    Args:
+        split: The rows.
+        batch_size: Rows of a batch.
+
+    Returns:
+        The batches.
+
+    Raises:
+        StudyError: If there is a CSR matrix, and Keras does not run on TensorFlow.
+
+    Example:
+
+    >>> from keras_adaptive.datasets.dataset import Split
+    >>> rows = Split(sparse.eye(600, format="csr", dtype="float32"), np.arange(600))
+    >>> [len(labels) for _, labels in evaluation_batches(rows)]
+    [512, 88]
+    """
+    return _batches(split, batch_size)
+
+
+def _batches(split: Split, batch_size: int, order: Order | None = None):
+    """Feeds rows in a given order without end, or else once in their own."""
+    if keras.backend.backend() == "tensorflow":
+        return _tensorflow_batches(split, batch_size, order)
+    if is_sparse(split.x):
+        require_tensorflow()
+    return _ArrayBatches(split, batch_size, order)
+
+
+def _array(part: np.ndarray) -> np.ndarray:
+    """Returns an array in Keras's precision, as `fit` itself makes it."""
+    if np.issubdtype(part.dtype, np.floating):
+        return np.asarray(part, keras.config.floatx())
+    return np.asarray(part)
+
+
+def _each(function: Callable, x: Any) -> Any:
+    """Applies a function to the features, or to each of the named ones."""
+    if isinstance(x, dict):
+        return {name: function(part) for name, part in x.items()}
+    return function(x)
+
+
+class _ArrayBatches(keras.utils.PyDataset):
+    """Batches of NumPy arrays."""
+
+    def __init__(self, split: Split, batch_size: int, order: Order | None):
+        super().__init__()
+        rows = np.arange(len(split.y))
+        self._x, self._y = _each(_array, split.x), _array(split.y)
+        self._batch_size = batch_size
+        self._per_epoch = math.ceil(len(split.y) / batch_size)
+        self._order = lru_cache(maxsize=1)(order) if order else lambda epoch: rows
+        self._endless = order is not None
+
+    @property
+    def num_batches(self) -> int | None:
+        return None if self._endless else self._per_epoch
+
+    def __getitem__(self, index: int) -> tuple:
+        epoch, batch = divmod(index, self._per_epoch)
+        start = batch * self._batch_size
+        rows = self._order(epoch)[start : start + self._batch_size]
+        return _each(lambda part: part[rows], self._x), self._y[rows]
+
+
+def _tensorflow_batches(
+    split: Split, batch_size: int, order: Order | None
+) -> tf.data.Dataset:
+    """Feeds rows that TensorFlow itself picks; a CSR matrix is never densified."""
+    import tensorflow as tf
+
+    from keras_adaptive.optimizers.engine.tensorflow.csr_products import pairs
+
+    as_it_is = tf.autograph.experimental.do_not_convert
+    count = len(split.y)
+    in_full_batches = count - count % batch_size
+
+    def cut(rows) -> tf.data.Dataset:
+        full = tf.reshape(rows[:in_full_batches], [-1, batch_size])
+        batches = tf.data.Dataset.from_tensor_slices(full)
+        if in_full_batches == count:
+            return batches
+        rest = tf.data.Dataset.from_tensors(rows[in_full_batches:])
+        return batches.concatenate(rest)
+
+    @as_it_is
+    def epoch_batches(epoch) -> tf.data.Dataset:
+        rows = tf.numpy_function(order, [epoch], tf.int64)
+        return cut(tf.ensure_shape(rows, [count]))
+
+    def all_rows() -> tf.data.Dataset:
+        if order is None:
+            return cut(np.arange(count))
+        epochs = tf.data.Dataset.range(np.iinfo(np.int64).max)
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        return epochs.flat_map(epoch_batches).apply(endless)
+
+    def picker(part):
+        if not sparse.issparse(part):
+            whole = tf.constant(_array(part))
+            return lambda rows: tf.gather(whole, rows)
+        if part.shape[1] > 2**31:
+            raise StudyError(
+                f"A sparse matrix of {part.shape[1]:,} columns is too wide for "
+                f"batches: at most {2**31:,} are possible. Hash its features to fewer."
+            )
+        splits = part.indptr.astype(np.int64)
+        columns, values = (
+            # They need no validation: scipy has made it.
+            tf.RaggedTensor.from_row_splits(each, splits, validate=False)
+            for each in (part.indices.astype(np.int64), _array(part.data))
+        )
+
+        def pick(rows):
+            column, value = tf.gather(columns, rows), tf.gather(values, rows)
+            shape = tf.stack([tf.size(rows, out_type=tf.int64), part.shape[1]])
+            # Rows and places in them; places give way to columns.
+            places = value.to_sparse()
+            indices = pairs(places.indices[:, 0], column.flat_values)
+            return tf.SparseTensor(indices, value.flat_values, shape)
+
+        return pick
+
+    pick_x, pick_y = _each(picker, split.x), picker(split.y)
+
+    @as_it_is
+    def pick(rows) -> tuple:
+        return _each(lambda pick: pick(rows), pick_x), pick_y(rows)
+
+    options = tf.data.Options()
+    # The end of an iterator may have to wait until TensorFlow has tuned it again.
+    options.autotune.enabled = False
+    # One map is nothing to rewrite, and an iterator would begin with that.
+    options.experimental_optimization.apply_default_optimizations = False
+    # Batches are made ahead, on what the steps leave of the processor.
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    return all_rows().map(pick).prefetch(1).with_options(options)

@@ -1,0 +1,382 @@
+"""Labelled data in three parts: to train on, to choose by and to judge by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from keras_adaptive.errors import StudyError, needs_extra
+
+with needs_extra("study"):
+    from scipy import sparse
+
+Task = Literal["classification", "regression"]
+Array = np.ndarray | sparse.csr_matrix
+Features = Array | dict[str, Array]
+
+HELD_OUT = 0.1
+"""Share of the rows in the validation part, and in a test part that is split off."""
+
+
+class Split(NamedTuple):
+    """One part of a dataset.
+
+    Args:
+        x: The features, a row each: a NumPy array, a scipy CSR matrix, or a dictionary
+            of them for a model with named inputs.
+        y: The label of each row: whole numbers from 0 for classes, numbers else.
+    """
+
+    x: Features
+    y: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Split:
+        """Returns some of the rows.
+
+        Args:
+            rows: Their numbers, or a mask.
+        """
+        if isinstance(self.x, dict):
+            x = {name: part[rows] for name, part in self.x.items()}
+        else:
+            x = self.x[rows]
+        return Split(x, self.y[rows])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset for a study, in memory and with a fingerprint.
+
+    Args:
+        name: Its name in tables and in MLflow.
+        source: Where it comes from, in words.
+        train: The rows to train on.
+        validation: The rows to choose by.
+        test: The rows to judge by.
+        task: `"classification"` or `"regression"`.
+        classes: Name of each class; class `k` of the labels is `classes[k]`. Without
+            them the classes are called by their numbers.
+
+    Raises:
+        StudyError: If a part has no rows, a label or a feature is not a finite number,
+            the parts do not fit together, or there is only one class.
+
+    Example:
+
+    >>> x, y = np.eye(4, dtype="float32"), np.array([0, 1, 0, 1])
+    >>> part = Split(x, y)
+    >>> Dataset("mine", "made up", part, part, part).describe()
+    'mine: 4 / 4 / 4 rows (train / validation / test), 4 numbers a row, 2 classes'
+    """
+
+    name: str
+    source: str
+    train: Split
+    validation: Split
+    test: Split
+    task: Task = "classification"
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.task not in ("classification", "regression"):
+            raise StudyError(
+                f"{self.name}: the task is {self.task!r}. Expected 'classification' or "
+                "'regression'."
+            )
+        for part, split in self.parts.items():
+            check_part(f"The {part} part of {self.source}", split)
+            check_alike(f"The {part} part of {self.source}", split, self.train)
+        if self.task == "classification":
+            self._check_classes()
+
+    def _check_classes(self) -> None:
+        for part, split in self.parts.items():
+            whole = split.y.ndim == 1 and np.issubdtype(split.y.dtype, np.integer)
+            if not whole or split.y.min() < 0:
+                raise StudyError(
+                    f"The labels of the {part} part of {self.source} are not classes. "
+                    "Expected one whole number of at least 0 a row; encode_labels "
+                    "makes them of names. For numbers, say task='regression'."
+                )
+        seen = np.unique(self.train.y)
+        if len(seen) < 2:
+            raise one_class_error(self.source, f"only the class {seen[0]}")
+        if not self.classes:
+            highest = max(int(split.y.max()) for split in self.parts.values())
+            object.__setattr__(self, "classes", tuple(map(str, range(highest + 1))))
+        for part, split in self.parts.items():
+            if split.y.max() >= len(self.classes):
+                raise StudyError(
+                    f"The {part} part of {self.source} has the label {split.y.max()}, "
+                    f"but there are {len(self.classes)} classes, counted from 0."
+                )
+
+    @property
+    def parts(self) -> dict[str, Split]:
+        return {
+            "train": self.train,
+            "validation": self.validation,
+            "test": self.test,
+        }
+
+    @property
+    def features(self) -> int:
+        """Columns of features that are one array or one matrix."""
+        return self.train.x.shape[1]
+
+    @cached_property
+    def digest(self) -> str:
+        """A fingerprint of all rows, labels and names of inputs and classes."""
+        digest = hashlib.sha256(repr((self.task, self.classes)).encode())
+        for split in self.parts.values():
+            for name, part in [*named(split.x), ("labels", split.y)]:
+                digest.update(repr((name, part.shape)).encode())
+                for array in arrays(part):
+                    digest.update(array.dtype.str.encode())
+                    digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> str:
+        """Returns one line with the sizes of the data."""
+        rows = " / ".join(f"{len(split.y):,}" for split in self.parts.values())
+        outcome = (
+            f"{len(self.classes)} classes"
+            if self.task == "classification"
+            else "a number to predict"
+        )
+        return (
+            f"{self.name}: {rows} rows (train / validation / test), "
+            f"{describe_features(self.train.x)}, {outcome}"
+        )
+
+
+def named(x: Features) -> Iterator[tuple[str, Array]]:
+    """Yields the inputs with their names; that of a single one is empty."""
+    yield from x.items() if isinstance(x, dict) else [("", x)]
+
+
+def arrays(part: Array) -> tuple[np.ndarray, ...]:
+    """Returns the arrays that hold the values of an array or a CSR matrix."""
+    if sparse.issparse(part):
+        return part.indptr, part.indices, part.data
+    return (part,)
+
+
+def is_category(part: Array) -> bool:
+    """Says whether an input is a column of category numbers."""
+    dense = isinstance(part, np.ndarray) and part.ndim == 1
+    return dense and np.issubdtype(part.dtype, np.integer)
+
+
+def describe_features(x: Features) -> str:
+    """Returns the kind and the number of the features in words."""
+    if isinstance(x, dict):
+        parts = list(x.values())
+        categories = [part for part in parts if is_category(part)]
+        numbers = sum(part[0].size for part in parts if not is_category(part))
+        values = sum(len(np.unique(part)) for part in categories)
+        words = f"{len(categories)} categories with {values:,} values"
+        return f"{words}, {numbers:,} numbers" if numbers else words
+    if sparse.issparse(x):
+        density = x.nnz / x.shape[0]
+        return f"{x.shape[1]:,} features, {density:.0f} of them non-zero in a row"
+    if x.ndim > 2:
+        return f"images of {' × '.join(map(str, x.shape[1:]))}"
+    return f"{x[0].size:,} numbers a row"
+
+
+def check_part(what: str, split: Split) -> None:
+    """Checks the rows of one part by themselves.
+
+    Args:
+        what: Words for the part, at the beginning of the message.
+        split: The part.
+
+    Raises:
+        StudyError: If it has no rows, or rows without label, or values that are not
+            finite or that are Python objects.
+    """
+    rows = len(split.y)
+    if rows == 0:
+        raise StudyError(
+            f"{what} has no rows: there are too few rows to split. Expected at least "
+            "ten rows for each class."
+        )
+    for name, part in [*named(split.x), ("labels", split.y)]:
+        shown = f"{what}, {name}" if name else what
+        if not (isinstance(part, np.ndarray) or getattr(part, "format", "") == "csr"):
+            raise StudyError(
+                f"{shown}: the data are {type(part)!r}. Expected a NumPy array or a "
+                "scipy CSR matrix."
+            )
+        if part.shape[0] != rows:
+            raise StudyError(f"{shown} has {part.shape[0]} rows and {rows} labels.")
+        if part.dtype == object:
+            raise StudyError(
+                f"{shown} holds Python objects. Expected numbers or strings of a "
+                "NumPy type: convert with .astype('float32') or .astype(str)."
+            )
+        for values in arrays(part):
+            if not np.issubdtype(values.dtype, np.inexact):
+                continue
+            bad = ~np.isfinite(values)
+            if bad.any():
+                row = (
+                    "" if sparse.issparse(part) else f", the first in row {first(bad)}"
+                )
+                raise StudyError(
+                    f"{shown}: {bad.sum()} values are not finite numbers{row}. Remove "
+                    "those rows, or fill in the values."
+                )
+
+
+def first(bad: np.ndarray) -> int:
+    """Returns the number of the first row with a bad value."""
+    return int(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))[0])
+
+
+def check_alike(what: str, split: Split, train: Split) -> None:
+    """Checks that a part has the inputs of the training part.
+
+    Args:
+        what: Words for the part, at the beginning of the message.
+        split: The part.
+        train: The training part.
+
+    Raises:
+        StudyError: If the inputs have other names, shapes or types.
+    """
+    kinds = [
+        {name: (type(part), part.shape[1:]) for name, part in named(each.x)}
+        for each in (split, train)
+    ]
+    if kinds[0] != kinds[1]:
+        raise StudyError(
+            f"{what} has the inputs {kinds[0]}, the training part has {kinds[1]}. "
+            "Expected the same in every part."
+        )
+
+
+def one_class_error(source: str, found: str) -> StudyError:
+    """Returns the error for labels among which there is nothing to tell apart."""
+    return StudyError(
+        f"{source} holds {found}. Classification needs at least two classes: check "
+        "that the right column or file is used as the label."
+    )
+
+
+def encode_labels(labels: Sequence, source: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """Maps labels to the classes 0 to K-1, in the order of the sorted labels.
+
+    Args:
+        labels: One label a row.
+        source: Where the labels come from, for the error message.
+
+    Returns:
+        The names of the classes and the class of each row.
+
+    Raises:
+        StudyError: If there are fewer than two classes.
+    """
+    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
+    if len(classes) < 2:
+        found = f"only the class {str(classes[0])!r}" if len(classes) else "no rows"
+        raise one_class_error(source, found)
+    return tuple(str(label) for label in classes), codes.astype(np.int64)
+
+
+def encode_test_labels(labels: Sequence, known: Sequence, source: str) -> np.ndarray:
+    """Maps the labels of an official test part to the classes of the training labels.
+
+    Args:
+        labels: One label a test row.
+        known: The labels that `encode_labels` has mapped.
+        source: Where the labels come from, for the error message.
+
+    Raises:
+        StudyError: If a test label is not among the known ones.
+    """
+    strange = np.setdiff1d(labels, known)
+    if len(strange):
+        raise StudyError(
+            f"The test part of {source} has the label {strange[0]}, which the training "
+            "part does not have. Expected the same classes in both."
+        )
+    return np.searchsorted(np.unique(known), labels)
+
+
+def stratified_split(
+    labels: np.ndarray, fractions: Sequence[float], seed: int
+) -> list[np.ndarray]:
+    """Splits rows at random so that each class is spread over the parts.
+
+    Args:
+        labels: The class of each row.
+        fractions: Share of the rows in each held-out part; together less than one.
+        seed: Seed of the split.
+
+    Returns:
+        The sorted row numbers of each held-out part, and last those of the rest, in
+        which every class is present.
+    """
+    rng = np.random.default_rng(seed)
+    parts: list[list[np.ndarray]] = [[] for _ in range(len(fractions) + 1)]
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        cuts = np.floor(np.cumsum(fractions) * len(rows)).astype(int)
+        for part, chunk in zip(parts, np.split(rows, cuts), strict=True):
+            part.append(chunk)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def three_parts(
+    rows: Split, test: Split | None, task: Task, seed: int
+) -> tuple[Split, Split, Split]:
+    """Splits rows at random; the classes are spread over the parts.
+
+    Args:
+        rows: All rows, or all but those of `test`.
+        test: The official test part, if there is one. Without it a tenth of the rows
+            becomes the test part.
+        task: `"classification"` or `"regression"`. The labels of a regression are
+            scaled to mean 0 and deviation 1 of the training part, so that an error of
+            1 is that of predicting the mean.
+        seed: Seed of the split.
+
+    Returns:
+        The training part; the validation part, a tenth of the rows; the test part.
+
+    Raises:
+        StudyError: If all training rows of a regression have one label.
+
+    Example:
+
+    >>> rows = Split(np.arange(40.0).reshape(20, 2), np.arange(20) % 2)
+    >>> [len(part.y) for part in three_parts(rows, None, "classification", seed=0)]
+    [16, 2, 2]
+    """
+    strata = rows.y if task == "classification" else np.zeros(len(rows.y), int)
+    held_out = [HELD_OUT] if test else [HELD_OUT, HELD_OUT]
+    *tested, validation, train = stratified_split(strata, held_out, seed)
+    parts = rows.take(train), rows.take(validation), test or rows.take(tested[0])
+    return scaled(parts) if task == "regression" else parts
+
+
+def scaled(parts: Sequence[Split]) -> tuple[Split, ...]:
+    """Scales labels to mean 0 and deviation 1 of the first part, the training part."""
+    if len(parts[0].y) == 0:
+        return tuple(parts)
+    mean, deviation = parts[0].y.mean(), parts[0].y.std()
+    if deviation == 0:
+        raise StudyError(
+            f"Every training row has the label {mean:g}, so there is nothing to learn. "
+            "Check that the right column is used as the label."
+        )
+    return tuple(
+        Split(x, ((y - mean) / deviation).astype(np.float32)) for x, y in parts
+    )

@@ -1,0 +1,366 @@
+"""Tables with categories and numbers, as arrays for a model.
+
+The rules, the same for every table. What they need to know is learned from the training
+part alone.
+
+- A category becomes its number in Keras's `StringLookup` or `IntegerLookup`; 0 is for
+  those that the training part does not have. A missing category is one by itself.
+- Numbers become one array of mean 0 and deviation 1 by Keras's `Normalization`. A
+  missing number becomes the median, and another column of 0 and 1 says where one was.
+- An input is called like its column, but Keras allows no "/": it becomes "_".
+- A column of numbers with one value in all training rows tells nothing: left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import keras
+import numpy as np
+
+from keras_adaptive.datasets.dataset import (
+    Dataset,
+    Features,
+    Split,
+    Task,
+    encode_labels,
+    encode_test_labels,
+    three_parts,
+)
+from keras_adaptive.errors import StudyError, did_you_mean, needs_extra
+
+with needs_extra("study"):
+    import pandas as pd
+    from pandas.api import types
+
+NUMBERS = "numbers"
+"""Name of the input that holds all numbers, beside one input a category."""
+
+MISSING = "(missing)"
+"""What a missing category is called."""
+
+MOST_CLASSES = 50
+"""Whole numbers with more different values than this are no classes, unless told."""
+
+Columns = dict[str, np.ndarray]
+
+
+def load_frame(
+    name: str,
+    source: str,
+    frame: pd.DataFrame,
+    target: str,
+    test: pd.DataFrame | None = None,
+    task: Task | None = None,
+    categories: Sequence[str] = (),
+    seed: int = 0,
+) -> Dataset:
+    """Makes a dataset of a pandas table.
+
+    Args:
+        name: Name of the dataset.
+        source: Where it comes from, in words.
+        frame: All rows, or all but those of `test`. Columns of text, of truth values
+            and of pandas's categories are categories; columns of numbers are numbers.
+        target: Name of the column to predict.
+        test: The official test rows; without them a tenth of `frame` is held out.
+        task: `None` for classification, if the target is not a number, or a whole
+            number with at most 50 different values; else regression.
+        categories: Columns of whole numbers that stand for categories.
+        seed: Seed of the split.
+
+    Returns:
+        The dataset. With categories its features are a dictionary with one input for
+        each, and one of all numbers called `"numbers"`; else they are one array.
+
+    Raises:
+        StudyError: If a column is not there, is of a type that is neither numbers nor
+            categories, or if a row has no target.
+
+    Example:
+
+    >>> frame = pd.DataFrame({"size": ["S", "L", "S", "S"] * 10, "hit": [1, 0] * 20})
+    >>> load_frame("mine", "made up", frame, target="hit").train.x["size"][:4]
+    array([1, 2, 1, 1], dtype=int32)
+    """
+    known = [str(column) for column in frame.columns]
+    for column in (target, *categories):
+        require_column(column, known, source)
+    if target in categories:
+        raise StudyError(f"{source}: {target!r} is the target and cannot be a feature.")
+    if test is not None and [str(column) for column in test.columns] != known:
+        raise StudyError(
+            f"The test rows of {source} have the columns {', '.join(test.columns)}. "
+            f"Expected those of the training rows: {', '.join(known)}."
+        )
+    task = task or guess_task(frame[target])
+    frames = [frame] if test is None else [frame, test]
+    labels = [labels_of(each[target], task, source) for each in frames]
+    classes: tuple[str, ...] = ()
+    if task == "classification":
+        raw = labels[0]
+        classes, labels[0] = encode_labels(raw, f"the column {target!r} of {source}")
+        labels[1:] = [encode_test_labels(each, raw, source) for each in labels[1:]]
+    rows, *tested = (
+        Split(columns_of(each.drop(columns=target), categories, source), y)
+        for each, y in zip(frames, labels, strict=True)
+    )
+    parts = three_parts(rows, tested[0] if tested else None, task, seed)
+    return table(name, source, parts, task, classes)
+
+
+def require_column(column: str, known: Sequence[str], source: str) -> None:
+    """Checks that a table has a column.
+
+    Args:
+        column: Its name.
+        known: The columns that there are.
+        source: Where the table comes from, for the error message.
+
+    Raises:
+        StudyError: If it is not there; the message suggests the nearest name.
+    """
+    if column not in known:
+        raise StudyError(
+            f"{source} has no column {column!r}. Its columns are: "
+            f"{', '.join(known) or '(none)'}.{did_you_mean(column, known)}"
+        )
+
+
+def guess_task(target: pd.Series) -> Task:
+    """Returns the task that a target stands for: see `load_frame`."""
+    if not is_number(target):
+        return "classification"
+    values = target.dropna().unique()
+    few = len(values) <= MOST_CLASSES and (values == np.floor(values)).all()
+    return "classification" if few else "regression"
+
+
+def labels_of(target: pd.Series, task: Task, source: str) -> np.ndarray:
+    """Returns the labels of a column, complete and of one type.
+
+    Args:
+        target: The column.
+        task: What to do with it.
+        source: Where the table comes from, for the error message.
+
+    Raises:
+        StudyError: If a row has no label, or a label that is not a finite number in
+            a regression.
+    """
+    missing = np.flatnonzero(target.isna())
+    if len(missing):
+        raise StudyError(
+            f"{source}: {len(missing)} of {len(target)} rows have no label in column "
+            f"{target.name!r}, the first is row {missing[0] + 1}. Expected a label in "
+            "every row: fill it in or remove the row."
+        )
+    if not is_number(target):
+        if task == "classification":
+            return target.astype(str).to_numpy(dtype=str)
+        raise StudyError(
+            f"{source}: the column {target.name!r} does not hold numbers. Expected "
+            "numbers for a regression."
+        )
+    whole = task == "classification" and (target == np.floor(target)).all()
+    return target.to_numpy(np.int64 if whole else np.float64)
+
+
+def is_number(column: pd.Series) -> bool:
+    """Says whether a column holds real numbers; truth values are none."""
+    return types.is_any_real_numeric_dtype(column)
+
+
+def columns_of(frame: pd.DataFrame, categories: Sequence[str], source: str) -> Columns:
+    """Returns the columns of a table as arrays of text, whole numbers or floats.
+
+    Args:
+        frame: The features.
+        categories: Columns of whole numbers that stand for categories.
+        source: Where the table comes from, for the error message.
+
+    Returns:
+        Categories as text or whole numbers; numbers as float64, NaN where missing.
+
+    Raises:
+        StudyError: If a column is of another type, or holds infinite numbers.
+    """
+    if len(frame.columns) == 0:
+        raise StudyError(f"{source} has no column beside the target to learn from.")
+    columns = {}
+    for name, column in frame.items():
+        if is_number(column) and name in categories:
+            columns[str(name)] = whole_categories(column, source)
+        elif is_number(column):
+            values = column.to_numpy(np.float64, na_value=np.nan)
+            if np.isinf(values).any():
+                raise StudyError(
+                    f"{source}: the column {name!r} is infinite in row "
+                    f"{np.flatnonzero(np.isinf(values))[0] + 1}. Expected finite "
+                    "numbers, or nothing where one is missing."
+                )
+            columns[str(name)] = values
+        else:
+            kind = types.infer_dtype(column, skipna=True)
+            if kind not in ("string", "boolean", "categorical", "empty"):
+                raise StudyError(
+                    f"{source}: the column {name!r} is of type {kind}. Expected "
+                    "numbers, text or truth values: convert it or leave it out."
+                )
+            columns[str(name)] = text_of(column)
+    return columns
+
+
+def whole_categories(column: pd.Series, source: str) -> np.ndarray:
+    """Returns categories that are whole numbers; as text, if some are missing."""
+    present = column.dropna()
+    if (present != np.floor(present)).any():
+        raise StudyError(
+            f"{source}: the column {column.name!r} is named as a category and holds "
+            f"{present[present != np.floor(present)].iloc[0]}. Expected whole numbers "
+            "or text."
+        )
+    if len(present) == len(column):
+        return column.to_numpy(np.int64)
+    return text_of(column.astype("Int64"))
+
+
+def text_of(column: pd.Series) -> np.ndarray:
+    """Returns categories as text, with a word for those that are missing."""
+    text = column.astype(object).where(column.notna(), MISSING)
+    return text.to_numpy().astype(str)
+
+
+def table(
+    name: str,
+    source: str,
+    parts: Iterable[Split],
+    task: Task,
+    classes: tuple[str, ...],
+) -> Dataset:
+    """Makes a dataset of columns in three parts, by the rules of this module.
+
+    Args:
+        name: Name of the dataset.
+        source: Where it comes from, in words.
+        parts: The training, the validation and the test part; `x` of each are columns
+            of text or whole numbers, the categories, and of floats, the numbers.
+        task: `"classification"` or `"regression"`.
+        classes: Names of the classes.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        StudyError: If nothing is left to learn from.
+    """
+    train, validation, test = parts
+    encode = encoder(train.x, source)
+    return Dataset(
+        name,
+        source,
+        *(Split(encode(part.x), part.y) for part in (train, validation, test)),
+        task=task,
+        classes=classes,
+    )
+
+
+def encoder(train: Columns, source: str) -> Callable[[Columns], Features]:
+    """Learns from the training columns how columns become features.
+
+    Args:
+        train: The training columns.
+        source: Where they come from, for the error message.
+
+    Returns:
+        A function from the columns of any part to its features.
+
+    Raises:
+        StudyError: If nothing is left to learn from, or a category is called like the
+            input of the numbers.
+    """
+    lookups = {
+        name: lookup(column)
+        for name, column in train.items()
+        if not np.issubdtype(column.dtype, np.floating)
+    }
+    inputs = {name: name.replace("/", "_") for name in lookups}
+    if len({NUMBERS, *inputs.values()}) <= len(inputs):
+        raise StudyError(
+            f"{source}: two inputs would have one name. {NUMBERS!r} is that of all "
+            "numbers, and '/' becomes '_'. Rename one of the columns: "
+            f"{', '.join(lookups)}."
+        )
+    names = [name for name in train if name not in lookups]
+    numbers = number_encoder({name: train[name] for name in names}, source)
+    if not lookups and numbers is None:
+        raise StudyError(
+            f"{source}: every column has one value in all training rows, so there is "
+            "nothing to learn from."
+        )
+
+    def encode(columns: Columns) -> Features:
+        encoded = {inputs[name]: find(columns[name]) for name, find in lookups.items()}
+        if numbers is None:
+            return encoded
+        array = numbers(columns)
+        return {**encoded, NUMBERS: array} if encoded else array
+
+    return encode
+
+
+def lookup(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Numbers the categories of a training column from 1, the most frequent first."""
+    whole = np.issubdtype(train.dtype, np.integer)
+    layer = keras.layers.IntegerLookup() if whole else keras.layers.StringLookup()
+    layer.adapt(train)
+
+    def find(column: np.ndarray) -> np.ndarray:
+        found = keras.ops.convert_to_numpy(layer(column)) if len(column) else column
+        return found.astype(np.int32)
+
+    return find
+
+
+def number_encoder(
+    train: Columns, source: str
+) -> Callable[[Columns], np.ndarray] | None:
+    """Learns how numbers are filled in and scaled.
+
+    Args:
+        train: The training columns, NaN where a number is missing.
+        source: Where they come from, for the error message.
+
+    Returns:
+        A function from columns to one array of float32; `None` if no column is left.
+
+    Raises:
+        StudyError: If a column has no number at all.
+    """
+    for name, column in train.items():
+        if np.isnan(column).all():
+            raise StudyError(
+                f"{source}: the column {name!r} has no value in any training row. "
+                "Leave it out."
+            )
+    medians = {name: np.nanmedian(column) for name, column in train.items()}
+    flagged = [name for name, column in train.items() if np.isnan(column).any()]
+
+    def fill(columns: Columns) -> np.ndarray:
+        centred = [columns[name] - median for name, median in medians.items()]
+        missing = [np.isnan(columns[name]) for name in flagged]
+        return np.nan_to_num(np.stack([*centred, *missing], axis=1)).astype(np.float32)
+
+    if not train:
+        return None
+    filled = fill(train)
+    varying = filled.std(axis=0) > 0
+    if not varying.any():
+        return None
+    layer = keras.layers.Normalization()
+    layer.adapt(filled[:, varying])
+
+    def scale(columns: Columns) -> np.ndarray:
+        return keras.ops.convert_to_numpy(layer(fill(columns)[:, varying]))
+
+    return scale

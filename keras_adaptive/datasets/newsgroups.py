@@ -1,0 +1,101 @@
+"""The 20 Newsgroups texts, as scikit-learn fetches and caches them."""
+
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
+from keras_adaptive.datasets.text import MAX_WORDS, vectorize
+from keras_adaptive.errors import StudyError, needs_extra
+
+with needs_extra("study"):
+    from sklearn.datasets import fetch_20newsgroups, get_data_home
+
+CACHE_NAME = "20news-bydate_py3.pkz"
+ARCHIVE_URL = "https://ndownloader.figshare.com/files/5975967"
+
+
+def archive_is_reachable(timeout: float = 10.0) -> bool:
+    """Says whether the archive that scikit-learn downloads can be reached."""
+    request = urllib.request.Request(ARCHIVE_URL, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=timeout):
+            return True
+    except OSError:
+        return False
+
+
+def fetch(subset: str, data_home: Path | None, headers: bool):
+    """Fetches a subset from the cache, or from the network where there is no cache.
+
+    Args:
+        subset: `"train"` or `"test"`.
+        data_home: Folder of the cache; `None` for scikit-learn's own.
+        headers: Whether headers, footers and quotes are kept.
+
+    Returns:
+        The bunch that scikit-learn returns.
+
+    Raises:
+        StudyError: If the cache is damaged, or absent with no network.
+    """
+    folder = Path(data_home or get_data_home()).expanduser()
+    cache = folder / CACHE_NAME
+    if not cache.exists() and not archive_is_reachable():
+        raise StudyError(
+            f"The 20 Newsgroups texts are not in {folder} and cannot be downloaded: "
+            f"{ARCHIVE_URL} is not reachable. On a machine with a network, run "
+            'python -c "from sklearn.datasets import fetch_20newsgroups as f; f('
+            f"data_home='.')\" and put the file {CACHE_NAME} into {folder}, or name "
+            "the folder that has it with --data-home."
+        )
+    try:
+        return fetch_20newsgroups(
+            data_home=folder,
+            subset=subset,
+            remove=() if headers else ("headers", "footers", "quotes"),
+            download_if_missing=not cache.exists(),
+        )
+    except OSError as error:
+        state = "cannot be read" if cache.exists() else "could not be downloaded"
+        raise StudyError(
+            f"The 20 Newsgroups texts in {cache} {state}: {error}. Delete that file if "
+            "it is there, and run again with a network or with a good copy of it."
+        ) from error
+
+
+def load_newsgroups(
+    max_words: int = MAX_WORDS,
+    data_home: str | Path | None = None,
+    headers: bool = True,
+    seed: int = 0,
+) -> Dataset:
+    """Loads the 20 Newsgroups texts with their official split by date.
+
+    Args:
+        max_words: How many of the most frequent words become features.
+        data_home: Folder of scikit-learn's cache.
+        headers: Whether headers, footers and quotes are kept. Without them the task
+            is much harder and nearer to real text.
+        seed: Seed of the split of the official training texts into training and
+            validation.
+
+    Returns:
+        The dataset; a tenth of the official training texts is the validation part.
+
+    Raises:
+        StudyError: If the texts cannot be had.
+    """
+    home = Path(data_home) if data_home else None
+    fetched = [fetch(subset, home, headers) for subset in ("train", "test")]
+    rows, test = (
+        Split(np.array(each.data, object), np.asarray(each.target)) for each in fetched
+    )
+    return vectorize(
+        "newsgroups" if headers else "newsgroups-no-headers",
+        ARCHIVE_URL,
+        tuple(fetched[0].target_names),
+        three_parts(rows, test, "classification", seed),
+        max_words,
+    )

@@ -1,0 +1,108 @@
+"""Adafactor."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.catalogue.shared.factored_moments import (
+    DENSE_ONLY,
+    clipped,
+    factored_slots,
+    moment,
+    root_mean_square,
+)
+from keras_adaptive.optimizers.contract.constraints import (
+    NON_NEGATIVE,
+    POSITIVE,
+    Interval,
+)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Adafactor(AdaptiveOptimizer):
+    """Adafactor: a second moment of n + m numbers for a matrix of n · m.
+
+    With the gradient g at step t, the means R of g² over each row and C over each
+    column, the learning rate η and β₂ₜ = 1 - tᶜ (c is `beta_2_decay`):
+
+        R ← β₂ₜ R + (1 - β₂ₜ) mean(g² + ε₁, over columns)
+        C ← β₂ₜ C + (1 - β₂ₜ) mean(g² + ε₁, over rows)
+        u = g / √(R C / mean(R))
+        w ← w - max(ε₂, rms(w)) · min(η, 1 / √t) · u / max(1, rms(u) / d)
+
+    rms is the root mean square of all entries. Vectors keep their second moment whole.
+    A matrix takes n + m numbers here; Keras's class keeps n · m more.
+
+    When to use: large transformers when memory for the state is what limits. Not where
+        AdamW fits: it is no better, and without momentum often slower. What matters:
+        `learning_rate`, about 0.01 here, as steps are relative to the weights; and
+        `clip_threshold` if training is unstable.
+
+    Args:
+        learning_rate: A float, a schedule, or a callable; relative to the size of
+            the weights. Defaults to `0.001`.
+        beta_2_decay: c, in `[-1, 0]`. Defaults to `-0.8`.
+        epsilon_1: ε₁, keeps the denominator away from zero. Defaults to `1e-30`.
+        epsilon_2: ε₂, the least size of the weights that steps are relative to.
+            Defaults to `1e-3`.
+        clip_threshold: d, the largest root mean square of u. Defaults to `1.0`.
+        relative_step: Cap the learning rate at 1/√t, as in the paper. With `False`
+            it is used as it is, at every step (Keras's class caps it even then).
+            Defaults to `True`.
+        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
+
+    Sparse gradients: always `"dense"`, since the means of the columns, rms(u) and
+    rms(w) take every row.
+
+    Raises:
+        ValueError: As `AdaptiveOptimizer`; also if `sparse` is not `"dense"`.
+
+    Example:
+
+    >>> import keras, keras_adaptive
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile(keras_adaptive.optimizers.Adafactor(0.01), "mse")
+
+    References:
+
+    - [Shazeer & Stern, 2018](https://arxiv.org/abs/1804.04235)
+    """
+
+    slots = factored_slots("velocity")
+    bounds = {
+        "beta_2_decay": Interval(-1.0, 0.0),
+        "epsilon_1": NON_NEGATIVE,
+        "epsilon_2": NON_NEGATIVE,
+        "clip_threshold": POSITIVE,
+    }
+    dense_only = DENSE_ONLY
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_2_decay: float = -0.8,
+        epsilon_1: float = 1e-30,
+        epsilon_2: float = 1e-3,
+        clip_threshold: float = 1.0,
+        relative_step: bool = True,
+        **options,
+    ):
+        super().__init__(learning_rate, **options)
+        self.beta_2_decay = beta_2_decay
+        self.epsilon_1 = epsilon_1
+        self.epsilon_2 = epsilon_2
+        self.clip_threshold = clip_threshold
+        self.relative_step = relative_step
+
+    def rule(self, gradient, state, hyper):
+        beta_2 = 1 - ops.power(hyper.step, hyper.beta_2_decay)
+        squares = ops.square(gradient) + hyper.epsilon_1
+        v, new = moment("velocity", state, squares, beta_2)
+        rate = hyper.learning_rate
+        if self.relative_step:
+            rate = ops.minimum(rate, 1 / ops.sqrt(hyper.step))
+        size = ops.maximum(hyper.epsilon_2, root_mean_square(hyper.parameter))
+        update = clipped(gradient / ops.sqrt(v), hyper.clip_threshold)
+        return size * rate * update, new

@@ -1,0 +1,84 @@
+"""AdaGrad."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.contract.constraints import NON_NEGATIVE
+from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.engine.tensorflow.catch_up import standing_still
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Adagrad(AdaptiveOptimizer):
+    """AdaGrad: each entry's rate falls with the gradients that it has seen.
+
+    With the gradient g, the accumulator a and the learning rate η:
+
+        a ← a + g²
+        w ← w - η g / √(a + ε)
+
+    Rare features keep a high rate, frequent ones get a low one. It never forgets, so
+    the rate of every entry goes to zero.
+
+    When to use: sparse features (bags of words, recommenders), where a rare one should
+        still take large steps when it comes; with `row_wise=True` for the largest
+        tables. Not for long training of deep networks, whose rates it lets die. What
+        matters: `learning_rate`.
+
+    Args:
+        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`; this
+            algorithm tends to want more (0.01 to 1).
+        initial_accumulator_value: The accumulator to start from, at least 0.
+            Defaults to `0.1`.
+        epsilon: Keeps the denominator away from zero; inside the root, as in Keras.
+            Defaults to `1e-7`.
+        row_wise: Keep one accumulator a row, a ← a + mean(g²), with ε outside the
+            root (arXiv:1906.00091): the state of a table shrinks by its width.
+        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
+
+    Sparse gradients: a row with zero gradients stands still, so `"deferred"`, `"lazy"`
+    and `"dense"` are the same without weight decay and moving average.
+
+    Example:
+
+    >>> import keras, keras_adaptive
+    >>> model = keras.Sequential([keras.layers.Embedding(1000, 8)])
+    >>> model.compile(keras_adaptive.optimizers.Adagrad(0.1, row_wise=True), "mse")
+
+    References:
+
+    - [Duchi et al., 2011](https://jmlr.org/papers/v12/duchi11a.html)
+    - [Naumov et al., 2019](https://arxiv.org/abs/1906.00091) for `row_wise`
+    """
+
+    bounds = {"initial_accumulator_value": NON_NEGATIVE, "epsilon": NON_NEGATIVE}
+    idle = standing_still
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        row_wise: bool = False,
+        **options,
+    ):
+        super().__init__(learning_rate, **options)
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = epsilon
+        self.row_wise = row_wise
+
+    @property
+    def slots(self):
+        return {"accumulator": Slot(self.initial_accumulator_value, self.row_wise)}
+
+    def rule(self, gradient, state, hyper):
+        accumulator = state["accumulator"] + self.squared(gradient)
+        if self.row_wise:
+            denominator = ops.sqrt(accumulator) + hyper.epsilon
+        else:
+            denominator = ops.sqrt(accumulator + hyper.epsilon)
+        step = hyper.learning_rate * gradient / denominator
+        return step, {"accumulator": accumulator}

@@ -1,0 +1,98 @@
+"""LARS."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.catalogue.shared.norms import norm, trust_ratio
+from keras_adaptive.optimizers.contract.constraints import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    POSITIVE,
+)
+from keras_adaptive.optimizers.contract.slot import Slot
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class LARS(AdaptiveOptimizer):
+    """LARS: SGD with momentum and a rate for each variable; for large batches.
+
+    With the gradient g, the momentum m, the learning rate η, the weight decay λ, the
+    decay rate μ and the trust coefficient κ:
+
+        r = κ ‖w‖ / (‖g‖ + λ ‖w‖ + ε)
+        m ← μ m + r (g + λ w)
+        w ← w - η m
+
+    The norms are over the variable; r is 1 if ‖w‖ or ‖g‖ is 0. With `nesterov=True` the
+    last line is w ← w - η (r (g + λ w) + μ m). The paper has η inside m, which differs
+    when the learning rate changes. Every variable has its r, vectors too.
+
+    When to use: convolutional networks with very large batches, where SGD is at home.
+        Not for transformers (`Lamb`), nor for small batches. What matters:
+        `learning_rate` (it multiplies `trust_coefficient`) with warm-up and decay,
+        and `weight_decay`; excluding biases and normalization from it helps.
+
+    Args:
+        learning_rate: A float, a schedule, or a callable. Defaults to `1.0`.
+        momentum: μ, in `[0, 1)`. Defaults to `0.9`.
+        trust_coefficient: κ > 0. Defaults to `0.001`.
+        epsilon: Keeps the denominator away from zero. Defaults to `0.0`.
+        nesterov: Whether to look one step ahead. Defaults to `False`.
+        **options: Keras's base options; see `AdaptiveOptimizer`.
+
+    Sparse gradients: `"dense"` only, as the norms are of the whole variable.
+
+    Example:
+
+    >>> import keras, keras_adaptive
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> optimizer = keras_adaptive.optimizers.LARS(2.0, weight_decay=0.0001)
+    >>> model.compile(optimizer, "mse")
+
+    References:
+
+    - [You et al., 2017](https://arxiv.org/abs/1708.03888)
+    """
+
+    slots = {"momentum": Slot()}
+    bounds = {
+        "momentum": DECAY_RATE,
+        "trust_coefficient": POSITIVE,
+        "epsilon": NON_NEGATIVE,
+    }
+    dense_only = (
+        "it needs the norms of whole variables. Use sparse='dense', or for large "
+        "tables Adagrad or Adam."
+    )
+
+    def __init__(
+        self,
+        learning_rate=1.0,
+        momentum: float = 0.9,
+        trust_coefficient: float = 0.001,
+        epsilon: float = 0.0,
+        nesterov: bool = False,
+        **options,
+    ):
+        super().__init__(learning_rate, **options)
+        self.momentum = momentum
+        self.trust_coefficient = trust_coefficient
+        self.epsilon = epsilon
+        self.nesterov = nesterov
+
+    def decayed(self, parameter, hyper):
+        return parameter
+
+    def rule(self, gradient, state, hyper):
+        size, slope = norm(hyper.parameter), norm(gradient)
+        ratio = trust_ratio(
+            hyper.trust_coefficient * size,
+            slope + hyper.weight_decay * size + hyper.epsilon,
+            (size > 0) & (slope > 0),
+        )
+        step = ratio * (gradient + hyper.weight_decay * hyper.parameter)
+        m = hyper.momentum * state["momentum"] + step
+        ahead = step + hyper.momentum * m if self.nesterov else m
+        return hyper.learning_rate * ahead, {"momentum": m}

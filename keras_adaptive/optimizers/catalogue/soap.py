@@ -1,0 +1,205 @@
+"""SOAP."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import keras
+from keras import ops
+
+from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.catalogue.adam import Adam
+from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import (
+    MatrixOptimizer,
+    gram,
+    matrix_shape,
+    on_both_sides,
+)
+from keras_adaptive.optimizers.catalogue.shared.moments import averaged
+from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, Interval
+from keras_adaptive.optimizers.contract.slot import Hyper, Slot
+from keras_adaptive.optimizers.engine.conditional import choice
+
+SIDES = ("left", "right")
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SOAP(MatrixOptimizer, Adam):
+    """SOAP: Adam in the eigenbasis of Shampoo's preconditioner.
+
+    With the gradient G of a matrix, its statistics L and R, orthogonal matrices Q and
+    P, and the decay rate β of the statistics:
+
+        G' = Qᵀ G P
+        W ← W - Q Adam(G') Pᵀ
+        L ← β L + (1 - β) G Gᵀ
+        R ← β R + (1 - β) Gᵀ G
+
+    The first call only sets L and R, and Q and P to their eigenvectors: it makes no
+    update. After every `precondition_frequency` updates Q becomes the orthogonal part
+    of L Q, one power iteration, with columns by falling eigenvalue; so does P, and
+    Adam's moments follow. Weights decay after the step. As in the reference ε is beside
+    the root of the uncorrected second moment.
+
+    Sides longer than `max_precond_dim` keep their own basis, and so do vectors: with no
+    side left it is Adam. Variables of more than two axes are matrices with all axes but
+    the last one as rows. Embeddings, and what `exclude_layers` names, are updated by
+    Adam with the same arguments, or by the `fallback`.
+
+    When to use: matrices of moderate sides in networks that train long, where it needs
+        fewer steps than AdamW and `Muon` about as few. Not where memory is short: an
+        n × m matrix has 2 (n m + n² + m²) numbers of state; nor for long sides without
+        a fast QR decomposition. What matters: `learning_rate` with warm-up,
+        `precondition_frequency` (speed), `max_precond_dim` (memory).
+
+    Args:
+        learning_rate: A float, a schedule, or a callable. Defaults to `0.003`.
+        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.95`.
+        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.95`.
+        shampoo_beta: Decay rate of the statistics, in `[0, 1)`. Defaults to `0.95`.
+        epsilon: Keeps the denominator away from zero. Defaults to `1e-8`.
+        precondition_frequency: Every how many updates the bases follow. Defaults to
+            `10`.
+        max_precond_dim: The longest side to precondition. Defaults to `10000`.
+        exclude_layers: Regular expressions: a variable in whose path one of them is
+            found is left to Adam. Defaults to `None`.
+        exclude_embeddings: Whether embeddings are, that is, variables with a name that
+            ends in "embeddings", as in `keras.layers.Embedding`. Defaults to `True`.
+        fallback: An `AdaptiveOptimizer` in place of Adam. Its learning rate is its own,
+            and so is its weight decay; its other base options mean nothing.
+        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
+
+    Sparse gradients of embeddings are Adam's or the fallback's, deferred if it can be.
+    Those of other variables are made dense, as the statistics mix all rows.
+
+    Raises:
+        ValueError: As `Muon`.
+
+    Example:
+
+    >>> import keras, keras_adaptive
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile(keras_adaptive.optimizers.SOAP(weight_decay=0.01), "mse")
+
+    References:
+
+    - [Vyas et al., 2024](https://arxiv.org/abs/2409.11321)
+    """
+
+    bounds = {
+        **Adam.bounds,
+        "shampoo_beta": DECAY_RATE,
+        "precondition_frequency": Interval(1, whole=True),
+        "max_precond_dim": Interval(0, whole=True),
+    }
+    idle = None
+    dense_only = "it needs whole matrices. Leave large tables to the fallback."
+
+    def __init__(
+        self,
+        learning_rate=0.003,
+        beta_1: float = 0.95,
+        beta_2: float = 0.95,
+        shampoo_beta: float = 0.95,
+        epsilon: float = 1e-8,
+        precondition_frequency: int = 10,
+        max_precond_dim: int = 10_000,
+        exclude_layers: list[str] | None = None,
+        exclude_embeddings: bool = True,
+        fallback: AdaptiveOptimizer | None = None,
+        **options,
+    ):
+        moments = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
+        super().__init__(
+            learning_rate, exclude_layers, exclude_embeddings, **moments, **options
+        )
+        self.shampoo_beta = shampoo_beta
+        self.precondition_frequency = precondition_frequency
+        self.max_precond_dim = max_precond_dim
+        adam = partial(Adam, **moments, weight_decay=options.get("weight_decay"))
+        self._fall_back_on(adam, fallback, options.get("sparse"))
+
+    @property
+    def slots(self):
+        left = Slot(shape_of=partial(self._square, 0))
+        right = Slot(shape_of=partial(self._square, 1))
+        return {
+            "momentum": Slot(shape_of=matrix_shape),
+            "velocity": Slot(shape_of=matrix_shape),
+            "left_statistic": left,
+            "right_statistic": right,
+            "left_basis": left,
+            "right_basis": right,
+        }
+
+    def _square(self, side: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        length = matrix_shape(shape)[side]
+        turned = len(shape) > 1 and length <= self.max_precond_dim
+        return (length, length) if turned else (0, 0)
+
+    def decayed(self, parameter, hyper):
+        return parameter
+
+    def rule(self, gradient, state, hyper):
+        shape = hyper.parameter.shape
+        matrix = ops.reshape(gradient, matrix_shape(shape))
+        state = dict(state)
+        for side, seen in zip(SIDES, (matrix, ops.transpose(matrix)), strict=True):
+            statistic = state[f"{side}_statistic"]
+            state[f"{side}_statistic"] = averaged(
+                statistic, gram(seen, statistic), hyper.shampoo_beta
+            )
+        step, state = choice(
+            ops.equal(hyper.step, hyper.number(1)),
+            lambda: (ops.zeros_like(matrix), with_eigenbases(state)),
+            lambda: self._adam_step(matrix, state, hyper),
+        )
+        return ops.reshape(step, shape), state
+
+    def _adam_step(self, matrix, state, hyper):
+        """The step and the state of any call but the first."""
+        left, right = state["left_basis"], state["right_basis"]
+        turned = on_both_sides(matrix, ops.transpose(left), ops.transpose(right))
+        updates = hyper.step - 1
+        adam = Hyper(self, hyper.learning_rate, updates - 1, hyper.dtype)
+        step, moments = super().rule(turned, state, adam)
+        step = on_both_sides(step, left, right)
+        parameter = ops.reshape(hyper.parameter, matrix.shape)
+        step = step + hyper.learning_rate * hyper.weight_decay * (parameter - step)
+        state = {**state, **moments}
+        frequency = hyper.precondition_frequency
+        state = choice(
+            ops.equal(ops.mod(updates, frequency), ops.zeros_like(updates)),
+            lambda: with_next_bases(state),
+            lambda: state,
+        )
+        return step, state
+
+
+def with_eigenbases(state):
+    """The state with the eigenvectors of the statistics as bases."""
+    state = dict(state)
+    for side in SIDES:
+        if state[f"{side}_basis"].shape[0] > 0:
+            _, vectors = ops.eigh(state[f"{side}_statistic"])
+            state[f"{side}_basis"] = ops.flip(vectors, axis=1)
+    return state
+
+
+def with_next_bases(state):
+    """The state after one power iteration of the bases, the moments in the new ones."""
+    momentum = on_both_sides(
+        state["momentum"], state["left_basis"], state["right_basis"]
+    )
+    state = dict(state)
+    for axis, side in enumerate(SIDES):
+        basis = state[f"{side}_basis"]
+        if basis.shape[0] > 0:
+            product = state[f"{side}_statistic"] @ basis
+            eigenvalues = ops.sum(basis * product, axis=0)
+            order = ops.argsort(-eigenvalues)
+            state[f"{side}_basis"], _ = ops.qr(ops.take(product, order, axis=1))
+            state["velocity"] = ops.take(state["velocity"], order, axis=axis)
+    left, right = (ops.transpose(state[f"{side}_basis"]) for side in SIDES)
+    state["momentum"] = on_both_sides(momentum, left, right)
+    return state

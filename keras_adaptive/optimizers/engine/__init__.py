@@ -1,0 +1,1 @@
+"""How optimizers update variables; private to this package."""

@@ -1,0 +1,1 @@
+"""Sparse rows and fused updates, which only TensorFlow has."""

@@ -1,0 +1,232 @@
+"""Sparse gradients on TensorFlow: coalesce, gather, scatter, in O(rows).
+
+All TensorFlow-only code of the sparse path is here. A row is an index of the
+first axis of a variable. Nothing here reads or writes a whole table.
+
+Under XLA, where shapes are static, unused places hold the id `height`, one past
+the last row: XLA's gather clamps it and its scatter drops it. Outside XLA there
+are no unused places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+from keras_adaptive.optimizers.engine.tensorflow.csr_products import segment_sum
+
+BLOCK = 16_384
+
+
+class Rows:
+    """A sparse gradient: unique rows and one value for each.
+
+    Args:
+        ids: int64 tensor of shape `(n,)`, without repetitions.
+        values: Float tensor of shape `(n, ...)`.
+        source: What the values were made of, one for each id of the batch; by default
+            the values.
+    """
+
+    def __init__(
+        self, ids: tf.Tensor, values: tf.Tensor, source: tf.Tensor | None = None
+    ):
+        self.ids = ids
+        self.values = values
+        self.source = values if source is None else source
+
+    def replace(self, values: tf.Tensor) -> Rows:
+        return Rows(self.ids, values, self.source)
+
+    def __truediv__(self, scale) -> Rows:
+        return self.replace(self.values / scale)
+
+
+def in_xla() -> bool:
+    """Whether the code being traced will be compiled by XLA."""
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def checked_ids(ids: tf.Tensor, height: int, name: str, then=None) -> tf.Tensor:
+    """The ids as int64, after a check that there are some, all in the table.
+
+    Under XLA only the static part of the check is made: XLA has no assertions.
+
+    Args:
+        ids: Integer tensor of shape `(n,)`.
+        height: Number of rows of the table.
+        name: Name of the table.
+        then: What to return in place of the ids, made of them while they are checked.
+    """
+    empty = (
+        f"The sparse gradient of '{name}' has no rows: the batch held no ids. "
+        "Leave empty batches out."
+    )
+    if ids.shape[0] == 0:
+        raise ValueError(empty)
+    ids = tf.cast(ids, tf.int64)
+    then = ids if then is None else then
+    if in_xla():
+        return then
+    outside = (
+        f"The sparse gradient of '{name}' has row ids outside [0, {height}). "
+        "Check the ids of the batch, or give the table more rows. Outside are:"
+    )
+    inside = (ids >= 0) & (ids < height)
+
+    def complain():
+        some = tf.debugging.Assert(tf.size(ids) > 0, [empty])
+        found = [outside, tf.boolean_mask(ids, ~inside)]
+        with tf.control_dependencies([some]):
+            within = tf.debugging.Assert(tf.reduce_all(inside), found)
+        with tf.control_dependencies([within]):
+            return tf.identity(then)
+
+    fine = (tf.size(ids) > 0) & tf.reduce_all(inside)
+    return tf.cond(fine, lambda: then, complain)
+
+
+def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int, name: str) -> Rows:
+    """Sums the values of equal ids, which may come in any order and are checked."""
+    if in_xla():
+        ids = checked_ids(ids, height, name)
+        count = ids.shape[0]
+        order = tf.argsort(ids)
+        ids, values = tf.gather(ids, order), tf.gather(values, order)
+        fresh = tf.concat([[False], ids[1:] != ids[:-1]], axis=0)
+        place = tf.cumsum(tf.cast(fresh, tf.int32))
+        unique = tf.math.unsorted_segment_min(ids, place, count)
+        unique = tf.minimum(unique, tf.constant(height, unique.dtype))
+        return Rows(unique, tf.math.unsorted_segment_sum(values, place, count))
+    if are_distinct(ids):
+        return Rows(checked_ids(ids, height, name), values)
+    ids = tf.cast(ids, tf.int64)
+    unique, place = tf.unique(ids, tf.int64)
+    total = segment_sum(values, place, tf.size(unique, tf.int64))
+    return Rows(checked_ids(ids, height, name, then=unique), total, values)
+
+
+def are_distinct(ids: tf.Tensor) -> bool:
+    """Whether the graph tells that no id is there twice: `tf.unique` made them."""
+    while tf.is_symbolic_tensor(ids):
+        if ids.op.type in ("Unique", "UniqueWithCounts"):
+            return ids.value_index == 0
+        if ids.op.type not in ("Reshape", "Identity"):
+            return False
+        ids = ids.op.inputs[0]
+    return False
+
+
+def dense(rows: Rows, shape: tuple[int, ...]) -> tf.Tensor:
+    """The gradient with all its zeros, of the table's shape."""
+    return tf.scatter_nd(rows.ids[:, None], rows.values, shape)
+
+
+def raw(variable) -> tf.Variable:
+    """The TensorFlow variable of a Keras variable."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def gather(variable, ids: tf.Tensor) -> tf.Tensor:
+    """Reads rows of a Keras or TensorFlow variable; anything for unused places.
+
+    On a CPU `tf.gather` shares even a few kilobytes with other threads, and to wake one
+    takes longer than to read a thousand rows. GPUs lack the other operation for ids.
+    """
+    table = raw(variable)
+    if in_xla() or "CPU" not in getattr(table, "device", ""):
+        return tf.gather(table, ids)
+    return tf.gather_nd(table, ids[:, None])
+
+
+def zero_unused(values: tf.Tensor, ids: tf.Tensor, height: int) -> tf.Tensor:
+    """Values of rows with zeros in the unused places."""
+    if not in_xla():
+        return values
+    used = tf.reshape(ids < height, (-1,) + (1,) * (len(values.shape) - 1))
+    return tf.where(used, values, tf.zeros_like(values))
+
+
+def scatter(variable, ids: tf.Tensor, values: tf.Tensor) -> None:
+    """Overwrites rows of a Keras or TensorFlow variable.
+
+    TensorFlow puts a variable into which rows were scattered into a mode in which
+    every later read copies all of it, so the next forward pass of an `Embedding`
+    would cost the whole table. Reading by reference is safe without that mode:
+    the next scatter copies the table if somebody still holds it.
+    """
+    variable = raw(variable)
+    if not isinstance(variable, tf.Variable):
+        # A slot of a small table, part of a flat variable.
+        variable.assign(tf.tensor_scatter_nd_update(variable, ids[:, None], values))
+        return
+    tf.raw_ops.ResourceScatterUpdate(
+        resource=variable.handle,
+        indices=ids,
+        updates=tf.cast(values, variable.dtype),
+    )
+    if not in_xla():
+        tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
+
+
+def next_block(cursor, size: tf.Tensor, height: int) -> tf.Tensor:
+    """The ids of the next `size` rows in turn, around the table again and again.
+
+    Args:
+        cursor: int64 scalar variable, the first row of the block; moved on.
+        size: Number of rows, at most `height`.
+        height: Number of rows of the table.
+    """
+    start = tf.identity(tf.convert_to_tensor(cursor))
+    ids = tf.math.floormod(start + tf.range(size, dtype=tf.int64), height)
+    cursor.assign(tf.math.floormod(start + tf.cast(size, tf.int64), height))
+    return ids
+
+
+def for_each_block(height: int, function: Callable[[tf.Tensor], None]) -> None:
+    """Calls `function(ids)` for blocks of consecutive rows, the whole table."""
+    size = min(BLOCK, height)
+
+    def body(start):
+        if in_xla():
+            ids = tf.minimum(start + tf.range(size, dtype=tf.int64), height)
+        else:
+            ids = tf.range(start, tf.minimum(start + size, height))
+        function(ids)
+        return (start + size,)
+
+    tf.while_loop(lambda start: start < height, body, (tf.constant(0, tf.int64),))
+
+
+def add_pending(ids: tf.Tensor, queue, queued, count) -> None:
+    """Puts the rows that are not queued yet at the end of the queue.
+
+    Args:
+        ids: Unique row ids.
+        queue: int64 variable of shape `(height + 1,)`; the last place is waste.
+        queued: bool variable of shape `(height,)`.
+        count: int64 scalar variable, the length of the queue.
+    """
+    height = queued.shape[0]
+    fresh = ~gather(queued, ids) & (ids < height)
+    place = tf.convert_to_tensor(count) + tf.cumsum(tf.cast(fresh, tf.int64)) - 1
+    scatter(queue, tf.where(fresh, place, tf.constant(height, tf.int64)), ids)
+    scatter(queued, ids, tf.ones_like(fresh))
+    count.assign_add(tf.reduce_sum(tf.cast(fresh, tf.int64)))
+
+
+def drain_pending(queue, queued, count) -> tf.Tensor:
+    """Empties the queue of `add_pending` and returns the ids that it held."""
+    height = queued.shape[0]
+    length = tf.identity(tf.convert_to_tensor(count))
+    place = tf.range(height if in_xla() else length, dtype=tf.int64)
+    ids = gather(queue, place)
+    if in_xla():
+        ids = tf.where(place < length, ids, tf.constant(height, tf.int64))
+    scatter(queued, ids, tf.zeros_like(ids, tf.bool))
+    count.assign(0)
+    return ids

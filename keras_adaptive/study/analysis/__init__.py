@@ -1,0 +1,1 @@
+"""What the runs say: statistics and verdicts, free of side effects."""

@@ -1,0 +1,246 @@
+"""Robustness to a hyper-parameter, judged from runs over a grid of its values.
+
+Three things are measured on every workload, for each seed: the sensitivity of Wortsman
+et al. 2023 (arXiv:2309.14322), the decades within some per cent of the best metric, and
+what is lost by one value for all workloads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.study.analysis.pairing import (
+    by_seed,
+    grids,
+    less_is_better,
+    margins_of,
+    more_is_better,
+    no_values,
+    of_phase,
+    pairs,
+    with_upward,
+)
+from keras_adaptive.study.analysis.stats import decades_within, sensitivity, share_lost
+from keras_adaptive.study.analysis.verdicts import (
+    DIFFERENCE,
+    Measure,
+    Pairs,
+    Verdict,
+    judge,
+)
+
+with needs_extra("study"):
+    import pandas as pd
+
+TUNING = "tune"
+NO_WINDOW = "has its best value at an edge of the grid"
+ROUNDING = 1e-9
+COLUMNS = ("validation_metric", "validation_loss", "initial_loss")
+
+
+def robustness(
+    runs: pd.DataFrame,
+    reference: str,
+    directions: Mapping[str, str],
+    phase: str = TUNING,
+    over: str = "learning_rate",
+    decades: float = 1.0,
+    percent: float = 5.0,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> list[Verdict]:
+    """Judges whether contenders depend less on a hyper-parameter.
+
+    For sensitivity and decades, a contender and the reference are compared over windows
+    of one width, each around its own best value (that of the best median metric over
+    seeds, of equals the middle one): so no one is judged by where a grid was laid. The
+    width is what both grids cover on both sides, at most `decades` on either. A grid
+    whose best is at its edge has no window, and no pairs.
+
+    Args:
+        runs: With the column `over`, `validation_metric`, `validation_loss` and
+            `initial_loss` (that before training); a run for each value and seed.
+        reference: Who the others are compared with.
+        directions: For each workload `"max"` if more of its metric is better, `"min"`
+            if less is.
+        phase: Which runs to use.
+        over: The hyper-parameter: a column of positive numbers, NaN for the runs of
+            contenders that do not have it.
+        decades: Half the width of the widest window.
+        percent: How far from the best a metric may be, in per cent of it.
+        alpha: The level of the verdicts.
+        seed: Decides the resamples of the intervals.
+
+    Returns:
+        The verdicts; those on one value for all workloads only if there are two
+        workloads or more.
+
+    Raises:
+        StudyError: If the table lacks a column, a value or the reference, if a
+            workload has no direction, or if there are two runs for one value.
+    """
+    runs = with_upward(_over(runs, phase, over), directions, "validation_metric")
+    losses = grids(runs, over, "validation_loss", np.inf)
+    scores = grids(runs, over, "validation_metric", -np.inf)
+    initial = _initial_losses(runs)
+    margins = margins_of(runs, None)
+    shown = over.replace("_", " ")
+
+    def sensitivities(whose, grid):
+        return by_seed(
+            whose, grid, lambda rows: sensitivity(rows, initial[whose][rows.index])
+        )
+
+    def widths(whose, grid):
+        return by_seed(
+            whose,
+            grid,
+            lambda rows: decades_within(rows.columns, rows, percent, "max"),
+        )
+
+    measures = (
+        (f"sensitivity to {shown}", losses, sensitivities, less_is_better),
+        (f"decades of {shown} within {percent:g} %", scores, widths, more_is_better),
+    )
+    verdicts = []
+    for name, values, read, gains in measures:
+        comparisons: list[Pairs] = []
+        for contender in runs["contender"].unique():
+            if contender != reference:
+                measured = [
+                    read(whose, values[whose][window])
+                    if len(window)
+                    else no_values(whose, values[whose].index, NO_WINDOW)
+                    for whose, window in _windows(
+                        scores, (contender, reference), decades
+                    )
+                ]
+                comparisons += pairs(pd.concat(measured), reference, gains, margins)
+        measure = Measure("robustness", name, DIFFERENCE)
+        verdicts += judge(measure, comparisons, alpha, seed)
+    if runs["workload"].nunique() > 1:
+        lost = one_for_all(runs, phase, over)
+        verdicts += judge(
+            Measure("robustness", f"share lost by one {shown} for all", DIFFERENCE),
+            pairs(lost, reference, less_is_better, margins),
+            alpha,
+            seed,
+        )
+    return verdicts
+
+
+def one_for_all(
+    runs: pd.DataFrame, phase: str = TUNING, over: str = "learning_rate"
+) -> pd.DataFrame:
+    """Returns what each contender loses by one value for all workloads.
+
+    The value is the one whose `share_lost`, the median over seeds, has the lowest mean
+    over the workloads; it must have been tried on all of them.
+
+    Args:
+        runs: As for `robustness`.
+        phase: Which runs to use.
+        over: The hyper-parameter.
+
+    Returns:
+        A frame with `workload`, `contender`, `seed`, `value` (the share lost; NaN with
+        a `reason` if there is none) and `chosen`, the contender's value for all.
+
+    Raises:
+        StudyError: If the table lacks a column or a value, or if there are two runs
+            for one value.
+    """
+    runs = _over(runs, phase, over)
+    initial = _initial_losses(runs)
+    losses = grids(runs, over, "validation_loss", np.inf)
+    frames = []
+    for contender in runs["contender"].unique():
+        shares = {
+            whose: _shares(grid, initial[whose])
+            for whose, grid in losses.items()
+            if whose[1] == contender
+        }
+        everywhere = pd.DataFrame(
+            {whose: each.median() for whose, each in shares.items()}
+        )
+        means = everywhere.dropna().mean(axis=1)
+        chosen = means.idxmin() if len(means) else np.nan
+        frames += [
+            (
+                by_seed(whose, grid[[chosen]], lambda rows: rows.squeeze(axis=1))
+                if len(means)
+                else no_values(whose, grid.index, f"tried no {over} on all workloads")
+            ).assign(chosen=chosen)
+            for whose, grid in shares.items()
+        ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _over(runs: pd.DataFrame, phase: str, over: str) -> pd.DataFrame:
+    runs = of_phase(runs, phase, over, *COLUMNS).dropna(subset=[over])
+    if runs.empty or not (runs[over] > 0).all():
+        raise StudyError(f"The values of {over} must be positive numbers.")
+    blank = runs[runs["initial_loss"].isna() & (runs["status"] != "failed")]
+    if len(blank):
+        raise StudyError(
+            f"A run of {blank.iloc[0]['contender']} on {blank.iloc[0]['workload']} has "
+            "no initial_loss."
+        )
+    return runs
+
+
+def _initial_losses(runs: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
+    """Returns the loss before training by seed, for each workload and contender."""
+    return {
+        whose: rows.groupby("seed")["initial_loss"].first()
+        for whose, rows in runs.groupby(["workload", "contender"], sort=False)
+    }
+
+
+def _windows(
+    scores: Mapping[tuple[str, str], pd.DataFrame],
+    two: tuple[str, str],
+    decades: float,
+) -> Iterator[tuple[tuple[str, str], pd.Index]]:
+    """Yields the points around each one's best, as wide as both grids cover."""
+    for workload in dict.fromkeys(workload for workload, _ in scores):
+        grids_of_two = {
+            (workload, name): scores[workload, name]
+            for name in two
+            if (workload, name) in scores
+        }
+        distances = {
+            whose: np.log10(grid.columns / _best_point(grid))
+            for whose, grid in grids_of_two.items()
+            if grid.notna().any(axis=None)
+        }
+        reach = {
+            whose: min(-distance.min(), distance.max())
+            for whose, distance in distances.items()
+        }
+        half = min([decades, *filter(None, reach.values())]) + ROUNDING
+        for whose, grid in grids_of_two.items():
+            if whose in distances:
+                inside = (np.abs(distances[whose]) <= half) & (reach[whose] > 0)
+                yield whose, grid.columns[inside]
+            else:
+                yield whose, grid.columns
+
+
+def _best_point(scores: pd.DataFrame) -> float:
+    """Returns the point with the best median over seeds, of equals the middle one."""
+    medians = scores.median()
+    points = medians.index[medians == medians.max()]
+    return points[(len(points) - 1) // 2]
+
+
+def _shares(grid: pd.DataFrame, initial: pd.Series) -> pd.DataFrame:
+    """Returns the share lost at each point, NaN for a seed that lacks one."""
+    whole = grid.dropna()
+    if whole.empty:
+        return grid * np.nan
+    shares = share_lost(whole, initial[whole.index])
+    return pd.DataFrame(shares, whole.index, whole.columns).reindex(grid.index)

@@ -1,0 +1,392 @@
+"""From paired numbers to verdicts: the rule, written once for all promises.
+
+A promise says that a contender is better than a reference by something that matters. It
+is *supported* where the pairs show that the contender is better, *refuted* where they
+show that it is not better by what matters, and *undecided* otherwise. What is shown is
+decided by Wilcoxon's signed rank test, its p values corrected by Holm's method; the
+interval beside them is a description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study.analysis.stats import (
+    Estimate,
+    SignedRank,
+    holm,
+    median,
+    median_interval,
+    pairs_needed,
+    signed_rank,
+)
+
+NAMED = 5
+SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a gain reads: a number that is above 0 where the contender is better.
+
+    Args:
+        neutral: The effect of no difference.
+        effect: Makes an effect of a gain, rising.
+        form: How an effect is written.
+        words: What it says, with `{}` for an effect with its interval and
+            `{reference}`.
+    """
+
+    neutral: float
+    effect: Callable[[float], float]
+    form: str
+    words: str
+
+    def write(self, gain: float) -> str:
+        """Writes a gain as an effect."""
+        return format(self.effect(gain), self.form).replace("inf", "∞")
+
+
+RATIO = Scale(
+    neutral=1.0,
+    effect=lambda gain: float(np.exp(gain)),
+    form=".3g",
+    words="{} times as fast as {reference}",
+)
+DIFFERENCE = Scale(
+    neutral=0.0,
+    effect=float,
+    form="+.3g",
+    words="A gain of {} over {reference}",
+)
+LEAD = Scale(
+    neutral=0.0,
+    effect=float,
+    form="+.0%",
+    words="{} of the pairs won minus lost against {reference}",
+)
+
+
+def lead(gains: np.ndarray) -> float:
+    """Returns the share of the pairs that were won minus the share that were lost.
+
+    Example:
+
+    >>> lead(np.array([0.1, 0.2, -0.1, 0.0]))
+    0.25
+    """
+    return float(np.mean(np.sign(gains)))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured to judge a promise.
+
+    Args:
+        promise: `"convergence"`, `"generalization"`, `"robustness"` or `"sparse"`.
+        name: What is measured, such as `"steps to target"`.
+        scale: `RATIO` if the gains are logarithms of ratios and comparable between
+            workloads, `DIFFERENCE` if they are in a unit of the workload.
+    """
+
+    promise: str
+    name: str
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a contender gained on a workload, pair by pair.
+
+    Args:
+        contender: Who is judged.
+        reference: Who it is compared with.
+        workload: On what, or `None` for over all workloads.
+        gains: One a pair: above 0 where the contender was better, infinite where
+            only one of the two came to an end.
+        margin: The smallest gain that matters; 0 if any does.
+        left_out: The runs, in words, whose pairs are missing here.
+
+    Raises:
+        StudyError: If a gain is NaN, or the margin is negative or not finite.
+    """
+
+    contender: str
+    reference: str
+    workload: str | None
+    gains: np.ndarray
+    margin: float = 0.0
+    left_out: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if np.isnan(self.gains).any():
+            raise StudyError(
+                f"A gain of {self.contender} on {self.workload} is NaN. Leave out the "
+                "pair and name it in `left_out`."
+            )
+        if not 0 <= self.margin < np.inf:
+            raise StudyError(
+                f"The smallest gain that matters is at least 0, not {self.margin}."
+            )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a promise was kept, and how sure that is.
+
+    Args:
+        promise: Which promise.
+        measure: What was measured.
+        contender: Who was judged.
+        reference: Who it was compared with.
+        workload: On what; `None` for over all workloads, where each is one pair.
+        outcome: `"supported"`, `"refuted"` or `"undecided"`.
+        effect: How much better the contender is: a ratio (2 is twice as fast) or a
+            difference (positive is better, whatever the direction of the metric).
+            Over workloads a difference, whose unit is each workload's own, becomes the
+            share of pairs won minus that of pairs lost. The median; NaN without pairs.
+        interval: The 95 % bootstrap interval of the effect, not corrected.
+        neutral: The effect of no difference: 1 for a ratio, 0 for a difference.
+        pairs: How many pairs there are, ties included.
+        p_value: Of the test that decided: that against a gain which matters if it
+            is refuted, that against no gain otherwise.
+        corrected_p: The same, corrected for the number of workloads.
+        smallest_p: The smallest p value that the pairs which differ can give.
+        why: The verdict in plain words.
+        left_out: The runs, in words, whose pairs are missing.
+    """
+
+    promise: str
+    measure: str
+    contender: str
+    reference: str
+    workload: str | None
+    outcome: str
+    effect: float
+    interval: tuple[float, float]
+    neutral: float
+    pairs: int
+    p_value: float
+    corrected_p: float
+    smallest_p: float
+    why: str
+    left_out: tuple[str, ...]
+
+
+def judge(
+    measure: Measure,
+    comparisons: Sequence[Pairs],
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> list[Verdict]:
+    """Judges a promise on every workload and over all workloads.
+
+    The comparisons of a contender on all workloads are one family for the correction: a
+    wrong "supported" or "refuted" on any of them has at most probability `alpha`,
+    for each contender and measure. Over workloads each workload is one pair, since
+    seeds say nothing of other workloads, and there is one comparison.
+
+    Args:
+        measure: What was measured.
+        comparisons: One for each contender and workload.
+        alpha: The level of the verdicts.
+        seed: Decides the resamples of the intervals.
+
+    Returns:
+        For each contender its verdicts on workloads, then the one over all of them.
+
+    Example:
+
+    >>> speed = Measure("convergence", "steps to target", RATIO)
+    >>> gains = np.log([1.5, 1.6, 1.4, 1.5, 1.7])
+    >>> verdict, overall = judge(speed, [Pairs("adam", "sgd", "digits", gains)])
+    >>> verdict.outcome, round(verdict.effect, 3)
+    ('undecided', 1.5)
+    >>> import textwrap
+    >>> print(textwrap.fill(verdict.why, 70))
+    1.5 [1.4, 1.7] times as fast as sgd. 5 pairs cannot decide this: the
+    smallest possible p is 0.0625; 6 pairs that differ can.
+    """
+    if len({(each.contender, each.workload) for each in comparisons}) < len(
+        comparisons
+    ):
+        raise StudyError("A contender is compared twice on one workload.")
+    families: dict[str, list[Pairs]] = {}
+    for each in comparisons:
+        families.setdefault(each.contender, []).append(each)
+    return [
+        verdict
+        for family in families.values()
+        for verdict in (
+            *_judge_family(measure, measure.scale, family, alpha, seed),
+            *_judge_family(measure, *_over_workloads(measure, family), alpha, seed),
+        )
+    ]
+
+
+def _over_workloads(
+    measure: Measure, family: Sequence[Pairs]
+) -> tuple[Scale, list[Pairs]]:
+    """Makes each workload one pair, in a unit that all share."""
+    comparable = measure.scale is RATIO
+    scale, summary = (RATIO, median) if comparable else (LEAD, lead)
+    first = family[0]
+    overall = Pairs(
+        first.contender,
+        first.reference,
+        None,
+        np.array([summary(each.gains) for each in family if len(each.gains)]),
+        max(each.margin for each in family) if comparable else 0.0,
+        tuple(
+            f"{each.workload} has no pairs" for each in family if not len(each.gains)
+        ),
+    )
+    return scale, [overall]
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A signed rank test as one of a family."""
+
+    of_pairs: SignedRank
+    corrected_p: float
+    smallest_corrected_p: float
+
+    def shows(self, sign: int, alpha: float) -> bool:
+        """Whether gains above (1) or below (-1) what was tested against are shown."""
+        return self.corrected_p <= alpha and self.of_pairs.balance * sign > 0
+
+    @property
+    def words(self) -> str:
+        p, corrected = f"{self.of_pairs.p_value:.2g}", f"{self.corrected_p:.2g}"
+        return f"p = {p}" + (f", corrected {corrected}" if p != corrected else "")
+
+
+def _test_family(samples: Sequence[np.ndarray]) -> list[_Test]:
+    tests = [signed_rank(sample) for sample in samples]
+    corrected = holm([test.p_value for test in tests]).tolist()
+    smallest = holm([test.smallest_p for test in tests]).tolist()
+    return [_Test(*row) for row in zip(tests, corrected, smallest, strict=True)]
+
+
+def _judge_family(
+    measure: Measure,
+    scale: Scale,
+    family: Sequence[Pairs],
+    alpha: float,
+    seed: int,
+) -> list[Verdict]:
+    tests = zip(
+        _test_family([each.gains for each in family]),
+        _test_family([each.gains - each.margin for each in family]),
+        strict=True,
+    )
+    verdicts = []
+    for pairs, (none, margin) in zip(family, tests, strict=True):
+        nothing = Estimate(np.nan, np.nan, np.nan)
+        gain = median_interval(pairs.gains, seed) if len(pairs.gains) else nothing
+        case = _Case(pairs, scale, gain, none, margin, len(family), alpha)
+        decisive = margin if case.outcome == REFUTED else none
+        verdicts.append(
+            Verdict(
+                promise=measure.promise,
+                measure=measure.name,
+                contender=pairs.contender,
+                reference=pairs.reference,
+                workload=pairs.workload,
+                outcome=case.outcome,
+                effect=scale.effect(gain.value),
+                interval=(scale.effect(gain.low), scale.effect(gain.high)),
+                neutral=scale.neutral,
+                pairs=len(pairs.gains),
+                p_value=decisive.of_pairs.p_value,
+                corrected_p=decisive.corrected_p,
+                smallest_p=decisive.of_pairs.smallest_p,
+                why=case.why,
+                left_out=pairs.left_out,
+            )
+        )
+    return verdicts
+
+
+@dataclass(frozen=True)
+class _Case:
+    """All that a verdict rests on: the rule, and its words."""
+
+    pairs: Pairs
+    scale: Scale
+    gain: Estimate
+    against_none: _Test
+    against_margin: _Test
+    family: int
+    alpha: float
+
+    @property
+    def outcome(self) -> str:
+        value, margin = self.gain.value, self.pairs.margin
+        if value > 0 and value >= margin and self.against_none.shows(1, self.alpha):
+            return SUPPORTED
+        if value < margin and self.against_margin.shows(-1, self.alpha):
+            return REFUTED
+        return UNDECIDED
+
+    @property
+    def why(self) -> str:
+        parts = [self._effect, self._reason] if len(self.pairs.gains) else ["No pairs."]
+        if self.pairs.left_out:
+            named = "; ".join(self.pairs.left_out[:NAMED])
+            more = len(self.pairs.left_out) - NAMED
+            parts.append(f"Left out: {named}{f'; and {more} more' * (more > 0)}.")
+        return " ".join(parts)
+
+    @property
+    def _effect(self) -> str:
+        value, low, high = map(
+            self.scale.write, (self.gain.value, self.gain.low, self.gain.high)
+        )
+        words = self.scale.words.format(
+            f"{value} [{low}, {high}]", reference=self.pairs.reference
+        )
+        if self.pairs.workload is None:
+            won = np.sum(self.pairs.gains > 0)
+            words += f", better on {won} of {len(self.pairs.gains)} workloads"
+        return f"{words}."
+
+    @property
+    def _reason(self) -> str:
+        none, margin = self.against_none, self.against_margin
+        count = len(self.pairs.gains)
+        noun = "pair" if self.pairs.workload else "workload"
+        pairs = f"{count} {noun}{'s' * (count != 1)}"
+        enough = f"the {self.scale.write(self.pairs.margin)} that would matter"
+        if self.outcome == SUPPORTED:
+            return f"{pairs}, {none.words}."
+        if self.outcome == REFUTED:
+            less = "Worse" if self.gain.value < 0 else f"Less than {enough}"
+            return f"{less}: {pairs}, {margin.words}."
+        if not none.of_pairs.pairs:
+            return f"No difference in {pairs}."
+        if min(none.smallest_corrected_p, margin.smallest_corrected_p) > self.alpha:
+            return self._floor(pairs, noun)
+        if none.shows(1, self.alpha) and 0 < self.gain.value < self.pairs.margin:
+            return f"Better ({pairs}, {none.words}), but {enough} is not shown."
+        if none.corrected_p <= self.alpha:
+            return f"The median of {pairs} and their ranks disagree ({none.words})."
+        return f"{pairs} do not decide this: {none.words}."
+
+    def _floor(self, pairs: str, noun: str) -> str:
+        differ = self.against_none.of_pairs.pairs
+        smallest = f"{self.against_none.of_pairs.smallest_p:.3g}"
+        least = f"{self.against_none.smallest_corrected_p:.3g}"
+        needed = pairs_needed(self.alpha / self.family)
+        verb = "differs" if differ == 1 else "differ"
+        ties = f", of which {differ} {verb}," if differ < len(self.pairs.gains) else ""
+        corrected = f", corrected {least}" if least != smallest else ""
+        return (
+            f"{pairs}{ties} cannot decide this: the smallest possible p is {smallest}"
+            f"{corrected}; {needed} {noun}s that differ can."
+        )

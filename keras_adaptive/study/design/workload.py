@@ -1,0 +1,239 @@
+"""What is learned: a model, data, a loss, a metric and a budget."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import keras
+import numpy as np
+
+from keras_adaptive.errors import StudyError, counted, did_you_mean
+
+if TYPE_CHECKING:
+    from keras_adaptive.datasets.dataset import Dataset
+
+MORE_IS_BETTER = (
+    *("acc", "accuracy", "auc", "correlation", "f1", "fbeta", "iou", "precision"),
+    *("r2", "recall", "sensitivity", "similarity", "specificity"),
+)
+LESS_IS_BETTER = (
+    *("bce", "ce", "crossentropy", "divergence", "error", "hinge", "kld", "loss"),
+    *("mae", "mape", "mse", "msle", "poisson", "rmse"),
+)
+OF_COMPILE = ("loss", "accuracy", "acc", "crossentropy", "ce")
+"""The loss, and what Keras chooses by loss and output when it compiles the model."""
+
+EVALUATIONS = 20
+"""How often a run with a budget in steps is evaluated, unless it says so."""
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """A budget of whole passes over the training data, evaluated after each.
+
+    Args:
+        count: How many passes.
+
+    Raises:
+        StudyError: If it is not a whole number above 0.
+
+    Example:
+
+    >>> Epochs(3).steps(rows=100, batch_size=32)
+    12
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        counted("Epochs", self.count)
+
+    def steps(self, rows: int, batch_size: int) -> int:
+        """Returns the number of training steps."""
+        return self.count * self.evaluate_every(rows, batch_size)
+
+    def evaluate_every(self, rows: int, batch_size: int) -> int:
+        """Returns the number of training steps between two evaluations."""
+        return math.ceil(rows / batch_size)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A budget of training steps, however many passes over the data they are.
+
+    Args:
+        count: How many steps.
+        every: Steps between two evaluations on the validation data; `None` for
+            twenty evaluations a run. There is always one at the end.
+
+    Raises:
+        StudyError: If either is not a whole number above 0.
+
+    Example:
+
+    >>> Steps(1000).evaluate_every(rows=100, batch_size=32)
+    50
+    """
+
+    count: int
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        counted("Steps", self.count)
+        if self.every is not None:
+            counted("Steps(every)", self.every)
+
+    def steps(self, rows: int, batch_size: int) -> int:
+        """Returns the number of training steps."""
+        return self.count
+
+    def evaluate_every(self, rows: int, batch_size: int) -> int:
+        """Returns the number of training steps between two evaluations."""
+        return min(self.every or math.ceil(self.count / EVALUATIONS), self.count)
+
+
+Budget = Epochs | Steps
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A task on which contenders are compared.
+
+    Args:
+        name: Its name in tables and in MLflow.
+        build: Makes an uncompiled model for a seed, which decides the initial
+            weights. While it runs, Python's `random` is seeded too (and put back
+            afterwards), so that a builder that uses Keras's default initializers and
+            no seed of its own is as repeatable.
+        data: The dataset, or a function without arguments that returns it.
+        loss: A loss as `compile` takes it: its name, an object or a function.
+        metric: What is judged by: a metric's name, `"loss"`, or a function without
+            arguments that makes a `keras.metrics.Metric` (its class will do).
+        direction: `"max"` or `"min"`; `None` if the name of the metric says it.
+        batch_size: Rows of a training batch.
+        budget: How long to train; `None` if the protocol says it.
+        slices: Parts of the test rows that are judged by themselves too: a function
+            from the dataset to named boolean masks over the test rows.
+
+    Raises:
+        StudyError: If the metric does not exist, if its direction cannot be told, or
+            if an argument is not what is described here.
+
+    Example:
+
+    >>> def build(seed):
+    ...     return keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+    >>> Workload(
+    ...     "digits",
+    ...     build=build,
+    ...     data=lambda: ...,
+    ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    ...     budget=Epochs(20),
+    ... ).direction
+    'max'
+    """
+
+    name: str
+    build: Callable[[int], keras.Model]
+    data: Dataset | Callable[[], Dataset]
+    loss: str | Callable
+    metric: str | Callable[[], keras.metrics.Metric] = "accuracy"
+    direction: Literal["max", "min"] | None = None
+    batch_size: int = 128
+    budget: Budget | None = None
+    slices: Callable[[Dataset], Mapping[str, np.ndarray]] | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.build):
+            raise StudyError(
+                f"Workload {self.name!r}: build is {self.build!r}. Expected a function "
+                "from a seed to an uncompiled keras.Model."
+            )
+        counted(f"Workload {self.name!r}: batch_size", self.batch_size)
+        if self.budget is not None and not isinstance(self.budget, Budget):
+            raise StudyError(
+                f"Workload {self.name!r}: budget is {self.budget!r}. Expected "
+                "Epochs(n) or Steps(n)."
+            )
+        try:
+            keras.losses.get(self.loss)
+        except (ValueError, TypeError) as error:
+            known = [name for name in dir(keras.losses) if name.islower()]
+            raise StudyError(
+                f"Workload {self.name!r}: Keras has no loss {self.loss!r}. Expected "
+                "the name of one, a keras.losses.Loss, or a function of labels and "
+                f"predictions.{did_you_mean(str(self.loss), known)}"
+            ) from error
+        if self.direction is None:
+            object.__setattr__(self, "direction", self._direction_by_name())
+        if self.direction not in ("max", "min"):
+            raise StudyError(
+                f"Workload {self.name!r}: direction is {self.direction!r}. Expected "
+                "'max' if more of the metric is better, 'min' if less is."
+            )
+
+    def _direction_by_name(self) -> str:
+        words = self.metric_name.split("_")
+        for direction, known in (("max", MORE_IS_BETTER), ("min", LESS_IS_BETTER)):
+            if any(word in known for word in words):
+                return direction
+        raise StudyError(
+            f"Workload {self.name!r}: whether more or less of the metric "
+            f"{self.metric_name!r} is better cannot be told from its name. Say "
+            "direction='max' or direction='min'."
+        )
+
+    @cached_property
+    def metric_name(self) -> str:
+        """Name of the metric in MLflow, without the number that Keras may append.
+
+        Raises:
+            StudyError: If there is no such metric.
+        """
+        if isinstance(self.metric, str):
+            if self.metric not in OF_COMPILE:
+                self._require_metric()
+            return self.metric
+        if not callable(self.metric) or isinstance(self.metric, keras.metrics.Metric):
+            made = [self.metric, None]
+        else:
+            made = [self.metric(), self.metric()]
+        if not all(isinstance(each, keras.metrics.Metric) for each in made):
+            raise StudyError(
+                f"Workload {self.name!r}: metric is {self.metric!r}. Expected a name, "
+                "or a function without arguments that makes a keras.metrics.Metric: "
+                "each run needs its own."
+            )
+        first, second = (each.name for each in made)
+        return first if first == second else re.sub(r"_\d+$", "", second)
+
+    def _require_metric(self) -> None:
+        try:
+            keras.metrics.get(self.metric)
+        except (ValueError, TypeError) as error:
+            known = [*OF_COMPILE, *filter(str.islower, dir(keras.metrics))]
+            raise StudyError(
+                f"Workload {self.name!r}: Keras makes no metric of {self.metric!r}. "
+                "Expected 'loss', the name of a metric, or a function without "
+                "arguments that makes a keras.metrics.Metric."
+                + did_you_mean(self.metric, known)
+            ) from error
+
+    def make_metrics(self) -> list[str | keras.metrics.Metric]:
+        """Returns the metrics for `compile`, beside the loss."""
+        if self.metric == "loss":
+            return []
+        if isinstance(self.metric, str):
+            return [self.metric]
+        made = self.metric()
+        made.name = self.metric_name
+        return [made]
+
+    def load(self) -> Dataset:
+        """Returns the dataset."""
+        return self.data() if callable(self.data) else self.data

@@ -1,0 +1,198 @@
+"""A workload with its data loaded and everything about it checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_adaptive.datasets.batches import evaluation_batches
+from keras_adaptive.datasets.dataset import Dataset
+from keras_adaptive.errors import StudyError
+from keras_adaptive.study.design.workload import Budget, Workload
+from keras_adaptive.study.execution.training import compile_model, seeded
+from keras_adaptive.study.ledger.fingerprint import describe
+
+SLICE_NAME = re.compile(r"[A-Za-z0-9_ -]+")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A workload that is ready to be trained.
+
+    Args:
+        workload: The workload.
+        data: Its dataset.
+        budget: How long its runs train.
+        description: What decides its runs beside contender and seed, for a digest.
+    """
+
+    workload: Workload
+    data: Dataset
+    budget: Budget
+    description: Any
+
+    @property
+    def steps(self) -> int:
+        """Training steps of a run."""
+        return self.budget.steps(len(self.data.train.y), self.workload.batch_size)
+
+    @classmethod
+    def prepare(cls, workload: Workload, budget: Budget | None) -> Task:
+        """Loads the data of a workload, and tries its model on a few rows.
+
+        Args:
+            workload: The workload.
+            budget: The budget of the protocol, if it has one.
+
+        Raises:
+            StudyError: If there is no budget or no dataset, or if the model cannot be
+                built, or does not go with the data.
+        """
+        budget = budget or workload.budget
+        if budget is None:
+            raise StudyError(
+                f"The workload {workload.name!r} has no budget. Give it, or the "
+                "protocol, one: budget=Epochs(20)."
+            )
+        data = workload.load()
+        if not isinstance(data, Dataset):
+            raise StudyError(
+                f"The data of the workload {workload.name!r} are {type(data)!r}. "
+                "Expected a keras_adaptive.study.Dataset, or a function that returns "
+                "one."
+            )
+        check_slices(workload, data)
+        models = [checked_model(workload) for _ in range(2)]
+        rows, batch_size = len(data.train.y), workload.batch_size
+        description = {
+            "workload": workload.name,
+            "model": describe(models[0]),
+            "data": data.digest,
+            "loss": describe(workload.loss),
+            "metric": [workload.metric_name, describe(workload.metric)],
+            "slices": describe(workload.slices),
+            "batch_size": batch_size,
+            "steps": budget.steps(rows, batch_size),
+            "every": budget.evaluate_every(rows, batch_size),
+        }
+        for model in models:
+            with seeded(0):
+                try_model(workload, data, model)
+        check_repeatable(workload, models)
+        return cls(workload, data, budget, description)
+
+
+def check_slices(workload: Workload, data: Dataset) -> None:
+    """Checks that the slices of a workload are rows of the test part.
+
+    Args:
+        workload: The workload.
+        data: Its dataset.
+
+    Raises:
+        StudyError: If a mask does not fit the test rows, or chooses none of them.
+    """
+    if workload.slices is None:
+        return
+    rows = len(data.test.y)
+    for name, mask in workload.slices(data).items():
+        if not SLICE_NAME.fullmatch(name):
+            raise StudyError(
+                f"Workload {workload.name!r}: a slice is called {name!r}. Expected "
+                "letters, digits, spaces, _ and -, since it is part of a metric's name."
+            )
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape != (rows,) or not mask.any():
+            raise StudyError(
+                f"Workload {workload.name!r}: the slice {name!r} is not a mask over "
+                f"the {rows} test rows. Expected one True or False for each, and a "
+                "True among them."
+            )
+
+
+def checked_model(workload: Workload) -> keras.Model:
+    """Builds the model of a workload with the seed 0.
+
+    Args:
+        workload: The workload.
+
+    Raises:
+        StudyError: If the builder raises, or returns something else than an
+            uncompiled model.
+    """
+    name = f"Workload {workload.name!r}: build(seed=0)"
+    try:
+        with seeded(0):
+            model = workload.build(0)
+    except Exception as error:
+        raise StudyError(f"{name} raises {type(error).__name__}: {error}") from error
+    if not isinstance(model, keras.Model):
+        raise StudyError(f"{name} returns {model!r}. Expected a keras.Model.")
+    if model.compiled:
+        raise StudyError(
+            f"{name} returns a model that is compiled. Leave that out: the study "
+            "compiles it with each contender, and the loss and the metric of the "
+            "workload."
+        )
+    return model
+
+
+def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
+    """Evaluates a model on a few rows, which also builds it.
+
+    Args:
+        workload: The workload.
+        data: Its dataset.
+        model: The model, uncompiled.
+
+    Raises:
+        StudyError: If the model does not go with the data, the loss or the metric.
+    """
+    what = (
+        f"Workload {workload.name!r}: the model, the data, the loss {workload.loss!r} "
+        f"and the metric {workload.metric_name!r} do not go together"
+    )
+    y = data.train.y
+    rows = np.unique([0, len(y) // 2, len(y) - 1, y.argmin(), y.argmax()])
+    few = data.train.take(rows[rows < len(y)])
+    optimizer = keras.optimizers.SGD()
+    try:
+        compile_model(model, workload, data, optimizer, run_eagerly=True)
+        measured = model.evaluate(evaluation_batches(few), verbose=0, return_dict=True)
+    except StudyError:
+        raise
+    except Exception as error:
+        raise StudyError(f"{what}: {type(error).__name__}: {error}") from error
+    for name in ("loss", workload.metric_name):
+        if not math.isfinite(measured[name]):
+            raise StudyError(
+                f"{what}: before training, the {name} of {len(few.y)} rows is "
+                f"{measured[name]}. Expected a finite number."
+            )
+
+
+def check_repeatable(workload: Workload, models: Sequence[keras.Model]) -> None:
+    """Checks that models that were built with one seed have the same weights.
+
+    Args:
+        workload: The workload.
+        models: The models.
+
+    Raises:
+        StudyError: If they have not.
+    """
+    first, second = (model.get_weights() for model in models)
+    for one, other, variable in zip(first, second, models[0].weights, strict=True):
+        if not np.array_equal(one, other):
+            raise StudyError(
+                f"Workload {workload.name!r}: two models from build(seed=0) have other "
+                f"initial weights in {variable.path!r}. The seed has to decide them, "
+                "or contenders would not start from the same point: give it to the "
+                "initializers."
+            )

@@ -1,0 +1,1 @@
+"""Which runs are done, and where they are recorded."""

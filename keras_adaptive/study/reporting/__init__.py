@@ -1,0 +1,1 @@
+"""What a study shows: pictures, tables and the HTML report."""
