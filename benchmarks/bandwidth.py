@@ -20,6 +20,7 @@ import pandas as pd
 from benchmarks import harness
 from benchmarks.dense_step import Case, Problem, keras_steps
 from keras_adaptive import optimizers
+from keras_adaptive.optimizers.engine.tensorflow.elementwise import is_elementwise
 
 CASE = Case(1, 4096)
 QUICK_CASE = Case(1, 256)
@@ -27,13 +28,14 @@ COPIED_BYTES = 2**28
 """Far more than what caches hold."""
 
 
-def is_entrywise(cls: type) -> bool:
+def is_elementwise_class(cls: type) -> bool:
     """Whether the rule at its defaults treats each entry of a variable by itself."""
     if "optimizer" in inspect.signature(cls).parameters:
         return False
     optimizer = cls()
     optimizer.build([keras.Variable(keras.ops.zeros((2, 2)))])
-    return optimizer._fused._treats_entries_alone(0)
+    (state,) = optimizer._engine.states
+    return is_elementwise(state, optimizer._context(0.0), [*optimizer.global_slots])
 
 
 @functools.cache
@@ -46,7 +48,7 @@ def catalogue() -> dict[str, type]:
         and issubclass(cls, keras.optimizers.Optimizer)
         and cls is not optimizers.AdaptiveOptimizer
     }
-    return {name: cls for name, cls in classes.items() if is_entrywise(cls)}
+    return {name: cls for name, cls in classes.items() if is_elementwise_class(cls)}
 
 
 def copy_steps(count: int = COPIED_BYTES) -> Iterator:

@@ -48,7 +48,7 @@ def test_deferred_adam_needs_a_ratio_of_at_most_one():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_hyper_parameters_outside_their_bounds(cls):
-    numeric = {*cls.bounds, "learning_rate", "weight_decay", "loss_scale_factor"}
+    numeric = {*cls.constraints, "learning_rate", "weight_decay", "loss_scale_factor"}
     numeric |= {"clipnorm", "clipvalue", "global_clipnorm", "ema_momentum"}
     for name in numeric:
         bad = [*NOT_NUMBERS, *([1.0] if name in DECAY_RATES else [])]

@@ -102,7 +102,7 @@ def test_unknown_arguments(case):
 
 @every
 def test_bounds_are_checked(case):
-    for name in {"learning_rate", "weight_decay", *case.cls.bounds}:
+    for name in {"learning_rate", "weight_decay", *case.cls.constraints}:
         for bad in (float("nan"), -1e30, "0.1"):
             with pytest.raises(ValueError, match=f"{case.cls.__name__}.*`{name}`"):
                 case.cls(**{name: bad})
@@ -239,7 +239,7 @@ def test_16_bits(case, dtype):
         apply(optimizer, model, grads)
     assert all(np.isfinite(v).all() for v in values(model))
     assert {keras.backend.standardize_dtype(v.dtype) for v in model} == {dtype}
-    state = [v for slots in optimizer._state.values() for v in slots.values()]
+    state = [v for s in optimizer._engine.states for v in s.slots.values()]
     dtypes = {keras.backend.standardize_dtype(v.dtype) for v in state}
     assert dtypes <= {"float32"}
     unit = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]

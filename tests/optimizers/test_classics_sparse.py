@@ -67,4 +67,7 @@ def test_lazy_ftrl_that_starts_from_zeros_equals_dense():
 def test_plain_sgd_keeps_nothing_of_its_rows():
     optimizer = SGD()
     trajectory(optimizer, "eager", steps=2)
-    assert not optimizer._sparse.state and not optimizer._sparse.tables
+    assert (
+        not optimizer._engine.rows.kept.by_name
+        and not optimizer._engine.rows.kept.coefficients
+    )

@@ -144,7 +144,9 @@ def test_no_row_is_further_behind_than_documented(count):
     worst = 0
     for _ in range(steps):
         step(tf.range(count))
-        behind = int(optimizer.iterations) - optimizer._sparse.state["clock"][0].numpy()
+        behind = (
+            int(optimizer.iterations) - optimizer._engine.rows.kept.clocks[0].numpy()
+        )
         worst = max(worst, behind.max())
     assert 0 < worst <= 32 * -(-height // count)
 
@@ -158,12 +160,12 @@ def test_rows_in_turn_are_flushed_every_few_steps(accumulation):
     gradient = tf.IndexedSlices(tf.ones((count, 1)), ids, tf.constant([height, 1]))
     for step in range(1, 300):
         optimizer.apply([gradient], [table])
-        clock = optimizer._sparse.state["clock"][0].numpy()
+        clock = optimizer._engine.rows.kept.clocks[0].numpy()
         turns = step // 32
         current = np.arange(count * (turns - 1), count * turns) % height
         if step % 32 == 0:
             np.testing.assert_array_equal(clock[current], step)
-        assert int(optimizer._sparse.state["cursor"][0]) == count * turns % height
+        assert int(optimizer._engine.rows.kept.cursors[0]) == count * turns % height
 
 
 def test_zipf_logistic_regression_ends_within_two_percent_of_dense():

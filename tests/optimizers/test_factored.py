@@ -19,7 +19,8 @@ def numbers(cls, shape) -> int:
     """How many numbers the optimizer keeps of a variable."""
     optimizer = cls()
     optimizer.build([keras.Variable(np.zeros(shape))])
-    return sum(int(np.prod(slots[0].shape)) for slots in optimizer._state.values())
+    (state,) = optimizer._engine.states
+    return sum(int(np.prod(slot.shape)) for slot in state.slots.values())
 
 
 def test_a_matrix_takes_rows_plus_columns():

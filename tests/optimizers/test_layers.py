@@ -106,4 +106,6 @@ def test_dense_on_sparse_input_equals_dense_input(case, sparse):
 def test_a_step_is_sparse_in_these_models():
     optimizer = CASES[0].make(sparse="lazy", use_ema=True)
     fitted(embedding_model(), ids(), optimizer)
-    assert optimizer._sparse.has_clock(0) and not optimizer._sparse.has_clock(1)
+    assert (
+        0 in optimizer._engine.rows.kept.clocks
+    ) and 1 not in optimizer._engine.rows.kept.clocks

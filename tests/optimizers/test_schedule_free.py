@@ -45,7 +45,7 @@ def test_x_is_the_average_of_z(name):
     optimizer, kernel, seen = MAKE[name](weight_decay=0.25), variable(), []
     for gradient in gradients():
         apply(optimizer, kernel, gradient)
-        seen.append(values(optimizer._state["z"][0]))
+        seen.append(values(optimizer._engine.states[0].slots["z"]))
     y = values(kernel)
     optimizer.to_evaluation()
     x = np.mean(seen, axis=0)
@@ -60,7 +60,7 @@ def test_no_weight_for_steps_without_a_rate():
         apply(optimizer, kernel, gradient)
         np.testing.assert_array_equal(values(kernel), values(variable()))
     apply(optimizer, kernel, gradients()[4])
-    z = values(optimizer._state["z"][0])
+    z = values(optimizer._engine.states[0].slots["z"])
     assert (z != values(variable())).all()
     optimizer.to_evaluation()
     np.testing.assert_allclose(values(kernel), z, rtol=1e-12)

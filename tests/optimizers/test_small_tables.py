@@ -65,7 +65,7 @@ def test_a_small_table_is_dense_to_the_bit(whole):
     whole(small_table=HEIGHT * WIDTH)
     optimizer = Adam(0.1)
     np.testing.assert_array_equal(train(optimizer), want)
-    assert not optimizer._sparse.state
+    assert not optimizer._engine.rows.kept.by_name
 
 
 def test_a_larger_table_is_not_updated_whole(whole):
