@@ -12,6 +12,8 @@ from training import HEIGHT, WIDTH, batches, gradients, stepper, values, variabl
 from keras_adaptive import optimizers
 from keras_adaptive.optimizers import AdaptiveOptimizer
 
+pytestmark = pytest.mark.tensorflow
+
 NOT_NUMBERS = [-1.0, math.nan, math.inf, -math.inf, True, "0.1"]
 DECAY_RATES = {"beta_1", "beta_2", "rho", "momentum"}
 

@@ -7,6 +7,8 @@ import tensorflow as tf
 from optimizer_cases import EVERY, name_of
 from test_deferred import trajectory
 
+pytestmark = pytest.mark.tensorflow
+
 HEIGHT, WIDTH, STEPS = 6, 3, 5
 
 every = pytest.mark.parametrize("case", EVERY, ids=name_of)

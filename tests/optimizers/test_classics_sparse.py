@@ -10,6 +10,8 @@ from test_deferred import OPTIONS, batches, trajectory
 
 from keras_adaptive.optimizers import SGD, Ftrl, Lion
 
+pytestmark = pytest.mark.tensorflow
+
 DEFERRED = [c for c in CATALOGUE if c.cls in CLASSES and c.cls is not Ftrl]
 FTRL = next(case for case in CATALOGUE if case.cls is Ftrl)
 

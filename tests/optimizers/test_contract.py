@@ -10,6 +10,8 @@ from training import batches, distance, gradients, stepper, trajectory, variable
 
 from keras_adaptive.optimizers import DECAY_RATE, Adam, AdaptiveOptimizer, Slot
 
+pytestmark = pytest.mark.tensorflow
+
 
 @keras.saving.register_keras_serializable("tests")
 class SignMomentum(AdaptiveOptimizer):

@@ -14,6 +14,8 @@ from training import distance
 from keras_adaptive.optimizers import Adam
 from keras_adaptive.optimizers.engine.tensorflow import catch_up as deferred
 
+pytestmark = pytest.mark.tensorflow
+
 HEIGHT, WIDTH, COUNT, STEPS = 101, 2, 4, 40
 OPTIONS = {
     "schedule": {"learning_rate": Ramp(), "weight_decay": 0.1, "clipnorm": 1.0},

@@ -10,6 +10,8 @@ from keras_adaptive import optimizers
 from keras_adaptive.optimizers import AdaptiveOptimizer, Slot
 from keras_adaptive.optimizers.engine.tensorflow import fused
 
+pytestmark = pytest.mark.tensorflow
+
 SHAPES = {
     "kernel": (5, 4),
     "bias": (4,),

@@ -7,6 +7,8 @@ import scipy.sparse
 from optimizer_cases import CASES, name_of
 from training import HEIGHT, WIDTH, distance, values
 
+pytestmark = pytest.mark.tensorflow
+
 LENGTH, BATCH, STEPS = 4, 8, 5
 
 

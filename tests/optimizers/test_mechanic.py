@@ -230,7 +230,7 @@ def test_inside_multi_optimizer():
     assert loss[-1] < loss[0]
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="`stateless_apply` is for JAX")
+@pytest.mark.jax
 @some
 def test_stateless_apply_under_jit_equals_apply(make):
     import jax

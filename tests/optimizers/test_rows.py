@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from keras_adaptive.optimizers.engine.tensorflow import rows
 
+pytestmark = pytest.mark.tensorflow
+
 HEIGHT = 6
 id_lists = st.lists(st.integers(0, HEIGHT - 1), min_size=1, max_size=12)
 quickly = settings(max_examples=50, deadline=None)

@@ -7,6 +7,8 @@ import pytest
 from optimizer_cases import CASES, name_of
 from training import distance, trajectory
 
+pytestmark = pytest.mark.tensorflow
+
 OPTIONS = {
     "clipnorm": {
         "clipnorm": 0.5,

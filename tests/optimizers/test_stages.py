@@ -13,6 +13,8 @@ from keras_adaptive import optimizers
 from keras_adaptive.optimizers.engine.tensorflow import fused
 from keras_adaptive.optimizers.engine.tensorflow.write_order import dependencies, stages
 
+pytestmark = pytest.mark.tensorflow
+
 NAMES = "abcd"
 SHAPE = (512, 512)
 

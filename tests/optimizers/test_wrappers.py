@@ -517,7 +517,7 @@ def test_another_state_is_refused(saved, into, message):
         built(into).load_own_variables(stored(built(saved)))
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="`stateless_apply` is for JAX")
+@pytest.mark.jax
 @every
 def test_stateless_apply_under_jit_equals_apply(case):
     import jax
@@ -533,7 +533,7 @@ def test_stateless_apply_under_jit_equals_apply(case):
     assert_close(values(weights), trained(case.make(), gradients()))
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX traces it")
+@pytest.mark.jax
 @every
 def test_evaluation_point_under_jit(case):
     import jax
