@@ -61,6 +61,7 @@ def assert_close(got, want, tolerance):
         np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["graph", "xla"])
 @every
 def test_graph_and_xla_equal_eager(case, how):
@@ -70,6 +71,7 @@ def test_graph_and_xla_equal_eager(case, how):
     assert_close(got, want, 1e-6)
 
 
+@pytest.mark.slow
 @modes
 def test_sparse_gradient_of_all_rows_is_the_dense_gradient(case, mode):
     want = trained(case.make(sparse="dense"), sparse=False)

@@ -23,6 +23,7 @@ def assert_equals_dense(case, **options):
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DEFERRED, ids=name_of)
 def test_deferred_equals_dense(case):
     assert_equals_dense(case, **OPTIONS["average"])

@@ -98,6 +98,7 @@ def test_some_rows_are_behind_in_between(case):
     assert np.max(np.abs(got[-1] - lazy[-1])) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DRIFTING, ids=name_of)
 def test_equals_dense_under_xla(case):
     got = trajectory(case.make(sparse="deferred", **OPTIONS["average"]), "xla")
@@ -114,6 +115,7 @@ def test_flushing_changes_nothing_but_the_time(case):
         assert_close(got[step], want[step])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DRIFTING, ids=name_of)
 def test_equals_dense_when_the_history_wraps_around(case, monkeypatch):
     monkeypatch.setattr(deferred, "HISTORY", 32)

@@ -10,7 +10,7 @@ from keras_adaptive.optimizers import Adam
 from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
 from keras_adaptive.optimizers.engine.tensorflow import rows
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 HEIGHT, WIDTH, COUNT = 4999, 3, 8
 OPTIONS = {

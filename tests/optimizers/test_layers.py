@@ -83,6 +83,7 @@ def test_embedding_equals_one_hot_in_mixed_precision(kind, policy):
     assert distance(got, want) < steps * rate / np.sqrt(0.1) * unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparse", ["dense", "deferred"])
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_dense_on_sparse_input_equals_dense_input(case, sparse):

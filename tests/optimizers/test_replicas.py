@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from replicas import MAKE
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from training import batches, stepper, values, variables
 
 from keras_adaptive import optimizers
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 CASE = next(case for case in CASES if case.name == "adam-amsgrad")
 OPTIONS = {

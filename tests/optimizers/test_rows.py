@@ -104,6 +104,7 @@ def test_pending_rows_are_drained_once_in_order(batches):
         assert int(queue[2]) == 0 and not queue[1].numpy().any()
 
 
+@pytest.mark.slow
 def test_pending_rows_under_xla():
     queue = queue_variables()
 

@@ -137,6 +137,7 @@ def test_what_cannot_be_had():
     assert optimizers.ScheduleFreeSGD(weight_decay=0.1).sparse == "lazy"
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 3}])
 @every
@@ -152,6 +153,7 @@ def test_deferred_ends_where_dense_does(name, options):
     np.testing.assert_allclose(finals("deferred"), want, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("mode", ["deferred", "lazy"])
 @every

@@ -55,6 +55,7 @@ def equals_one_hot(case, option, how, tolerance=1e-12, dtype="float64"):
     assert_equal(got, reference(case, option, dtype), tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_equals_one_hot_in_graph_mode(case, option):
@@ -66,6 +67,7 @@ def test_equals_one_hot_eagerly(case):
     equals_one_hot(case, "everything", "eager")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_equals_one_hot_under_xla(case):
     equals_one_hot(case, "everything", "xla")
@@ -76,6 +78,7 @@ def test_equals_one_hot_in_float32(case):
     equals_one_hot(case, "clipvalue", "eager", 1e-5, "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_equals_one_hot_in_16_bits(case, dtype):
@@ -85,6 +88,7 @@ def test_equals_one_hot_in_16_bits(case, dtype):
     equals_one_hot(case, "everything", "eager", 4 * unit, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_equals_one_hot_inside_loss_scale_optimizer(case):
     def wrapped(sparse):

@@ -85,6 +85,7 @@ def copies(program):
     return len(re.findall(r"= f32\[512,512\]\S* copy\(", program))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "calls"),
     [("Adam", 1), ("Lion", 2), ("ADOPT", 2), ("COCOB", 3), ("ScheduleFreeSGD", 2)],

@@ -20,7 +20,7 @@ from training import (
 
 from keras_adaptive.optimizers import SAM, Adam, Lookahead, Mechanic
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 MAKE = {
     "sam": lambda inner: SAM(inner, rho=0.5),
