@@ -56,7 +56,6 @@ def commands(argv: Sequence[str] | None = None) -> list[list[str]]:
 
 
 def main() -> None:
-    """Runs every benchmark, each in a process of its own."""
     for command in commands():
         print(f"\n{' '.join(command)}", flush=True)
         start = time.perf_counter()

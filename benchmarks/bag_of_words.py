@@ -44,7 +44,6 @@ class NoUpdate(keras.optimizers.SGD):
     """Waits for the gradients, and leaves the variables as they are."""
 
     def update_step(self, gradient, variable, learning_rate) -> None:
-        """Reads the gradient and leaves the weights alone."""
         values = tf.reshape(getattr(gradient, "values", gradient), [-1])
         # A value that depends on it: where something only waits for it, it is pruned.
         self.iterations.assign_add(tf.cast(values[0] > 1e30, self.iterations.dtype))
@@ -59,19 +58,16 @@ class Clock(keras.callbacks.Callback):
         self.seconds = 0.0
 
     def on_train_end(self, logs=None) -> None:
-        """Stops the clock."""
         self.seconds = time.perf_counter() - self.start
 
 
 def fit_csr(model: keras.Model, part: Split, epochs: int, seed: int) -> float:
-    """Returns the seconds of `fit` on the CSR matrix itself."""
     clock = Clock()
     model.fit(*part, batch_size=BATCH_SIZE, epochs=epochs, verbose=0, callbacks=[clock])
     return clock.seconds
 
 
 def fit_batches(model: keras.Model, part: Split, epochs: int, seed: int) -> float:
-    """Returns the seconds of `fit` on `training_batches`."""
     clock = Clock()
     model.fit(
         training_batches(part, BATCH_SIZE, seed),
@@ -85,15 +81,12 @@ def fit_batches(model: keras.Model, part: Split, epochs: int, seed: int) -> floa
 
 
 class Contender(NamedTuple):
-    """An optimizer, a kind of layer, and a way to feed the data."""
-
     optimizer: type[keras.optimizers.Optimizer]
     layer: type[keras.layers.Dense]
     fit: Callable[[keras.Model, Split, int, int], float]
     steps_per_execution: int = 1
 
     def model(self, data: Dataset, seed: int) -> keras.Model:
-        """Returns a compiled classifier of bags of words."""
         keras.utils.set_random_seed(seed)
         words = keras.Input((data.train.x.shape[1],), sparse=True)
         hidden = self.layer(HIDDEN, activation="relu")(words)
@@ -195,7 +188,6 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures training on bags of words and writes the results."""
     parser = harness.parser(__doc__)
     parser.add_argument(
         "--data-home", type=Path, metavar="DIR", help="folder with scikit-learn's cache"

@@ -97,7 +97,6 @@ def measure(name: str, cls: type, problem: Problem, seconds: float) -> dict:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Compares each optimizer with a copy of as many bytes; writes the results."""
     parser = harness.parser(__doc__)
     found = catalogue()
     parser.add_argument(

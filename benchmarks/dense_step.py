@@ -42,7 +42,6 @@ class OneSum(keras_adaptive.optimizers.AdaptiveOptimizer):
     slots = {"first": Slot()}
 
     def rule(self, gradient, state, hyper):
-        """Adds the gradient to each sum."""
         sums = {name: 0.9 * old + gradient for name, old in state.items()}
         return hyper.learning_rate * gradient, sums
 
@@ -64,7 +63,6 @@ class Case(NamedTuple):
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Returns the shapes of the variables."""
         square = self.side, self.side
         return [square] if self.layers == 1 else self.layers * [square, (self.side,)]
 
@@ -96,7 +94,6 @@ class Problem:
 
 
 def keras_steps(optimizer: keras.optimizers.Optimizer, problem: Problem) -> Iterator:
-    """Yields after each step of a Keras optimizer in a `tf.function`."""
     optimizer.build(problem.variables)
 
     @functools.partial(tf.function, autograph=False)
@@ -109,7 +106,6 @@ def keras_steps(optimizer: keras.optimizers.Optimizer, problem: Problem) -> Iter
 
 
 def torch_steps(problem: Problem, way: str) -> Iterator:
-    """Yields after each step of `torch.optim.Adam`, fused or foreach."""
     import torch
 
     torch.set_num_threads(harness.threads())
@@ -122,7 +118,6 @@ def torch_steps(problem: Problem, way: str) -> Iterator:
 
 
 def optax_steps(problem: Problem) -> Iterator:
-    """Yields after each step of optax's Adam, compiled by JAX."""
     import jax
     import optax
 
@@ -184,7 +179,6 @@ def summarize(family: str, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures dense steps and writes the results."""
     parser = harness.parser(__doc__)
     parser.add_argument(
         "--families",

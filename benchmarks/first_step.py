@@ -31,7 +31,6 @@ def first_step(label: str, case: Case) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures the time until the first step has ended and writes the results."""
     options = harness.parser(__doc__).parse_args(argv)
     cases = QUICK_CASES if options.quick else CASES
     labels = [REFERENCE, FAMILY]

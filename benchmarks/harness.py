@@ -68,14 +68,12 @@ class Sampler:
         return seconds * self.steps_a_sample
 
     def seconds_a_step(self) -> float:
-        """Returns the mean time of a step over one sample."""
         start = time.perf_counter()
         for _ in range(self.steps_a_sample):
             next(self.steps)
         return (time.perf_counter() - start) / self.steps_a_sample
 
     def sample(self) -> None:
-        """Takes a sample, after one step that is not measured."""
         next(self.steps)  # the first one may find the variables as another left them
         self.milliseconds.append(1000 * self.seconds_a_step())
 
@@ -128,7 +126,6 @@ def quartiles(**measured: pd.Series) -> dict[str, float]:
 
 
 def number(value: float) -> str:
-    """Returns a number with two significant digits, or without decimals."""
     return f"{value:,.0f}" if abs(value) >= 99.5 else f"{value:#.2g}".rstrip(".")
 
 
@@ -155,7 +152,6 @@ def threads() -> int:
 
 
 def installed(library: str) -> bool:
-    """Returns whether a library can be imported."""
     return importlib.util.find_spec(library) is not None
 
 
@@ -180,7 +176,6 @@ def machine() -> str:
 
 
 def rounds_of(summary: pd.DataFrame) -> str:
-    """Returns the number of rounds as text, as a range if they differ."""
     least, most = summary["rounds"].min(), summary["rounds"].max()
     count = f"{most}" if least == most else f"{least} to {most}"
     return f"{count} round{'s' if most > 1 else ''}"
@@ -218,7 +213,6 @@ def listing(summary: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]
 
 
 def error_bars(records: pd.DataFrame, name: str) -> list[pd.Series]:
-    """Returns the distances from the median to both quartiles."""
     middle = records[f"{name}_median"]
     return [middle - records[f"{name}_q1"], records[f"{name}_q3"] - middle]
 
@@ -298,7 +292,6 @@ class Report:
 
 
 def marker(name: str) -> tuple[str, str]:
-    """Returns the opening and the closing marker of a block."""
     return f"<!-- benchmark:{name} -->\n", f"<!-- /benchmark:{name} -->"
 
 

@@ -47,7 +47,6 @@ class Setting(NamedTuple):
     arguments: dict
 
     def make(self) -> keras.optimizers.Optimizer:
-        """Returns the optimizer."""
         module = keras if self.library == "Keras" else keras_adaptive
         return getattr(module.optimizers, self.name)(1e-3, **self.arguments)
 
@@ -121,7 +120,6 @@ def finish(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def record(setting: Setting, table: Table) -> dict:
-    """Returns the peaks of memory of one setting; NaN if memory ran out."""
     try:
         found = harness.in_fresh_process(peaks, setting, table)
     except (BrokenProcessPool, MemoryError, tf.errors.ResourceExhaustedError):
@@ -130,7 +128,6 @@ def record(setting: Setting, table: Table) -> dict:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures peaks of memory and writes the results."""
     options = harness.parser(__doc__).parse_args(argv)
     table = QUICK_TABLE if options.quick else TABLE
     records = []

@@ -74,7 +74,6 @@ def summarize(constant: str, width: int, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot(summary: pd.DataFrame) -> plt.Figure:
-    """Draws the ratio of both ways by the size of the table."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for panel, (constant, setting) in zip(axes, SETTINGS.items(), strict=True):
         part = summary[summary["constant"] == constant]
@@ -100,7 +99,6 @@ def plot(summary: pd.DataFrame) -> plt.Figure:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures both ways of updating small tables and writes the results."""
     options = harness.parser(__doc__).parse_args(argv)
     parts = []
     for constant, whole in WHOLE.items():

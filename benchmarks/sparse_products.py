@@ -25,7 +25,6 @@ QUICK_TEXTS = [1, 2]
 
 
 def operations(texts: int) -> dict[str, Callable[[], tf.Tensor]]:
-    """Returns the products of a bag-of-words layer, by name."""
     generator = np.random.default_rng(0)
     ids = (VOCABULARY ** generator.random((texts, WORDS))).astype(int) - 1
     unique, places = np.unique(ids, return_inverse=True)
@@ -54,7 +53,6 @@ def operations(texts: int) -> dict[str, Callable[[], tf.Tensor]]:
 
 
 def steps(operation: Callable, many: int) -> Iterator:
-    """Yields after each call of an operation, compiled with a given threshold."""
     step = tf.function(operation, autograph=False)
     with mock.patch.object(sparse_products, "MANY", many):
         step.get_concrete_function()
@@ -63,7 +61,6 @@ def steps(operation: Callable, many: int) -> Iterator:
 
 
 def summarize(operation: str, samples: pd.DataFrame) -> pd.DataFrame:
-    """Returns the quartiles of both ways and of their ratio, by size."""
     return pd.DataFrame(
         {
             "operation": operation,
@@ -80,7 +77,6 @@ def summarize(operation: str, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures products with sparse matrices and writes the results."""
     options = harness.parser(__doc__).parse_args(argv)
     found = {n: operations(n) for n in (QUICK_TEXTS if options.quick else TEXTS)}
     parts = []

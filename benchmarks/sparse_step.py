@@ -49,14 +49,11 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Table(NamedTuple):
-    """The size of a table."""
-
     rows: int
     width: int
 
     @classmethod
     def parse(cls, text: str) -> "Table":
-        """Returns the table that a text such as `1e6x64` means."""
         rows, width = text.split("x")
         return cls(int(float(rows)), int(width))
 
@@ -88,14 +85,12 @@ class Problem:
         self.variable = keras.Variable(keras.ops.zeros(table), name="table")
 
     def distinct_rows(self) -> float:
-        """Returns the mean number of distinct rows in a batch."""
         return float(np.mean([len(np.unique(batch)) for batch in self.ids]))
 
 
 def keras_steps(
     optimizer: keras.optimizers.Optimizer, problem: Problem, training: bool = False
 ) -> Iterator:
-    """Yields after each step of a Keras optimizer on one table."""
     optimizer.build([problem.variable])
     ids, values = tf.constant(problem.ids), tf.constant(problem.values)
     shape = tf.constant(problem.table, tf.int64)
@@ -122,7 +117,6 @@ def endless(step: Callable[[tf.Tensor], object]) -> Iterator:
 
 
 def torch_steps(problem: Problem) -> Iterator:
-    """Yields after each step of torch's `SparseAdam`."""
     import torch
 
     torch.set_num_threads(1)
@@ -138,7 +132,6 @@ def torch_steps(problem: Problem) -> Iterator:
 
 
 def bare_steps(problem: Problem) -> Iterator:
-    """Yields after each unique, gather and scatter, without an optimizer."""
     tables = [tf.Variable(tf.zeros(problem.table)) for _ in range(3)]
     ids = tf.constant(problem.ids)
 
@@ -173,7 +166,6 @@ def contenders(family: str, training: bool) -> dict[str, Callable[[Problem], Ite
 
 
 def accepts_row_wise(cls: type) -> bool:
-    """Returns whether an optimizer has row-wise state."""
     try:
         cls(row_wise=True)
     except (TypeError, ValueError):
@@ -207,7 +199,6 @@ def summarize(family: str, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def title(family: str, label: str) -> str:
-    """Returns the name of a contender in tables and plots."""
     if label == "bare operations":
         return "unique, gather, scatter alone"
     if label == "torch":
@@ -261,7 +252,6 @@ def plot(summary: pd.DataFrame) -> plt.Figure:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures sparse steps and writes the results."""
     parser = harness.parser(__doc__)
     parser.add_argument(
         "--families", nargs="+", choices=FAMILIES, default=FAMILIES, metavar="NAME"
