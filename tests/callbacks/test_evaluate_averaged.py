@@ -244,6 +244,7 @@ def schedule_free_adam(sparse):
     return optimizers.ScheduleFreeAdamW(0.1, warmup_steps=3, sparse=sparse)
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("make", "wrap"),

@@ -138,6 +138,7 @@ def test_bad_gradients(bad):
     assert_unchanged(state(optimizer, model), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["eager", "graph"])
 @pytest.mark.parametrize("mode", ["deferred", "lazy", "dense"])
 @pytest.mark.parametrize("ids", [[0, HEIGHT], [3, -1], [2**31 + 3], []], ids=str)

@@ -148,6 +148,7 @@ def test_saved_model_goes_on_as_if_nothing_had_happened(case, tmp_path):
 # Base options.
 
 
+@pytest.mark.slow
 @every
 def test_loss_scale(case):
     scaled = case.make(loss_scale_factor=8.0)

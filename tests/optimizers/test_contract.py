@@ -195,6 +195,7 @@ MIXED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [None, 2], ids=["", "accumulation"])
 @pytest.mark.parametrize("order", MIXED)
 @pytest.mark.parametrize("case", CASES[2:6], ids=name_of)

@@ -74,6 +74,7 @@ def assert_close(got, want):
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("case", CLOSED_FORMS, ids=name_of)
 def test_equals_dense(case, option):

@@ -51,6 +51,7 @@ def fitted(model, x, optimizer, **options):
     return values(model.trainable_variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_embedding_equals_one_hot(case):
     options = {"clipnorm": 0.5, "weight_decay": 0.01, "epsilon": 1e-3}
