@@ -19,8 +19,9 @@ CASES = "tests/optimizers/optimizer_cases.py"
 
 def block(label: str, path: str) -> str:
     """The code of CONTRIBUTING.md that belongs to a file."""
-    heading = re.escape(f"<!-- {label}: {path} -->\n```python\n")
-    return re.search(f"^{heading}(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[1]
+    heading = re.escape(f"<!-- {label}: {path} -->\n```")
+    found = re.search(rf"^{heading}\w+\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    return found[1]
 
 
 def insert(file: Path, line: str, *, above: str = "", below: str = "") -> None:
