@@ -33,8 +33,24 @@ FAMILIES = {
     "Matrix preconditioned": "Muon SOAP Shampoo",
     "Around another optimizer": "Lookahead SAM ASAM Mechanic",
 }
+OF_THE_OTHERS = "Element-wise, modern"
+ROOMS = ("keras_adaptive.optimizers.catalogue", "keras_adaptive.optimizers.wrappers")
 
 BEGIN, END = "<!-- catalogue -->\n", "<!-- /catalogue -->"
+
+
+def families() -> dict[str, list[str]]:
+    """The names of all exported optimizers, by family."""
+    found = {family: names.split() for family, names in FAMILIES.items()}
+    named = {name for names in found.values() for name in names}
+    found[OF_THE_OTHERS] += [
+        name
+        for name in optimizers.__all__
+        if name not in named
+        and inspect.isclass(getattr(optimizers, name))
+        and getattr(optimizers, name).__module__.startswith(ROOMS)
+    ]
+    return found
 
 
 def make(name: str) -> keras.optimizers.Optimizer:
@@ -89,10 +105,10 @@ def summary(name: str) -> str:
 
 def tables() -> str:
     parts = []
-    for family, names in FAMILIES.items():
+    for family, names in families().items():
         lines = ["| class | state | sparse | paper |", "|---|---|---|---|"]
         notes = []
-        for name in names.split():
+        for name in names:
             lines.append(
                 f"| `{name}` | {state_a_parameter(name)} | {sparse_modes(name)} "
                 f"| {references(name)} |"

@@ -51,6 +51,7 @@ def test_import_needs_keras_alone(backend):
     assert run_python(IMPORTED_BESIDE_KERAS, backend) == ["keras_adaptive"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_import_leaves_tensorflow_out(backend):
     code = "import sys, keras_adaptive; print('tensorflow' in sys.modules)"

@@ -22,6 +22,8 @@ from benchmarks import (
     sparse_step,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def short_samples(monkeypatch):

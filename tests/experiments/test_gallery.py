@@ -20,6 +20,7 @@ def on_jax(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_optimizers_from_the_command_line(tmp_path):
     names = ["--optimizers", "DoG", "Lookahead", "--surfaces", "ravine", "beale"]
     output = ["--output", tmp_path / "out"]
@@ -58,6 +59,7 @@ for name in ("Adam", "DoWG", "ScheduleFreeAdamW", "SAM"):
 """
 
 
+@pytest.mark.slow
 def test_it_trains_as_apply_does():
     done = on_jax("-c", AS_APPLY)
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_mlflow(
     in_empty_folder, tmp_path, monkeypatch, capsys
 ):

@@ -35,6 +35,7 @@ def test_wilson_s_solutions():
     np.testing.assert_allclose(adam, np.sign(x.T @ y) / 4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_reddi():
     checks = list(reproductions.reddi(None))
     assert len(checks) == 4
@@ -61,6 +62,7 @@ def test_reddi_s_paths():
         assert check.measured == f"x = {x:.3f}, average regret {regret:.4f}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(reproductions.REPRODUCTIONS)[2:])
 def test_on_real_data(name, real_data):
     checks = list(reproductions.REPRODUCTIONS[name](real_data))

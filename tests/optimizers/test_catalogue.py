@@ -133,6 +133,7 @@ def train(model, start, stop):
     return [np.array(w) for w in model.get_weights()]
 
 
+@pytest.mark.slow
 @every
 def test_saved_model_goes_on_as_if_nothing_had_happened(case, tmp_path):
     options = {"use_ema": True, "gradient_accumulation_steps": 2}
@@ -147,12 +148,14 @@ def test_saved_model_goes_on_as_if_nothing_had_happened(case, tmp_path):
 # Base options.
 
 
+@pytest.mark.slow
 @every
 def test_loss_scale(case):
     scaled = case.make(loss_scale_factor=8.0)
     assert_close(trained(scaled, gradients(scale=8.0)), trained(case.make()), 1e-6)
 
 
+@pytest.mark.slow
 @every
 def test_clipping(case):
     limit = 0.5
@@ -248,6 +251,7 @@ def test_16_bits(case, dtype):
     assert max(np.abs(w).max() for w in want) < 1e3 / unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @every
 def test_policies_and_frozen_layers(case, policy):

@@ -10,6 +10,8 @@ from training import batches, distance, gradients, stepper, trajectory, variable
 
 from keras_adaptive.optimizers import DECAY_RATE, Adam, AdaptiveOptimizer, Slot
 
+pytestmark = pytest.mark.tensorflow
+
 
 @keras.saving.register_keras_serializable("tests")
 class SignMomentum(AdaptiveOptimizer):
@@ -198,6 +200,7 @@ MIXED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [None, 2], ids=["", "accumulation"])
 @pytest.mark.parametrize("order", MIXED)
 @pytest.mark.parametrize("case", CASES[2:6], ids=name_of)

@@ -14,6 +14,8 @@ from training import distance
 from keras_adaptive.optimizers import Adam
 from keras_adaptive.optimizers.engine.tensorflow import catch_up as deferred
 
+pytestmark = pytest.mark.tensorflow
+
 HEIGHT, WIDTH, COUNT, STEPS = 101, 2, 4, 40
 OPTIONS = {
     "schedule": {"learning_rate": Ramp(), "weight_decay": 0.1, "clipnorm": 1.0},
@@ -72,6 +74,7 @@ def assert_close(got, want):
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("case", CLOSED_FORMS, ids=name_of)
 def test_equals_dense(case, option):
@@ -96,6 +99,7 @@ def test_some_rows_are_behind_in_between(case):
     assert np.max(np.abs(got[-1] - lazy[-1])) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DRIFTING, ids=name_of)
 def test_equals_dense_under_xla(case):
     got = trajectory(case.make(sparse="deferred", **OPTIONS["average"]), "xla")
@@ -112,6 +116,7 @@ def test_flushing_changes_nothing_but_the_time(case):
         assert_close(got[step], want[step])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DRIFTING, ids=name_of)
 def test_equals_dense_when_the_history_wraps_around(case, monkeypatch):
     monkeypatch.setattr(deferred, "HISTORY", 32)

@@ -10,6 +10,8 @@ from keras_adaptive import optimizers
 from keras_adaptive.optimizers import AdaptiveOptimizer, Slot
 from keras_adaptive.optimizers.engine.tensorflow import fused
 
+pytestmark = pytest.mark.tensorflow
+
 SHAPES = {
     "kernel": (5, 4),
     "bias": (4,),
@@ -56,6 +58,7 @@ def plain(monkeypatch):
     return lambda: monkeypatch.setenv("KERAS_ADAPTIVE_FUSED", "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("case", EVERY, ids=name_of)
 def test_the_same_numbers_as_the_plain_way(case, small, monkeypatch, plain):

@@ -21,9 +21,6 @@ PATHS = {
     "user/embeddings": (6, 2),
 }
 
-tensorflow_only = pytest.mark.skipif(
-    BACKEND != "tensorflow", reason="only TensorFlow has sparse gradients and this XLA"
-)
 every = pytest.mark.parametrize("cls", [Muon, SOAP, Shampoo])
 
 
@@ -185,7 +182,7 @@ def test_sparse_modes_are_those_of_the_fallback():
         Muon(fallback=Adam(sparse="lazy"), sparse="deferred")
 
 
-@tensorflow_only
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("cls", "mode"),
     [(Muon, "lazy"), *((cls, "deferred") for cls in (Muon, SOAP, Shampoo))],
@@ -350,7 +347,7 @@ def test_soap_keeps_its_bases_orthogonal():
             assert_close([basis.T @ basis], [np.eye(length)])
 
 
-@tensorflow_only
+@pytest.mark.tensorflow
 def test_soap_under_xla():
     import tensorflow as tf
 

@@ -203,9 +203,7 @@ def test_learning_rate_of_cocob_scales_the_steps():
     np.testing.assert_allclose(half, 0.5 * one, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="sparse gradients: TensorFlow only"
-)
+@pytest.mark.tensorflow
 def test_deferred_cocob_follows_dense():
     """Exact; without weight decay nothing has to be made up for, nor kept."""
     from test_deferred import trajectory

@@ -18,9 +18,6 @@ MAKE = {
 STEPS = 8
 
 every = pytest.mark.parametrize("name", MAKE)
-on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="only TensorFlow has sparse rows"
-)
 
 
 def variable(dtype="float64"):
@@ -140,7 +137,8 @@ def test_what_cannot_be_had():
     assert optimizers.ScheduleFreeSGD(weight_decay=0.1).sparse == "lazy"
 
 
-@on_tensorflow
+@pytest.mark.slow
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 3}])
 @every
 def test_deferred_ends_where_dense_does(name, options):
@@ -155,7 +153,8 @@ def test_deferred_ends_where_dense_does(name, options):
     np.testing.assert_allclose(finals("deferred"), want, rtol=1e-9, atol=1e-10)
 
 
-@on_tensorflow
+@pytest.mark.slow
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("mode", ["deferred", "lazy"])
 @every
 def test_no_operation_is_as_large_as_the_table(name, mode):

@@ -9,6 +9,8 @@ from optimizer_cases import CLOSED_FORMS, name_of
 from keras_adaptive.optimizers import Adam
 from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
 
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
 HEIGHT, WIDTH = 40, 3
 COUNTS = (2, 3, 30, 25, 2, 40, 1, 2, 6, 4)
 

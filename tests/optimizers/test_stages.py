@@ -16,6 +16,8 @@ from keras_adaptive.optimizers.engine.tensorflow.write_order import (
     write_order,
 )
 
+pytestmark = pytest.mark.tensorflow
+
 NAMES = "abcd"
 SHAPE = (512, 512)
 
@@ -88,6 +90,7 @@ def copies(program):
     return len(re.findall(r"= f32\[512,512\]\S* copy\(", program))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "calls"),
     [("Adam", 1), ("Lion", 2), ("ADOPT", 2), ("COCOB", 3), ("ScheduleFreeSGD", 2)],

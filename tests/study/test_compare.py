@@ -83,6 +83,7 @@ def small(monkeypatch):
 OWN = ["--data", "train.csv", "--target", "label", "--quick"]
 
 
+@pytest.mark.slow
 def test_from_a_model_and_a_file_to_a_recommendation(own, small, capsys):
     """Trained in a process of its own, which cannot import the model's file."""
     folder, client = own

@@ -58,6 +58,7 @@ def with_slice(trial):
     return record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda each: each.__name__[12:])
 def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsys):
     """All but the training, which is made up."""
@@ -103,6 +104,7 @@ def test_studies_in_full_and_for_a_first_look(experiment, quick, tiny):
     assert len(judged) >= 7, "fewer pairs cannot decide two workloads"
 
 
+@pytest.mark.slow
 def test_an_experiment_trains(texts, monkeypatch):
     """A small study of real runs, from a file to the rare slice."""
     folder, client = texts
