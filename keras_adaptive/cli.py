@@ -17,8 +17,7 @@ INTERRUPTED = 130
 
 def experiment_names() -> list[str]:
     """Returns the names of the experiments that can be run."""
-    import experiments
-
+    experiments = importlib.import_module("keras_adaptive.experiments")
     return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
 
 
@@ -26,7 +25,7 @@ def run_experiment(name: str, arguments: Sequence[str]) -> int:
     """Runs an experiment.
 
     Args:
-        name: Name of a module of `experiments`.
+        name: Name of a module of `keras_adaptive.experiments`.
         arguments: The experiment's own command line.
 
     Returns:
@@ -43,7 +42,7 @@ def run_experiment(name: str, arguments: Sequence[str]) -> int:
             + (f" Did you mean {near[0]!r}?" if near else "")
         )
     with needs_extra("study"):
-        experiment = importlib.import_module(f"experiments.{name}")
+        experiment = importlib.import_module(f"keras_adaptive.experiments.{name}")
     return experiment.main(arguments, prog=f"keras-adaptive run {name}")
 
 

@@ -17,7 +17,7 @@ def test_an_unknown_experiment_is_told_with_the_nearest(capsys):
 
 
 def test_options_go_to_the_experiment(monkeypatch):
-    from experiments import sparse_text
+    from keras_adaptive.experiments import sparse_text
 
     seen = []
     monkeypatch.setattr(

@@ -5,9 +5,14 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import reproductions
-from experiments.reproductions import Absent, Check, descend, wilson_examples
 from keras_adaptive import optimizers
+from keras_adaptive.experiments import reproductions
+from keras_adaptive.experiments.reproductions import (
+    Absent,
+    Check,
+    descend,
+    wilson_examples,
+)
 
 
 def missed(checks):

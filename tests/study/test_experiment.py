@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from scripted import Scripted, scripted
 
-from experiments import (
-    convergence,
-    generalization,
-    robustness,
-    sparse_tabular,
-    sparse_text,
-)
 from keras_adaptive.commands import options as command
 from keras_adaptive.commands.experiment import Experiment
 from keras_adaptive.datasets.bundled import load_digits
 from keras_adaptive.datasets.rare import rare_slice
 from keras_adaptive.datasets.synthetic import RareCategories
 from keras_adaptive.errors import StudyError
+from keras_adaptive.experiments import (
+    convergence,
+    generalization,
+    robustness,
+    sparse_tabular,
+    sparse_text,
+)
 from keras_adaptive.study import Contender, Epochs, Protocol, Study
 from keras_adaptive.study.analysis import promises
 from keras_adaptive.study.design.defaults import default_contenders, default_workload
