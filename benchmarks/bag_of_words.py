@@ -30,7 +30,7 @@ from keras_adaptive import layers, optimizers
 from keras_adaptive.datasets.batches import training_batches
 from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.datasets.newsgroups import load_newsgroups
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 LEARNING_RATE = 3e-3
 BATCH_SIZE = 128
@@ -160,7 +160,7 @@ def load(data_home: Path | None) -> Dataset:
     """20 Newsgroups with all words, or a made-up corpus of its shape."""
     try:
         return load_newsgroups(ALL_WORDS, data_home, headers=True)
-    except StudyError as error:
+    except InputError as error:
         print(f"{error} Made-up texts take their place.", flush=True)
         return synthetic(rows=10_183, features=125_000)
 

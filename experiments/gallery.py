@@ -30,7 +30,7 @@ from rich.progress import track
 from keras_adaptive import optimizers
 from keras_adaptive.commands import options as command
 from keras_adaptive.commands.options import count, output_folder
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.design.grid import tune
 from keras_adaptive.study.reporting.tables import Spread
 
@@ -364,7 +364,7 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> list[Result]:
     """Runs the experiment."""
     if keras.backend.backend() != "jax":
-        raise StudyError(
+        raise InputError(
             "The gallery runs many trainings as one program, which needs Keras on JAX, "
             f"but it runs on {keras.backend.backend()}. Set KERAS_BACKEND=jax."
         )

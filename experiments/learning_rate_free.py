@@ -22,7 +22,8 @@ from rich.markdown import Markdown
 from sklearn import datasets as bundled
 from sklearn.preprocessing import StandardScaler
 
-from keras_adaptive import datasets, optimizers
+from keras_adaptive import optimizers
+from keras_adaptive.commands import data_options
 from keras_adaptive.commands import options as command
 from keras_adaptive.commands.options import count
 from keras_adaptive.datasets.batches import require_tensorflow
@@ -115,7 +116,7 @@ TASKS = {
     "breast_cancer": Task(
         partial(standardized, name="breast_cancer"), perceptron, 60, 32
     ),
-    "text": Task(datasets.load, text_model, 4, 128),
+    "text": Task(data_options.load_one, text_model, 4, 128),
 }
 
 CONTENDERS = {
@@ -199,7 +200,7 @@ def to_markdown(lines: Sequence[Line]) -> str:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    datasets.add_arguments(parser, "docstrings")
+    data_options.add_data_options(parser, "docstrings")
     for option, known in (("workloads", TASKS), ("optimizers", CONTENDERS)):
         parser.add_argument(
             f"--{option}",

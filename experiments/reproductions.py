@@ -29,7 +29,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from keras_adaptive import optimizers
 from keras_adaptive.datasets import newsgroups
 from keras_adaptive.datasets.svmlight import read_svmlight
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.design.grid import beyond_the_edge, half_decade
 
 ROUNDS = 30_000
@@ -385,7 +385,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         return 2
     try:
         return 0 if run(options.data_home, Console()) else 1
-    except StudyError as error:
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from keras_adaptive import datasets
+from keras_adaptive.commands import data_options
 from keras_adaptive.commands import options as command
 from keras_adaptive.datasets.dataset import Dataset
 from keras_adaptive.errors import needs_extra
@@ -22,12 +21,8 @@ from keras_adaptive.study.study import Study
 with needs_extra("study"):
     from rich.console import Console
 
-OFFLINE = (
-    *("digits", "wine", "breast_cancer", "diabetes", "rare_categories"),
-    "docstrings",
-)
-"""Data of every kind that need no network: six, the fewest over which anything can be
-decided."""
+OFFLINE = tuple(data_options.OFFLINE)
+"""Data of every kind that need neither a network nor files."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +66,9 @@ class Experiment:
             help="a first look, in minutes; by default at "
             f"{', '.join(self.quick_data)}",
         )
-        datasets.add_arguments(parser, *self.data)
+        data_options.add_data_options(parser, *self.data)
         parser.set_defaults(data=None)
-        parser.add_argument(
-            "--output", type=Path, default=Path("results"), help="for tables and plots"
-        )
+        command.add_output_option(parser, "results", "report, plots and tables")
         command.add_run_options(parser)
         options = parser.parse_args(argv)
         options.data = options.data or (self.quick_data if options.quick else self.data)
@@ -93,7 +86,7 @@ class Experiment:
         """
         output = command.output_folder(options.output)
         console = Console()
-        data = datasets.load_all(options)
+        data = data_options.load_all(options)
         for each in data:
             console.print(f"{each.describe()}; {each.source}", highlight=False)
         study = self.study(data, options.quick)

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
-
-with needs_extra("study"):
-    from scipy import sparse
+from keras_adaptive.datasets.dataset import is_sparse_matrix
+from keras_adaptive.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,17 +27,17 @@ Order = Callable[[int], np.ndarray]
 def is_sparse(x: Any) -> bool:
     """Says whether there is a CSR matrix among the features."""
     parts = x.values() if isinstance(x, dict) else [x]
-    return any(sparse.issparse(part) for part in parts)
+    return any(is_sparse_matrix(part) for part in parts)
 
 
 def require_tensorflow() -> None:
     """Checks that Keras runs on the one backend that has sparse gradients.
 
     Raises:
-        StudyError: If it runs on another.
+        InputError: If it runs on another.
     """
     if keras.backend.backend() != "tensorflow":
-        raise StudyError(
+        raise InputError(
             "Sparse inputs need Keras on TensorFlow, but it runs on "
             f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
         )
@@ -73,7 +71,7 @@ def training_batches(
         The batches, without end.
 
     Raises:
-        StudyError: If there is a CSR matrix, and Keras does not run on TensorFlow.
+        InputError: If there is a CSR matrix, and Keras does not run on TensorFlow.
     """
     order = partial(epoch_order, len(split.y), seed)
     return _batches(split, batch_size, order)
@@ -92,12 +90,12 @@ def evaluation_batches(
         The batches.
 
     Raises:
-        StudyError: If there is a CSR matrix, and Keras does not run on TensorFlow.
+        InputError: If there is a CSR matrix, and Keras does not run on TensorFlow.
 
     Example:
 
-    >>> from keras_adaptive.datasets.dataset import Split
-    >>> rows = Split(sparse.eye(600, format="csr", dtype="float32"), np.arange(600))
+    >>> from keras_adaptive.datasets import Split
+    >>> rows = Split(np.eye(600, dtype="float32"), np.arange(600))
     >>> [len(labels) for _, labels in evaluation_batches(rows)]
     [512, 88]
     """
@@ -183,11 +181,11 @@ def _tensorflow_batches(
         return epochs.flat_map(epoch_batches).apply(endless)
 
     def picker(part):
-        if not sparse.issparse(part):
+        if not is_sparse_matrix(part):
             whole = tf.constant(_array(part))
             return lambda rows: tf.gather(whole, rows)
         if part.shape[1] > 2**31:
-            raise StudyError(
+            raise InputError(
                 f"A sparse matrix of {part.shape[1]:,} columns is too wide for "
                 f"batches: at most {2**31:,} are possible. Hash its features to fewer."
             )

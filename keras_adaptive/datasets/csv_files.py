@@ -16,7 +16,7 @@ from keras_adaptive.datasets.dataset import (
 from keras_adaptive.datasets.files import existing_file, read_lines
 from keras_adaptive.datasets.frames import labels_of, load_frame, require_column
 from keras_adaptive.datasets.text import MAX_WORDS, vectorize
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     import pandas as pd
@@ -31,7 +31,7 @@ def decoded_lines(path: Path) -> Iterator[str]:
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise StudyError(
+            raise InputError(
                 f"{path}, line {number} is not UTF-8 text ({error.reason}). Expected a "
                 "CSV file in UTF-8: convert it, for example with "
                 "'iconv -f latin1 -t utf-8'."
@@ -48,7 +48,7 @@ def check_rows(path: Path) -> list[str]:
         The names of the columns; one without a name is called by its number.
 
     Raises:
-        StudyError: If a row cannot be read, with the number of its line, if two columns
+        InputError: If a row cannot be read, with the number of its line, if two columns
             have one name, or if there are no rows.
     """
     reader = csv.reader(decoded_lines(path), strict=True)
@@ -60,22 +60,22 @@ def check_rows(path: Path) -> list[str]:
         ]
         if len(set(header)) < len(header):
             twice = next(name for name in header if header.count(name) > 1)
-            raise StudyError(f"{path} has two columns called {twice!r}. Rename one.")
+            raise InputError(f"{path} has two columns called {twice!r}. Rename one.")
         for row in reader:
             if row and len(row) != len(header):
-                raise StudyError(
+                raise InputError(
                     f"{path}, line {reader.line_num} has {len(row)} fields. Expected "
                     f"{len(header)}, as in the header: check for missing quotes."
                 )
             rows += bool(row)
     except csv.Error as error:
-        raise StudyError(
+        raise InputError(
             f"{path}, line {reader.line_num} cannot be read as CSV: {error}. Expected "
             "fields separated by commas, with texts that hold commas or line ends in "
             "double quotes."
         ) from error
     if not rows:
-        raise StudyError(f"{path} has a header but no rows. Expected one row a line.")
+        raise InputError(f"{path} has a header but no rows. Expected one row a line.")
     return header
 
 
@@ -90,7 +90,7 @@ def read_csv(path: str | Path, texts: Sequence[str] = ()) -> pd.DataFrame:
         The table. Empty fields, `NA`, `NaN` and `?` are missing values.
 
     Raises:
-        StudyError: If the file cannot be used.
+        InputError: If the file cannot be used.
     """
     found = existing_file(path)
     header = check_rows(found)
@@ -115,13 +115,13 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
         path: Path of the file.
 
     Raises:
-        StudyError: If the file cannot be used.
+        InputError: If the file cannot be used.
     """
     found = existing_file(path)
     try:
         return pd.read_parquet(found)
     except (OSError, ValueError) as error:
-        raise StudyError(
+        raise InputError(
             f"{found} cannot be read as Parquet: {error}. The file is damaged, cut off "
             "or of another kind."
         ) from error
@@ -154,7 +154,7 @@ def load_table(
         The dataset; a tenth of the rows is the validation part.
 
     Raises:
-        StudyError: If the file cannot be used.
+        InputError: If the file cannot be used.
     """
     read = READERS[kind]
     return load_frame(
@@ -189,7 +189,7 @@ def load_csv_texts(
         The dataset; a tenth of the rows each is the validation and the test part.
 
     Raises:
-        StudyError: If the file cannot be used.
+        InputError: If the file cannot be used.
     """
     frame = read_csv(path, texts=[text])
     require_column(target, list(frame.columns), str(path))

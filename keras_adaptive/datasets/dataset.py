@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError
 
-with needs_extra("study"):
+if TYPE_CHECKING:
     from scipy import sparse
 
 Task = Literal["classification", "regression"]
-Array = np.ndarray | sparse.csr_matrix
-Features = Array | dict[str, Array]
+Array: TypeAlias = "np.ndarray | sparse.csr_matrix"
+Features: TypeAlias = "Array | dict[str, Array]"
 
 HELD_OUT = 0.1
 """Share of the rows in the validation part, and in a test part that is split off."""
@@ -63,7 +64,7 @@ class Dataset:
             them the classes are called by their numbers.
 
     Raises:
-        StudyError: If a part has no rows, a label or a feature is not a finite number,
+        InputError: If a part has no rows, a label or a feature is not a finite number,
             the parts do not fit together, or there is only one class.
 
     Example:
@@ -84,7 +85,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.task not in ("classification", "regression"):
-            raise StudyError(
+            raise InputError(
                 f"{self.name}: the task is {self.task!r}. Expected 'classification' or "
                 "'regression'."
             )
@@ -98,7 +99,7 @@ class Dataset:
         for part, split in self.parts.items():
             whole = split.y.ndim == 1 and np.issubdtype(split.y.dtype, np.integer)
             if not whole or split.y.min() < 0:
-                raise StudyError(
+                raise InputError(
                     f"The labels of the {part} part of {self.source} are not classes. "
                     "Expected one whole number of at least 0 a row; encode_labels "
                     "makes them of names. For numbers, say task='regression'."
@@ -111,7 +112,7 @@ class Dataset:
             object.__setattr__(self, "classes", tuple(map(str, range(highest + 1))))
         for part, split in self.parts.items():
             if split.y.max() >= len(self.classes):
-                raise StudyError(
+                raise InputError(
                     f"The {part} part of {self.source} has the label {split.y.max()}, "
                     f"but there are {len(self.classes)} classes, counted from 0."
                 )
@@ -160,9 +161,15 @@ def named(x: Features) -> Iterator[tuple[str, Array]]:
     yield from x.items() if isinstance(x, dict) else [("", x)]
 
 
+def is_sparse_matrix(part: Any) -> bool:
+    """Says whether something is a sparse matrix of scipy, without importing scipy."""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and scipy_sparse.issparse(part)
+
+
 def arrays(part: Array) -> tuple[np.ndarray, ...]:
     """Returns the arrays that hold the values of an array or a CSR matrix."""
-    if sparse.issparse(part):
+    if is_sparse_matrix(part):
         return part.indptr, part.indices, part.data
     return (part,)
 
@@ -182,7 +189,7 @@ def describe_features(x: Features) -> str:
         values = sum(len(np.unique(part)) for part in categories)
         words = f"{len(categories)} categories with {values:,} values"
         return f"{words}, {numbers:,} numbers" if numbers else words
-    if sparse.issparse(x):
+    if is_sparse_matrix(x):
         density = x.nnz / x.shape[0]
         return f"{x.shape[1]:,} features, {density:.0f} of them non-zero in a row"
     if x.ndim > 2:
@@ -198,26 +205,26 @@ def check_part(what: str, split: Split) -> None:
         split: The part.
 
     Raises:
-        StudyError: If it has no rows, or rows without label, or values that are not
+        InputError: If it has no rows, or rows without label, or values that are not
             finite or that are Python objects.
     """
     rows = len(split.y)
     if rows == 0:
-        raise StudyError(
+        raise InputError(
             f"{what} has no rows: there are too few rows to split. Expected at least "
             "ten rows for each class."
         )
     for name, part in [*named(split.x), ("labels", split.y)]:
         shown = f"{what}, {name}" if name else what
         if not (isinstance(part, np.ndarray) or getattr(part, "format", "") == "csr"):
-            raise StudyError(
+            raise InputError(
                 f"{shown}: the data are {type(part)!r}. Expected a NumPy array or a "
                 "scipy CSR matrix."
             )
         if part.shape[0] != rows:
-            raise StudyError(f"{shown} has {part.shape[0]} rows and {rows} labels.")
+            raise InputError(f"{shown} has {part.shape[0]} rows and {rows} labels.")
         if part.dtype == object:
-            raise StudyError(
+            raise InputError(
                 f"{shown} holds Python objects. Expected numbers or strings of a "
                 "NumPy type: convert with .astype('float32') or .astype(str)."
             )
@@ -227,9 +234,9 @@ def check_part(what: str, split: Split) -> None:
             bad = ~np.isfinite(values)
             if bad.any():
                 row = (
-                    "" if sparse.issparse(part) else f", the first in row {first(bad)}"
+                    "" if is_sparse_matrix(part) else f", the first in row {first(bad)}"
                 )
-                raise StudyError(
+                raise InputError(
                     f"{shown}: {bad.sum()} values are not finite numbers{row}. Remove "
                     "those rows, or fill in the values."
                 )
@@ -249,22 +256,22 @@ def check_alike(what: str, split: Split, train: Split) -> None:
         train: The training part.
 
     Raises:
-        StudyError: If the inputs have other names, shapes or types.
+        InputError: If the inputs have other names, shapes or types.
     """
     kinds = [
         {name: (type(part), part.shape[1:]) for name, part in named(each.x)}
         for each in (split, train)
     ]
     if kinds[0] != kinds[1]:
-        raise StudyError(
+        raise InputError(
             f"{what} has the inputs {kinds[0]}, the training part has {kinds[1]}. "
             "Expected the same in every part."
         )
 
 
-def one_class_error(source: str, found: str) -> StudyError:
+def one_class_error(source: str, found: str) -> InputError:
     """Returns the error for labels among which there is nothing to tell apart."""
-    return StudyError(
+    return InputError(
         f"{source} holds {found}. Classification needs at least two classes: check "
         "that the right column or file is used as the label."
     )
@@ -281,7 +288,7 @@ def encode_labels(labels: Sequence, source: str) -> tuple[tuple[str, ...], np.nd
         The names of the classes and the class of each row.
 
     Raises:
-        StudyError: If there are fewer than two classes.
+        InputError: If there are fewer than two classes.
     """
     classes, codes = np.unique(np.asarray(labels), return_inverse=True)
     if len(classes) < 2:
@@ -299,11 +306,11 @@ def encode_test_labels(labels: Sequence, known: Sequence, source: str) -> np.nda
         source: Where the labels come from, for the error message.
 
     Raises:
-        StudyError: If a test label is not among the known ones.
+        InputError: If a test label is not among the known ones.
     """
     strange = np.setdiff1d(labels, known)
     if len(strange):
-        raise StudyError(
+        raise InputError(
             f"The test part of {source} has the label {strange[0]}, which the training "
             "part does not have. Expected the same classes in both."
         )
@@ -352,7 +359,7 @@ def three_parts(
         The training part; the validation part, a tenth of the rows; the test part.
 
     Raises:
-        StudyError: If all training rows of a regression have one label.
+        InputError: If all training rows of a regression have one label.
 
     Example:
 
@@ -373,7 +380,7 @@ def scaled(parts: Sequence[Split]) -> tuple[Split, ...]:
         return tuple(parts)
     mean, deviation = parts[0].y.mean(), parts[0].y.std()
     if deviation == 0:
-        raise StudyError(
+        raise InputError(
             f"Every training row has the label {mean:g}, so there is nothing to learn. "
             "Check that the right column is used as the label."
         )

@@ -28,7 +28,7 @@ import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split, encode_labels
 from keras_adaptive.datasets.text import MAX_WORDS, vectorize
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 LIBRARIES = (
     "keras",
@@ -206,7 +206,7 @@ def collect(options: DocstringOptions) -> list[Docstring]:
         The docstrings, grouped by library and module.
 
     Raises:
-        StudyError: If fewer than two of the libraries are installed.
+        InputError: If fewer than two of the libraries are installed.
     """
     roots = {name: source_root(name) for name in options.libraries}
     corpus = []
@@ -227,7 +227,7 @@ def collect(options: DocstringOptions) -> list[Docstring]:
         if libraries_of[key] == 1
     ]
     if len({document.library for document in documents}) < 2:
-        raise StudyError(
+        raise InputError(
             "The docstrings need at least two of these libraries to be installed with "
             f"their source: {', '.join(options.libraries)}. Install them with "
             "pip install 'keras-adaptive[study,tensorflow]'."
@@ -297,7 +297,7 @@ def cached_corpus(
         The docstrings, grouped by library and module.
 
     Raises:
-        StudyError: If fewer than two of the libraries are installed.
+        InputError: If fewer than two of the libraries are installed.
     """
     path = cache_path(options, folder or cache_folder())
     documents = read_cache(path)
@@ -359,7 +359,7 @@ def load_docstrings(
         The dataset, split by module.
 
     Raises:
-        StudyError: If fewer than two of the libraries are installed.
+        InputError: If fewer than two of the libraries are installed.
     """
     options = options or DocstringOptions()
     documents = cached_corpus(options, folder)

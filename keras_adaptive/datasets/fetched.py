@@ -9,7 +9,7 @@ import numpy as np
 from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
 from keras_adaptive.datasets.files import OPENERS
 from keras_adaptive.datasets.frames import load_frame, table
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     import pandas as pd
@@ -32,14 +32,14 @@ def fetch(what: str, function: Callable, data_home: str | Path | None, **argumen
         arguments: The fetcher's own arguments.
 
     Raises:
-        StudyError: If the data are neither in the folder nor can be downloaded.
+        InputError: If the data are neither in the folder nor can be downloaded.
     """
     folder = Path(data_home or datasets.get_data_home()).expanduser()
     try:
         return function(data_home=folder, **arguments)
     except (OSError, ValueError, EOFError) as error:
         shown = "".join(f"{name}={value!r}, " for name, value in arguments.items())
-        raise StudyError(
+        raise InputError(
             f"{what}: neither found in {folder} nor downloaded ({error}). Run "
             f"sklearn.datasets.{function.__name__}({shown}data_home='.') on a machine "
             "with a network, copy the folder, and name it with --data-home."
@@ -69,14 +69,14 @@ def load_adult(data_home: str | Path | None = None, seed: int = 0) -> Dataset:
         The dataset, with eight categories and six numbers.
 
     Raises:
-        StudyError: If the records cannot be had.
+        InputError: If the records cannot be had.
     """
     paths = [find(data_home, name) for name in ("adult.data", "adult.test")]
     if not all(paths):
         try:
             return load_openml("adult", data_home, version=2, seed=seed)
-        except StudyError as error:
-            raise StudyError(
+        except InputError as error:
+            raise InputError(
                 f"There are no adult.data and adult.test in {data_home}. {error}"
             ) from error
     frames = [read_adult(path) for path in paths]
@@ -91,7 +91,7 @@ def read_adult(path: Path) -> pd.DataFrame:
         path: Path of the file.
 
     Raises:
-        StudyError: If it is not such a file.
+        InputError: If it is not such a file.
     """
     try:
         frame = pd.read_csv(
@@ -102,9 +102,9 @@ def read_adult(path: Path) -> pd.DataFrame:
             comment="|",
         )
     except (OSError, EOFError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read: {error}. Get it again.") from error
+        raise InputError(f"{path} cannot be read: {error}. Get it again.") from error
     if frame["income"].isna().any():
-        raise StudyError(
+        raise InputError(
             f"{path}, row {int(frame['income'].isna().argmax()) + 1} does not have 15 "
             "fields. Expected the file as UCI has it."
         )
@@ -131,7 +131,7 @@ def load_openml(
         validation and the test part.
 
     Raises:
-        StudyError: If the table cannot be had, or has no one target.
+        InputError: If the table cannot be had, or has no one target.
     """
     bunch = fetch(
         f"OpenML's table {name!r}",
@@ -143,7 +143,7 @@ def load_openml(
         parser="pandas",
     )
     if not isinstance(bunch.target, pd.Series):
-        raise StudyError(
+        raise InputError(
             f"OpenML's table {name!r} has no one target column. Save it as a file and "
             "name the column with --target."
         )
@@ -164,7 +164,7 @@ def load_covertype(data_home: str | Path | None = None, seed: int = 0) -> Datase
         The dataset; a tenth of the rows each is the validation and the test part.
 
     Raises:
-        StudyError: If the data cannot be had.
+        InputError: If the data cannot be had.
     """
     bunch = fetch("Covertype", datasets.fetch_covtype, data_home)
     return _numbers("covertype", bunch, "classification", seed)
@@ -183,7 +183,7 @@ def load_california_housing(
         The dataset; a tenth of the rows each is the validation and the test part.
 
     Raises:
-        StudyError: If the data cannot be had.
+        InputError: If the data cannot be had.
     """
     bunch = fetch("California housing", datasets.fetch_california_housing, data_home)
     return _numbers("california_housing", bunch, "regression", seed)

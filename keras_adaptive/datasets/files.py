@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -21,14 +21,14 @@ def existing_file(path: str | Path) -> Path:
         path: Path as the user wrote it.
 
     Raises:
-        StudyError: If there is no such file, or if it is a folder or empty.
+        InputError: If there is no such file, or if it is a folder or empty.
     """
     found = Path(path).expanduser()
     if not found.is_file():
         what = "is a folder" if found.is_dir() else "does not exist"
-        raise StudyError(f"{found} {what}. Expected the path of a data file.")
+        raise InputError(f"{found} {what}. Expected the path of a data file.")
     if found.stat().st_size == 0:
-        raise StudyError(f"{found} is empty. Expected a file with one row a line.")
+        raise InputError(f"{found} is empty. Expected a file with one row a line.")
     return found
 
 
@@ -47,7 +47,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
         The lines, each with its line end.
 
     Raises:
-        StudyError: If the file cannot be read, with the number of the line.
+        InputError: If the file cannot be read, with the number of the line.
     """
     line = 0
     try:
@@ -56,7 +56,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
                 line += 1
                 yield content
     except UNREADABLE as error:
-        raise StudyError(
+        raise InputError(
             f"{path} cannot be read at line {line + 1}: {error}. The file is damaged, "
             "cut off, or not of the kind that its name ends in: get it again."
         ) from error

@@ -27,7 +27,7 @@ from keras_adaptive.datasets.dataset import (
     encode_test_labels,
     three_parts,
 )
-from keras_adaptive.errors import StudyError, did_you_mean, needs_extra
+from keras_adaptive.errors import InputError, did_you_mean, needs_extra
 
 with needs_extra("study"):
     import pandas as pd
@@ -74,7 +74,7 @@ def load_frame(
         each, and one of all numbers called `"numbers"`; else they are one array.
 
     Raises:
-        StudyError: If a column is not there, is of a type that is neither numbers nor
+        InputError: If a column is not there, is of a type that is neither numbers nor
             categories, or if a row has no target.
 
     Example:
@@ -87,9 +87,9 @@ def load_frame(
     for column in (target, *categories):
         require_column(column, known, source)
     if target in categories:
-        raise StudyError(f"{source}: {target!r} is the target and cannot be a feature.")
+        raise InputError(f"{source}: {target!r} is the target and cannot be a feature.")
     if test is not None and [str(column) for column in test.columns] != known:
-        raise StudyError(
+        raise InputError(
             f"The test rows of {source} have the columns {', '.join(test.columns)}. "
             f"Expected those of the training rows: {', '.join(known)}."
         )
@@ -118,10 +118,10 @@ def require_column(column: str, known: Sequence[str], source: str) -> None:
         source: Where the table comes from, for the error message.
 
     Raises:
-        StudyError: If it is not there; the message suggests the nearest name.
+        InputError: If it is not there; the message suggests the nearest name.
     """
     if column not in known:
-        raise StudyError(
+        raise InputError(
             f"{source} has no column {column!r}. Its columns are: "
             f"{', '.join(known) or '(none)'}.{did_you_mean(column, known)}"
         )
@@ -145,12 +145,12 @@ def labels_of(target: pd.Series, task: Task, source: str) -> np.ndarray:
         source: Where the table comes from, for the error message.
 
     Raises:
-        StudyError: If a row has no label, or a label that is not a finite number in
+        InputError: If a row has no label, or a label that is not a finite number in
             a regression.
     """
     missing = np.flatnonzero(target.isna())
     if len(missing):
-        raise StudyError(
+        raise InputError(
             f"{source}: {len(missing)} of {len(target)} rows have no label in column "
             f"{target.name!r}, the first is row {missing[0] + 1}. Expected a label in "
             "every row: fill it in or remove the row."
@@ -158,7 +158,7 @@ def labels_of(target: pd.Series, task: Task, source: str) -> np.ndarray:
     if not is_number(target):
         if task == "classification":
             return target.astype(str).to_numpy(dtype=str)
-        raise StudyError(
+        raise InputError(
             f"{source}: the column {target.name!r} does not hold numbers. Expected "
             "numbers for a regression."
         )
@@ -183,10 +183,10 @@ def columns_of(frame: pd.DataFrame, categories: Sequence[str], source: str) -> C
         Categories as text or whole numbers; numbers as float64, NaN where missing.
 
     Raises:
-        StudyError: If a column is of another type, or holds infinite numbers.
+        InputError: If a column is of another type, or holds infinite numbers.
     """
     if len(frame.columns) == 0:
-        raise StudyError(f"{source} has no column beside the target to learn from.")
+        raise InputError(f"{source} has no column beside the target to learn from.")
     columns = {}
     for name, column in frame.items():
         if is_number(column) and name in categories:
@@ -194,7 +194,7 @@ def columns_of(frame: pd.DataFrame, categories: Sequence[str], source: str) -> C
         elif is_number(column):
             values = column.to_numpy(np.float64, na_value=np.nan)
             if np.isinf(values).any():
-                raise StudyError(
+                raise InputError(
                     f"{source}: the column {name!r} is infinite in row "
                     f"{np.flatnonzero(np.isinf(values))[0] + 1}. Expected finite "
                     "numbers, or nothing where one is missing."
@@ -203,7 +203,7 @@ def columns_of(frame: pd.DataFrame, categories: Sequence[str], source: str) -> C
         else:
             kind = types.infer_dtype(column, skipna=True)
             if kind not in ("string", "boolean", "categorical", "empty"):
-                raise StudyError(
+                raise InputError(
                     f"{source}: the column {name!r} is of type {kind}. Expected "
                     "numbers, text or truth values: convert it or leave it out."
                 )
@@ -215,7 +215,7 @@ def whole_categories(column: pd.Series, source: str) -> np.ndarray:
     """Returns categories that are whole numbers; as text, if some are missing."""
     present = column.dropna()
     if (present != np.floor(present)).any():
-        raise StudyError(
+        raise InputError(
             f"{source}: the column {column.name!r} is named as a category and holds "
             f"{present[present != np.floor(present)].iloc[0]}. Expected whole numbers "
             "or text."
@@ -252,7 +252,7 @@ def table(
         The dataset.
 
     Raises:
-        StudyError: If nothing is left to learn from.
+        InputError: If nothing is left to learn from.
     """
     train, validation, test = parts
     encode = encoder(train.x, source)
@@ -276,7 +276,7 @@ def encoder(train: Columns, source: str) -> Callable[[Columns], Features]:
         A function from the columns of any part to its features.
 
     Raises:
-        StudyError: If nothing is left to learn from, or a category is called like the
+        InputError: If nothing is left to learn from, or a category is called like the
             input of the numbers.
     """
     lookups = {
@@ -286,7 +286,7 @@ def encoder(train: Columns, source: str) -> Callable[[Columns], Features]:
     }
     inputs = {name: name.replace("/", "_") for name in lookups}
     if len({NUMBERS, *inputs.values()}) <= len(inputs):
-        raise StudyError(
+        raise InputError(
             f"{source}: two inputs would have one name. {NUMBERS!r} is that of all "
             "numbers, and '/' becomes '_'. Rename one of the columns: "
             f"{', '.join(lookups)}."
@@ -294,7 +294,7 @@ def encoder(train: Columns, source: str) -> Callable[[Columns], Features]:
     names = [name for name in train if name not in lookups]
     numbers = number_encoder({name: train[name] for name in names}, source)
     if not lookups and numbers is None:
-        raise StudyError(
+        raise InputError(
             f"{source}: every column has one value in all training rows, so there is "
             "nothing to learn from."
         )
@@ -335,11 +335,11 @@ def number_encoder(
         A function from columns to one array of float32; `None` if no column is left.
 
     Raises:
-        StudyError: If a column has no number at all.
+        InputError: If a column has no number at all.
     """
     for name, column in train.items():
         if np.isnan(column).all():
-            raise StudyError(
+            raise InputError(
                 f"{source}: the column {name!r} has no value in any training row. "
                 "Leave it out."
             )

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
 from keras_adaptive.datasets.files import UNREADABLE
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -36,7 +36,7 @@ def read_idx(path: Path) -> np.ndarray:
         The array of uint8.
 
     Raises:
-        StudyError: If the file is damaged or of another kind.
+        InputError: If the file is damaged or of another kind.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -46,7 +46,7 @@ def read_idx(path: Path) -> np.ndarray:
             raise ValueError("its size is not what its header says")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
     except (ValueError, struct.error, *UNREADABLE) as error:
-        raise StudyError(
+        raise InputError(
             f"{path} cannot be read as an IDX file of bytes: {error}. Get it again."
         ) from error
 
@@ -63,7 +63,7 @@ def read_fashion_mnist(data_home: str | Path | None) -> tuple[Split, Split]:
         return tuple(Split(*part) for part in keras.datasets.fashion_mnist.load_data())
     except Exception as error:  # Keras raises a bare Exception for a failed download
         places = f"in {folders[0]} nor " if folders else ""
-        raise StudyError(
+        raise InputError(
             f"Fashion-MNIST is neither {places}in Keras's cache, and cannot be "
             f"downloaded ({error}). Put {', '.join(FILES)} from "
             "github.com/zalandoresearch/fashion-mnist into a folder and name it with "
@@ -84,7 +84,7 @@ def load_fashion_mnist(data_home: str | Path | None = None, seed: int = 0) -> Da
         training part is the validation part.
 
     Raises:
-        StudyError: If the images cannot be had.
+        InputError: If the images cannot be had.
     """
     rows, test = (
         Split(part.x[..., None], part.y.astype(np.int64))

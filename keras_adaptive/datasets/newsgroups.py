@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
 from keras_adaptive.datasets.text import MAX_WORDS, vectorize
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     from sklearn.datasets import fetch_20newsgroups, get_data_home
@@ -38,12 +38,12 @@ def fetch(subset: str, data_home: Path | None, headers: bool):
         The bunch that scikit-learn returns.
 
     Raises:
-        StudyError: If the cache is damaged, or absent with no network.
+        InputError: If the cache is damaged, or absent with no network.
     """
     folder = Path(data_home or get_data_home()).expanduser()
     cache = folder / CACHE_NAME
     if not cache.exists() and not archive_is_reachable():
-        raise StudyError(
+        raise InputError(
             f"The 20 Newsgroups texts are not in {folder} and cannot be downloaded: "
             f"{ARCHIVE_URL} is not reachable. On a machine with a network, run "
             'python -c "from sklearn.datasets import fetch_20newsgroups as f; f('
@@ -59,7 +59,7 @@ def fetch(subset: str, data_home: Path | None, headers: bool):
         )
     except OSError as error:
         state = "cannot be read" if cache.exists() else "could not be downloaded"
-        raise StudyError(
+        raise InputError(
             f"The 20 Newsgroups texts in {cache} {state}: {error}. Delete that file if "
             "it is there, and run again with a network or with a good copy of it."
         ) from error
@@ -85,7 +85,7 @@ def load_newsgroups(
         The dataset; a tenth of the official training texts is the validation part.
 
     Raises:
-        StudyError: If the texts cannot be had.
+        InputError: If the texts cannot be had.
     """
     home = Path(data_home) if data_home else None
     fetched = [fetch(subset, home, headers) for subset in ("train", "test")]

@@ -7,12 +7,10 @@ import numpy as np
 from keras_adaptive.datasets.dataset import (
     Dataset,
     is_category,
+    is_sparse_matrix,
     named,
 )
-from keras_adaptive.errors import StudyError, counted, needs_extra
-
-with needs_extra("study"):
-    from scipy import sparse
+from keras_adaptive.errors import InputError, counted
 
 RARE_BELOW = 50
 """A category or a word is rare if fewer training rows than this have it."""
@@ -38,7 +36,7 @@ def rare_rows(data: Dataset, below: int = RARE_BELOW) -> np.ndarray:
         True or False for each test row.
 
     Raises:
-        StudyError: If the data have neither categories nor a CSR matrix, or if no test
+        InputError: If the data have neither categories nor a CSR matrix, or if no test
             row is like that.
 
     Example:
@@ -53,7 +51,7 @@ def rare_rows(data: Dataset, below: int = RARE_BELOW) -> np.ndarray:
     looked_at = False
     tested = dict(named(data.test.x))
     for name, train in named(data.train.x):
-        if sparse.issparse(train):
+        if is_sparse_matrix(train):
             weights = tested[name].power(2)
             seen = train.getnnz(axis=0)
             share = weights @ ((seen > 0) & (seen < below))
@@ -66,12 +64,12 @@ def rare_rows(data: Dataset, below: int = RARE_BELOW) -> np.ndarray:
             continue
         looked_at = True
     if not looked_at:
-        raise StudyError(
+        raise InputError(
             f"{data.name} has neither categories nor sparse features, so no row has "
             "rare ones. Expected a text or a table with categories."
         )
     if not rare.any():
-        raise StudyError(
+        raise InputError(
             f"No test row of {data.name} hangs on features that fewer than {below} "
             "training rows have. Name a higher limit."
         )
@@ -86,6 +84,6 @@ def rare_slice(data: Dataset, below: int = RARE_BELOW) -> dict[str, np.ndarray]:
         below: Training rows from which on a feature is not rare.
 
     Raises:
-        StudyError: As `rare_rows` does.
+        InputError: As `rare_rows` does.
     """
     return {"rare": rare_rows(data, below)}

@@ -19,7 +19,7 @@ from keras_adaptive.datasets.files import (
     open_binary,
     read_lines,
 )
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     from sklearn.datasets import load_svmlight_files
@@ -96,7 +96,7 @@ def read_svmlight(paths: list[Path], task: Task = "classification") -> list[Spli
         The rows of each file, with the labels as they stand there.
 
     Raises:
-        StudyError: If a file is damaged, malformed or without rows; the message names
+        InputError: If a file is damaged, malformed or without rows; the message names
             the line.
     """
     files = [open_binary(path) for path in paths]
@@ -104,7 +104,7 @@ def read_svmlight(paths: list[Path], task: Task = "classification") -> list[Spli
         loaded = load_svmlight_files(files, dtype=np.float32)
     except (ValueError, OverflowError, *UNREADABLE) as error:
         faults = [f"{path}, {first_fault(path, task)}" for path in paths]
-        raise StudyError(
+        raise InputError(
             "; ".join(faults) + f" ({error}). Expected lines of the form 'label "
             "index:value index:value …' with rising indices."
         ) from error
@@ -116,7 +116,7 @@ def read_svmlight(paths: list[Path], task: Task = "classification") -> list[Spli
         finite = np.isfinite(y).all() and np.isfinite(x.data).all()
         classes = task == "regression" or (y == np.floor(y)).all()
         if len(y) == 0 or not finite or not classes:
-            raise StudyError(
+            raise InputError(
                 f"{path}, {first_fault(path, task)}. Expected lines of the form 'label "
                 "index:value index:value …' with finite values, and with whole labels "
                 "unless the task is regression."
@@ -142,7 +142,7 @@ def load_svmlight(
         The dataset; a tenth of the rows is the validation part.
 
     Raises:
-        StudyError: If a file cannot be used.
+        InputError: If a file cannot be used.
     """
     paths = [existing_file(path)] + ([existing_file(test_path)] if test_path else [])
     splits = read_svmlight(paths, task)

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
 from keras_adaptive.datasets.frames import table
-from keras_adaptive.errors import StudyError, counted, needs_extra
+from keras_adaptive.errors import InputError, counted, needs_extra
 
 with needs_extra("study"):
     from scipy.special import expit
@@ -35,7 +35,7 @@ class RareCategories:
         seed: Seed of weights, rows and split.
 
     Raises:
-        StudyError: If a count is not a whole number above 0.
+        InputError: If a count is not a whole number above 0.
 
     Example:
 
@@ -58,7 +58,7 @@ class RareCategories:
         for field in ("rows", "codes", "regions", "numbers", "rare_below"):
             counted(f"RareCategories: {field}", getattr(self, field))
         if self.rows < 100:
-            raise StudyError(
+            raise InputError(
                 f"RareCategories: rows is {self.rows}. Expected at least 100."
             )
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -37,7 +37,7 @@ def vectorize(
         The dataset with `scipy` CSR matrices of float32.
 
     Raises:
-        StudyError: If the training texts hold no words.
+        InputError: If the training texts hold no words.
     """
     train, validation, test = parts
     vectorizer = TfidfVectorizer(
@@ -46,7 +46,7 @@ def vectorize(
     try:
         x = vectorizer.fit_transform(train.x)
     except ValueError as error:
-        raise StudyError(
+        raise InputError(
             f"{source}: the {len(train.x)} training texts hold no words. Expected "
             "ordinary texts: check that the right column is used as the text."
         ) from error

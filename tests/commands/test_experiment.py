@@ -13,7 +13,7 @@ from keras_adaptive.commands.experiment import Experiment
 from keras_adaptive.datasets.bundled import load_digits
 from keras_adaptive.datasets.rare import rare_slice
 from keras_adaptive.datasets.synthetic import RareCategories
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.experiments import (
     convergence,
     generalization,
@@ -193,7 +193,7 @@ def test_default_contenders():
     assert contenders[0].make(contenders[0].grid(5)[0]).momentum == 0.9
     rates = [setting.learning_rate for setting in contenders[2].grid(5)]
     assert math.isclose(rates[2], 0.00316228)
-    with pytest.raises(StudyError, match="'adm'.*Did you mean 'adam'"):
+    with pytest.raises(InputError, match="'adm'.*Did you mean 'adam'"):
         default_contenders(["adm"], 5)
 
 
