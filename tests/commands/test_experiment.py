@@ -1,6 +1,7 @@
 """The five experiments, and what they have in common."""
 
 import math
+import textwrap
 from functools import partial
 
 import keras
@@ -36,6 +37,10 @@ EXPERIMENTS = {
 }
 
 
+def name_of(experiment):
+    return experiment.__name__.rpartition(".")[2]
+
+
 @pytest.fixture
 def texts(store):
     """A CSV file of texts, and an empty MLflow store."""
@@ -58,7 +63,7 @@ def with_slice(trial):
     return record
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda each: each.__name__[12:])
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name_of)
 def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsys):
     """All but the training, which is made up."""
     folder, client = texts
@@ -72,7 +77,7 @@ def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsy
     )
     assert status == 0
     shown = capsys.readouterr().out
-    name = experiment.__name__.rpartition(".")[2]
+    name = name_of(experiment)
     assert ("test rows are rare" in shown) == name.startswith("sparse")
     lines = [line for line in shown.splitlines() if line.startswith("  adam on ")]
     assert lines
@@ -90,7 +95,7 @@ def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("quick", [True, False])
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda each: each.__name__[12:])
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name_of)
 def test_studies_in_full_and_for_a_first_look(experiment, quick, tiny):
     data = tiny if experiment is sparse_text else RareCategories(rows=2_000).load()
     study = experiment.study([data], quick)
@@ -101,6 +106,18 @@ def test_studies_in_full_and_for_a_first_look(experiment, quick, tiny):
     if experiment is robustness:
         judged = study.protocol.seeds_to_tune
     assert len(judged) >= 7, "fewer pairs cannot decide two workloads"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name_of)
+def test_the_lines_for_python_work(experiment, monkeypatch):
+    """All but the training, which is left out."""
+    monkeypatch.setattr(Study, "run", lambda study: study)
+    _, lines = experiment.__doc__.split("In Python:\n")
+    lines, verdicts = textwrap.dedent(lines).strip().rsplit("\n", 1)
+    names = {}
+    exec(lines, names)
+    assert verdicts == "verdicts = judge(results)" and callable(names["judge"])
+    assert names["results"].name == name_of(experiment)
 
 
 def test_an_experiment_trains(texts, monkeypatch):
