@@ -1,11 +1,11 @@
-"""Do learning-rate-free optimizers, as they are, come close to a tuned Adam?
+"""Do learning-rate-free optimizers come close to a tuned Adam without tuning?
 
-Adam's learning rate is tuned on seeds of its own, by the validation accuracy at the
-end of training. On fresh seeds it then meets optimizers that are said to need no
-tuning, at their defaults. Run it with
+Adam's learning rate is tuned by the validation accuracy at the end of training. With
+other seeds, tuned Adam is then compared with the learning-rate-free optimizers at their
+defaults.
 
     keras-adaptive run learning_rate_free
-    python -m experiments.learning_rate_free --workloads digits --optimizers DoG Prodigy
+    keras-adaptive run learning_rate_free --workloads digits --optimizers DoG Prodigy
 """
 
 import argparse
@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import keras
 import pandas as pd
@@ -25,20 +24,16 @@ from sklearn.preprocessing import StandardScaler
 from keras_adaptive import optimizers
 from keras_adaptive.commands import data_options
 from keras_adaptive.commands import options as command
-from keras_adaptive.commands.options import count
+from keras_adaptive.datasets import Dataset, Split
 from keras_adaptive.datasets.batches import require_tensorflow
-from keras_adaptive.datasets.dataset import (
-    Dataset,
-    Split,
-    stratified_split,
-)
+from keras_adaptive.datasets.dataset import stratified_split
 from keras_adaptive.study import Contender, Epochs, Protocol, Results, Study, Workload
 from keras_adaptive.study.design.grid import half_decade
 from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
 from keras_adaptive.study.reporting.tables import Spread, spread
 
 POINTS = 2.0
-"""What counts as close, in points of accuracy."""
+"""The largest difference in points of accuracy that counts as close."""
 
 GRID = [half_decade(exponent) for exponent in range(-6, -1)]
 """Adam's learning rates: 0.001 to 0.1."""
@@ -48,23 +43,23 @@ WIDENING_TRIALS = 4
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned, by which model, and for how long.
+    """Data, a model for them, and the length of training.
 
     Args:
-        load: Loads the data, by the options of the command line.
-        build: Builds the model from a seed, the number of features and of classes.
+        load: Loads the data that the command line describes.
+        build: Builds the model from a seed, `features` and `classes`: their numbers.
         epochs: Passes over the training data.
         batch_size: Rows of a batch.
     """
 
     load: Callable[[argparse.Namespace], Dataset]
-    build: Callable[[int, int, int], keras.Model]
+    build: Callable[..., keras.Model]
     epochs: int
     batch_size: int
 
 
-def standardized(options: argparse.Namespace, name: str) -> Dataset:
-    """Loads one of scikit-learn's datasets; a quarter to choose by and one to test."""
+def standardized(options: argparse.Namespace | None, name: str) -> Dataset:
+    """Loads a dataset of scikit-learn; validation and test part are a quarter each."""
     raw = getattr(bundled, f"load_{name}")()
     held_out = stratified_split(raw.target, [0.25, 0.25], seed=0)
     scaler = StandardScaler().fit(raw.data[held_out[-1]])
@@ -119,7 +114,7 @@ TASKS = {
     "text": Task(data_options.load_one, text_model, 4, 128),
 }
 
-CONTENDERS = {
+CONTENDERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     cls.__name__: cls
     for cls in (
         optimizers.DoG,
@@ -133,12 +128,12 @@ CONTENDERS = {
     )
 }
 CONTENDERS["Mechanic"] = lambda rate: optimizers.Mechanic(optimizers.Adam(rate))
-"""Their default learning rate is 1, and so is that which Mechanic wants of Adam."""
+"""All have the default learning rate 1; Mechanic expects the same of its Adam."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """An optimizer's line in the table."""
+    """The line of an optimizer in the table."""
 
     name: str
     rate: float
@@ -147,7 +142,7 @@ class Line:
 
     @classmethod
     def of(cls, name: str, runs: pd.DataFrame) -> "Line":
-        """Returns the line of an optimizer, from its runs for judging."""
+        """Returns the line of an optimizer from its evaluation runs."""
         return cls(
             name,
             runs["learning_rate"].iloc[0],
@@ -201,23 +196,15 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     data_options.add_data_options(parser, "docstrings")
-    for option, known in (("workloads", TASKS), ("optimizers", CONTENDERS)):
-        parser.add_argument(
-            f"--{option}",
-            nargs="+",
-            choices=list(known),
-            default=list(known),
-            metavar="NAME",
-            help=f"some of: {', '.join(known)} (default: all)",
-        )
-    parser.add_argument("--seeds", type=count, default=3, help="number of seeds")
-    parser.add_argument("--epochs", type=count, help="instead of each workload's own")
+    command.add_names_option(parser, "--workloads", TASKS)
+    command.add_names_option(parser, "--optimizers", CONTENDERS)
     parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("results/learning_rate_free"),
-        help="folder for the table (default: %(default)s)",
+        "--seeds", type=command.count, default=3, help="number of seeds"
     )
+    parser.add_argument(
+        "--epochs", type=command.count, help="instead of each workload's own"
+    )
+    command.add_output_option(parser, "results/learning_rate_free", "the table")
     command.add_run_options(parser)
     return parser.parse_args(argv)
 

@@ -30,12 +30,12 @@ class Experiment:
     """A study of one promise that can be run from the command line.
 
     Args:
-        description: What it asks, in the first line, and how.
-        data: The sources of the data in full, unless others are named.
-        quick_data: The same for a first look.
-        study: Makes the study of the loaded data; the second argument says whether it
-            is for a first look.
-        judge: Judges a promise from the results.
+        description: The question in the first line, then the method.
+        data: The sources of the data, unless the command line names others.
+        quick_data: The sources of the data for a first look (`--quick`).
+        study: Makes the study of the loaded data; the second argument is true for a
+            first look.
+        judge: Judges the promise from the results.
     """
 
     description: str
@@ -75,14 +75,14 @@ class Experiment:
         return options
 
     def run(self, options: argparse.Namespace) -> list[Verdict]:
-        """Runs the study and says what came of it.
+        """Runs the study and publishes its results.
 
         Args:
             options: The parsed command line.
 
         Returns:
-            The verdicts, also shown, written to the output folder and attached to the
-            study's run.
+            The verdicts. They are also printed, written to the output folder and
+            attached to the run of the study.
         """
         output = command.output_folder(options.output)
         console = Console()
@@ -100,11 +100,7 @@ class Experiment:
 
 
 def slice_sizes(workload: Workload) -> list[str]:
-    """Returns a line for each slice of a workload, with the number of its rows.
-
-    Args:
-        workload: The workload.
-    """
+    """Returns a line for each slice of a workload with its number of rows."""
     slices = workload.slices(workload.load()) if workload.slices else {}
     return [
         f"{workload.name}: {np.sum(rows):,} of {len(rows):,} test rows are {name}"

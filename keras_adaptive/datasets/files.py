@@ -1,27 +1,31 @@
-"""Reading plain and compressed files line by line, with errors that name the line."""
+"""Plain and compressed files, read line by line with errors that name the line."""
 
 import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from keras_adaptive.errors import InputError
 
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPENERS: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
 def existing_file(path: str | Path) -> Path:
-    """Returns the path of a file that is there and not empty.
+    """Returns the path of a file after checking that it exists and is not empty.
 
     Args:
         path: Path as the user wrote it.
 
     Raises:
-        InputError: If there is no such file, or if it is a folder or empty.
+        InputError: If the file does not exist, is a folder or is empty.
     """
     found = Path(path).expanduser()
     if not found.is_file():
@@ -34,7 +38,8 @@ def existing_file(path: str | Path) -> Path:
 
 def open_binary(path: Path) -> IO[bytes]:
     """Opens a file for reading, decompressing `.gz`, `.bz2` and `.xz`."""
-    return OPENERS.get(path.suffix.lower(), open)(path, "rb")
+    file: IO[bytes] = OPENERS.get(path.suffix.lower(), open)(path, "rb")
+    return file
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
@@ -58,5 +63,5 @@ def read_lines(path: Path) -> Iterator[bytes]:
     except UNREADABLE as error:
         raise InputError(
             f"{path} cannot be read at line {line + 1}: {error}. The file is damaged, "
-            "cut off, or not of the kind that its name ends in: get it again."
+            "cut off, or not of the kind that its name ends in. Download it again."
         ) from error

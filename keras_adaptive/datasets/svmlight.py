@@ -1,7 +1,8 @@
-"""Any file in LIBSVM (svmlight) format."""
+"""Files in the LIBSVM (svmlight) format."""
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,14 @@ with needs_extra("study"):
 
 
 def line_fault(line: bytes, task: Task) -> str | None:
-    """Says what is wrong with a line of a LIBSVM file.
+    """Returns what is wrong with a line of a LIBSVM file.
 
     Args:
         line: A line such as `b"+1 3:0.5 7:1"`.
-        task: What the label is for.
+        task: The task that the label belongs to.
 
     Returns:
-        The fault in words, or `None` for a good line, a comment or an empty line.
+        The fault in words; `None` for a valid line, a comment or an empty line.
     """
     fields = line.split(b"#", 1)[0].split()
     if not fields:
@@ -48,7 +49,7 @@ def line_fault(line: bytes, task: Task) -> str | None:
     if not math.isfinite(value):
         return f"the label {shown!r} is not a finite number"
     if task == "classification" and not value.is_integer():
-        return f"the label {shown!r} is not a whole number, so it names no class"
+        return f"the label {shown!r} is not a whole number, so it is not a class"
     previous = -1
     for pair in pairs:
         shown = pair.decode("utf-8", "replace")[:40]
@@ -70,14 +71,14 @@ def line_fault(line: bytes, task: Task) -> str | None:
 
 
 def first_fault(path: Path, task: Task) -> str:
-    """Finds the first bad line of a LIBSVM file.
+    """Finds the first malformed line of a LIBSVM file.
 
     Args:
         path: Path of the file.
-        task: What the labels are for.
+        task: The task that the labels belong to.
 
     Returns:
-        Number and fault of that line, or words that say there is none.
+        The number of the line and its fault, or a sentence that no line was found.
     """
     for number, line in enumerate(read_lines(path), start=1):
         if fault := line_fault(line, task):
@@ -90,13 +91,13 @@ def read_svmlight(paths: list[Path], task: Task = "classification") -> list[Spli
 
     Args:
         paths: Paths of the files.
-        task: What the labels are for: those of classes are whole numbers.
+        task: The task that the labels belong to; classes are whole numbers.
 
     Returns:
-        The rows of each file, with the labels as they stand there.
+        The rows of each file, with the labels of the file.
 
     Raises:
-        InputError: If a file is damaged, malformed or without rows; the message names
+        InputError: If a file is damaged, malformed or has no rows; the message names
             the line.
     """
     files = [open_binary(path) for path in paths]
@@ -112,7 +113,8 @@ def read_svmlight(paths: list[Path], task: Task = "classification") -> list[Spli
         for file in files:
             file.close()
     splits = [Split(*pair) for pair in zip(loaded[::2], loaded[1::2], strict=True)]
-    for path, (x, y) in zip(paths, splits, strict=True):
+    for path, (features, y) in zip(paths, splits, strict=True):
+        x: Any = features
         finite = np.isfinite(y).all() and np.isfinite(x.data).all()
         classes = task == "regression" or (y == np.floor(y)).all()
         if len(y) == 0 or not finite or not classes:
@@ -134,7 +136,7 @@ def load_svmlight(
 
     Args:
         path: The file to train on.
-        test_path: The file to test on. Without it a tenth of the rows is held out.
+        test_path: The file to test on; `None` to hold out a tenth of the rows.
         task: `"classification"` or `"regression"`.
         seed: Seed of the split.
 

@@ -155,7 +155,7 @@ def test_bad_tables(change, options, words):
 
 
 def test_nothing_to_learn_from():
-    with pytest.raises(InputError, match="no column beside the target"):
+    with pytest.raises(InputError, match="no column except the target"):
         load(frame()[["sold"]])
     with pytest.raises(InputError, match="one value in all training rows"):
         load(frame()[["sold"]].assign(x=1.0))

@@ -112,7 +112,7 @@ def test_exit_status(monkeypatch, capsys, checks, status, words):
 
 def test_bad_data_is_an_error(tmp_path, capsys):
     assert reproductions.main(["--data-home", str(tmp_path / "none")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 def test_damaged_data_is_an_error(tmp_path, monkeypatch, capsys):
