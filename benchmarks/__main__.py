@@ -4,8 +4,9 @@
     python -m benchmarks --data-home FOLDER
     python -m benchmarks --quick --output /tmp/results
 
-Without `--quick` this rewrites the tables and plots in `benchmarks/results`, `README.md`
-and `docs/speed.md`. Use an idle machine. On two cores it takes about twenty minutes.
+Without `--quick` this rewrites the tables and plots in `benchmarks/results`,
+`README.md` and `docs/speed.md`. Use an idle machine. On two cores it takes about twenty
+minutes.
 """
 
 import subprocess

@@ -3,11 +3,11 @@
     python -m benchmarks.bag_of_words
     python -m benchmarks.bag_of_words --data-home FOLDER --rounds 10
 
-In each round every contender trains a new model from the same initial weights. The first
-epoch compiles. The next epochs are timed as one call of `fit`, from its start until it
-calls `on_train_end`, and the model is evaluated. The time excludes the end of the
-iterator of Keras's batches, which is random: it is short, or as long as the training,
-since `tf.data` waits for its sleeping tuning thread.
+In each round every contender trains a new model from the same initial weights. The
+first epoch compiles. The next epochs are timed as one call of `fit`, from its start
+until it calls `on_train_end`, and the model is evaluated. The time excludes the removal
+of the iterator of Keras's batches. It takes no time or as long as the training, by
+chance, since `tf.data` waits for its sleeping tuning thread.
 
 Contenders that compute the gradients but update nothing show the time that no optimizer
 can save. A synthetic corpus of the same shape replaces texts that cannot be found.
@@ -95,7 +95,7 @@ class Contender(NamedTuple):
     def model(self, data: Dataset, seed: int) -> keras.Model:
         """Makes the compiled model."""
         keras.utils.set_random_seed(seed)
-        words = keras.Input((data.train.x.shape[1],), sparse=True)
+        words = keras.Input((data.features,), sparse=True)
         hidden = self.layer(HIDDEN, activation="relu")(words)
         model = keras.Model(words, keras.layers.Dense(len(data.classes))(hidden))
         model.compile(
@@ -133,9 +133,7 @@ CONTENDERS = {
 }
 
 
-def synthetic(
-    rows: int, features: int, words: int = 140, classes: int = 20
-) -> Dataset:
+def synthetic(rows: int, features: int, words: int = 140, classes: int = 20) -> Dataset:
     """Makes texts with Zipf's law, in which 30 % of the words depend on the class."""
 
     def part(rows: int, seed: int) -> Split:

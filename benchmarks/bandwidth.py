@@ -3,8 +3,8 @@
     python -m benchmarks.bandwidth
 
 An update has to read the gradient, and to read and write the parameter and each slot.
-The limit is the time in which this machine copies as many bytes (a copied byte counts as
-one read and one written). It is measured in the same rounds, with one thread a core.
+The limit is the time in which this machine copies as many bytes (a copied byte counts
+as one read and one written). It is measured in the same rounds, with one thread a core.
 """
 
 import functools
@@ -76,9 +76,7 @@ def moved_bytes(optimizer: keras.optimizers.Optimizer, problem: Problem) -> int:
     return parameters + 2 * (parameters + state)
 
 
-def measure(
-    name: str, cls: type, problem: Problem, seconds: float
-) -> dict[str, Any]:
+def measure(name: str, cls: type, problem: Problem, seconds: float) -> dict[str, Any]:
     """Measures one optimizer in turns with the copy, and returns its record."""
     optimizer = cls()
     steps = keras_steps(optimizer, problem)
