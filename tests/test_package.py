@@ -24,6 +24,7 @@ print(*new - sys.stdlib_module_names)
 
 
 ROOT = Path(__file__).parents[1]
+BUILD_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 BUILD = """
 from setuptools import build_meta
 print(build_meta.build_sdist("dist"))
@@ -87,7 +88,7 @@ def built(tmp_path_factory):
     for name in ("keras_adaptive", "experiments", "tests"):
         ignored = shutil.ignore_patterns("__pycache__", "golden")
         shutil.copytree(ROOT / name, copy / name, ignore=ignored)
-    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+    for name in ("MANIFEST.in", "README.md", "LICENSE", *BUILD_FILES):
         shutil.copy(ROOT / name, copy / name)
     subprocess.run(
         [sys.executable, "-c", BUILD], cwd=copy, check=True, capture_output=True
