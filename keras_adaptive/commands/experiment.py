@@ -63,8 +63,8 @@ class Experiment:
         parser.add_argument(
             "--quick",
             action="store_true",
-            help="a first look, in minutes; by default at "
-            f"{', '.join(self.quick_data)}",
+            help="a first look, in minutes (default data: "
+            f"{', '.join(self.quick_data)})",
         )
         data_options.add_data_options(parser, *self.data)
         parser.set_defaults(data=None)

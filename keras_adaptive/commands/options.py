@@ -1,4 +1,4 @@
-"""What the command lines have in common: their options, and how they end."""
+"""Shared parts of the command lines: options and exit statuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Parse = Callable[[Sequence[str] | None, str | None], argparse.Namespace]
 
 
 def exit_status(command: Callable[[], int]) -> int:
-    """Runs a command and turns the errors that a user can mend into exit statuses.
+    """Runs a command and turns the errors that a user can fix into exit statuses.
 
     Args:
         command: Does the work and returns its exit status.

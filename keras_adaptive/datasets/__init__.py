@@ -1,7 +1,7 @@
 """Labelled data to train on, to choose by and to judge by.
 
 The loaders make a `Dataset` of a pandas table, of a file, of scikit-learn's data or of
-made-up rows. `training_batches` feeds one part of it to `fit`. Each name is imported
+synthetic rows. `training_batches` feeds one part of it to `fit`. Each name is imported
 when it is first used. `Dataset`, `Split` and the batches need Keras alone, the loaders
 the extra `study`: `pip install 'keras-adaptive[study]'`.
 
@@ -9,7 +9,7 @@ Example:
 
 >>> from keras_adaptive.datasets import load_wine
 >>> load_wine().describe()
-'wine: 144 / 17 / 17 rows (train / validation / test), 13 numbers a row, 3 classes'
+'wine: 144 / 18 / 16 rows (train / validation / test), 13 numbers a row, 3 classes'
 """
 
 import importlib

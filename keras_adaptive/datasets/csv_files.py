@@ -26,7 +26,7 @@ MISSING = ["", "nan", "NaN", "NAN", "NA", "<NA>", "?"]
 
 
 def decoded_lines(path: Path) -> Iterator[str]:
-    """Yields the lines of a UTF-8 file; the error names the first line of others."""
+    """Yields the lines of a UTF-8 file; an error names the first line that is not."""
     for number, line in enumerate(read_lines(path), start=1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
