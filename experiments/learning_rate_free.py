@@ -11,7 +11,7 @@ defaults.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import keras
@@ -42,7 +42,7 @@ WIDENING_TRIALS = 4
 
 
 @dataclass(frozen=True)
-class Task:
+class Recipe:
     """Data, a model for them, and the length of training.
 
     Args:
@@ -56,6 +56,17 @@ class Task:
     build: Callable[..., keras.Model]
     epochs: int
     batch_size: int
+
+    def workload(self, name: str, data: Dataset) -> Workload:
+        """Returns the workload of the loaded data."""
+        return Workload(
+            name,
+            partial(self.build, features=data.features, classes=len(data.classes)),
+            data,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            batch_size=self.batch_size,
+            budget=Epochs(self.epochs),
+        )
 
 
 def standardized(options: argparse.Namespace | None, name: str) -> Dataset:
@@ -104,14 +115,14 @@ def text_model(seed: int, features: int, classes: int) -> keras.Model:
     return keras.Model(words, logits(layer(words)))
 
 
-TASKS = {
-    "digits": Task(
+RECIPES = {
+    "digits": Recipe(
         partial(standardized, name="digits"), partial(perceptron, hidden=[64]), 30, 32
     ),
-    "breast_cancer": Task(
+    "breast_cancer": Recipe(
         partial(standardized, name="breast_cancer"), perceptron, 60, 32
     ),
-    "text": Task(data_options.load_one, text_model, 4, 128),
+    "text": Recipe(data_options.load_one, text_model, 4, 128),
 }
 
 CONTENDERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
@@ -151,20 +162,19 @@ class Line:
         )
 
 
-def section(results: Results, workload: Workload) -> str:
+def section(results: Results, name: str, data: Dataset, recipe: Recipe) -> str:
     """Returns the heading, the facts and the table of a workload."""
-    runs = results.runs[results.runs["workload"] == workload.name]
+    runs = results.runs[results.runs["workload"] == name]
     tuning, judging = (runs[runs["phase"] == phase] for phase in ("tune", "compare"))
     lines = [
-        Line.of(name, judging[judging["contender"] == name])
-        for name in judging["contender"].unique()
+        Line.of(label, judging[judging["contender"] == label])
+        for label in judging["contender"].unique()
     ]
-    data, epochs = workload.data, workload.budget.count
-    steps = workload.budget.steps(len(data.train.y), workload.batch_size)
+    steps = Epochs(recipe.epochs).steps(len(data.train.y), recipe.batch_size)
     rates = sorted(tuning["learning_rate"].unique())
     return (
-        f"## {workload.name}\n\n{data.describe()}; {epochs} epochs ({steps} steps) in "
-        f"batches of {workload.batch_size}. Adam's rate was chosen among "
+        f"## {name}\n\n{data.describe()}; {recipe.epochs} epochs ({steps} steps) in "
+        f"batches of {recipe.batch_size}. Adam's rate was chosen among "
         f"{', '.join(f'{rate:.2g}' for rate in rates)}.\n\n" + to_markdown(lines)
     )
 
@@ -196,7 +206,7 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     data_options.add_data_options(parser, "docstrings")
-    command.add_names_option(parser, "--workloads", TASKS)
+    command.add_names_option(parser, "--workloads", RECIPES)
     command.add_names_option(parser, "--optimizers", CONTENDERS)
     parser.add_argument(
         "--seeds", type=command.count, default=3, help="number of seeds"
@@ -215,20 +225,12 @@ def run(options: argparse.Namespace) -> str:
     output = command.output_folder(options.output)
     console = Console()
     with console.status("Loading the data …"):
-        loaded = {name: TASKS[name].load(options) for name in options.workloads}
-    workloads = [
-        Workload(
-            name,
-            partial(
-                TASKS[name].build, features=data.features, classes=len(data.classes)
-            ),
-            data,
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            batch_size=TASKS[name].batch_size,
-            budget=Epochs(options.epochs or TASKS[name].epochs),
-        )
-        for name, data in loaded.items()
-    ]
+        loaded = {name: RECIPES[name].load(options) for name in options.workloads}
+    recipes = {
+        name: replace(RECIPES[name], epochs=options.epochs or RECIPES[name].epochs)
+        for name in loaded
+    }
+    workloads = [recipes[name].workload(name, data) for name, data in loaded.items()]
     contenders = [Contender("adam", GRID, label="Adam")]
     contenders += [Contender(CONTENDERS[n], [1.0], label=n) for n in options.optimizers]
     protocol = Protocol(
@@ -243,7 +245,7 @@ def run(options: argparse.Namespace) -> str:
     text = (
         f"Median [range] over {options.seeds} seeds, after the last epoch; points: "
         "the difference of the median validation accuracies.\n\n"
-        + "\n".join(section(results, workload) for workload in workloads)
+        + "\n".join(section(results, n, loaded[n], recipes[n]) for n in loaded)
     )
     file = output / "table.md"
     file.write_text(text, encoding="utf-8")
