@@ -5,12 +5,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
-class StudyError(ValueError):
-    """An input that a study cannot use, said in plain words.
+class InputError(ValueError):
+    """An input that cannot be used.
 
-    The message says what was wrong, what was expected and what to do about it. The
+    The message says what is wrong, what was expected and what to do about it. The
     command line prints it without a traceback and exits with status 2.
     """
+
+
+StudyError = InputError
+"""The same error by its earlier name."""
 
 
 class MissingExtraError(ImportError):

@@ -4,8 +4,8 @@ import mlflow
 import numpy as np
 import pytest
 
-from experiments import learning_rate_free as experiment
-from experiments.learning_rate_free import Line
+from keras_adaptive.experiments import learning_rate_free as experiment
+from keras_adaptive.experiments.learning_rate_free import Line
 from keras_adaptive.study.reporting.tables import Spread
 
 

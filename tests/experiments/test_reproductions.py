@@ -5,9 +5,14 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import reproductions
-from experiments.reproductions import Absent, Check, descend, wilson_examples
 from keras_adaptive import optimizers
+from keras_adaptive.experiments import reproductions
+from keras_adaptive.experiments.reproductions import (
+    Absent,
+    Check,
+    descend,
+    wilson_examples,
+)
 
 
 def missed(checks):
@@ -109,7 +114,7 @@ def test_exit_status(monkeypatch, capsys, checks, status, words):
 
 def test_bad_data_is_an_error(tmp_path, capsys):
     assert reproductions.main(["--data-home", str(tmp_path / "none")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 def test_damaged_data_is_an_error(tmp_path, monkeypatch, capsys):

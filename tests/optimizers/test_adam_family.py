@@ -8,11 +8,11 @@ from optimizer_cases import Ramp
 from test_drop_in import trajectory
 
 from keras_adaptive.optimizers import (
-    Hyper,
     ADOPT,
     AdaBelief,
     Adam,
     AdEMAMix,
+    Hyper,
     LaProp,
     RAdam,
     Yogi,
