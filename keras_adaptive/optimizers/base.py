@@ -1,55 +1,40 @@
 """The adapter to Keras: turns an algorithm into a `keras.optimizers.Optimizer`.
 
-It holds the hooks that Keras calls; the work is done in `engine`. Only here are private
-hooks of Keras overridden. `tests/optimizers/test_hooks.py` names them all, so that a
-Keras release which drops one is noticed.
+The hooks that Keras calls are here and in `adapter`; the work is done in `engine`.
+Private hooks of Keras are overridden nowhere else. `tests/optimizers/test_hooks.py`
+names them all, so that a Keras release which drops one is noticed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import keras
-from keras import ops
 
-from keras_adaptive.optimizers.contract.algorithm import Algorithm
+from keras_adaptive.optimizers.adapter.applying import AppliesGradients
+from keras_adaptive.optimizers.adapter.evaluating import EvaluatesElsewhere
 from keras_adaptive.optimizers.contract.hyperparameters import documented
 from keras_adaptive.optimizers.contract.options import LearningRate, sparse_mode
 from keras_adaptive.optimizers.contract.override import override
-from keras_adaptive.optimizers.engine import accumulation
 from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
     compute_dtype,
-    is_rows,
-    map_values,
 )
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName
-from keras_adaptive.optimizers.engine.conditional import branch
 from keras_adaptive.optimizers.engine.engine import Engine
-from keras_adaptive.optimizers.engine.gradients import (
-    after_checks,
-    check_count,
-    check_gradient,
-)
-from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
-from keras_adaptive.optimizers.evaluation import EvaluatesElsewhere
+from keras_adaptive.optimizers.engine.step import StepContext, VariableState
 
 if ON_TENSORFLOW:
     from keras_adaptive.optimizers.engine.tensorflow import rows
-    from keras_adaptive.optimizers.engine.tensorflow.replicas import update_replicas
 
 OWN_OPTIONS = ("cautious", "sparse")
 """The options that Keras's optimizers do not have."""
 
 
-class AdaptiveOptimizer(
-    EvaluatesElsewhere, SavedByName, Algorithm, keras.optimizers.Optimizer
-):
+class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
     """Base class: an update rule, written once, becomes a Keras optimizer.
 
     A subclass declares its hyper-parameters and its state (`slots`), and defines one
@@ -60,13 +45,6 @@ class AdaptiveOptimizer(
     State is kept in the dtype of the variable, and in float32 for variables of 16
     bits; the rule computes in the same dtype. Gradients are summed over repeated rows
     before anything else is done to them.
-
-    With `"deferred"`, rows are brought up to date at the end of `fit`, by
-    `finalize_variable_values`, by `flush`, and by `callbacks.EvaluateAveraged`. Every
-    32nd step also brings the next rows of the table in turn up to date, as many as its
-    gradient has. In a table of `V` rows, of which gradients have `n`, no row is ever
-    more than `min(32 * ceil(V / n), 16384)` steps behind. Under `tf.distribute` with
-    several replicas `"deferred"` is the same as `"dense"`, and `"lazy"` is an error.
 
     With `use_ema` and in schedule-free optimizers the evaluation point is not the
     training point. `fit` ends at the former; `to_evaluation`, `to_training` and
@@ -139,20 +117,15 @@ class AdaptiveOptimizer(
             return
         variables = list(variables)
         super().build(variables)
-        averages = self._model_variables_moving_average if self.use_ema else ()
-        sums = self._accumulated_gradients if self.gradient_accumulation_steps else ()
-        states, without_slots = [], set()
-        for i, variable in enumerate(variables):
-            by_fallback = bool(self.fallback and self.uses_fallback(variable))
-            algorithm = self.fallback if by_fallback else self
-            decays = self._use_weight_decay(variable)
-            state = VariableState(i, variable, algorithm, by_fallback, decays)
-            state.average = averages[i] if averages else None
-            state.accumulator = sums[i] if sums else None
-            states.append(state)
-            if self._overwrite_variable_with_gradient(variable):
-                without_slots.add(i)
-        self._engine.build(states, without_slots, self, self._context(0.0))
+        self._engine.build(
+            self,
+            variables,
+            self._context(0.0),
+            decays=self._use_weight_decay,
+            updates=lambda v: not self._overwrite_variable_with_gradient(v),
+            averages=self._model_variables_moving_average if self.use_ema else None,
+            accumulators=getattr(self, "_accumulated_gradients", None),
+        )
         self._load_what_waits()
 
     @override
@@ -195,42 +168,16 @@ class AdaptiveOptimizer(
         named, context = self._named_variables(), self._context(0.0)
         self._engine.load(self._owner, saved, named, context)
 
-    # One call of `apply`.
-
     @override
-    def apply(self, grads: Iterable[Any], trainable_variables: Any = None) -> None:
-        """Updates the variables; sparse gradients are first summed by row.
+    def _use_weight_decay(self, variable: Any) -> bool:
+        # Keras looks at the path on TensorFlow and at the bare name elsewhere.
+        pattern = getattr(self, "_exclude_from_weight_decay_pattern", None)
+        path = getattr(variable, "path", variable.name)
+        if pattern is not None and re.search(pattern, path):
+            return False
+        return super()._use_weight_decay(variable)
 
-        Args:
-            grads: Gradients, one for each variable: float tensors of the shapes of
-                the variables, `tf.IndexedSlices`, or `None`.
-            trainable_variables: The variables; by default those built for.
-
-        Raises:
-            ValueError: A gradient has not its variable's shape, or no float dtype,
-                or a sparse gradient has no rows.
-            tf.errors.InvalidArgumentError: Row ids are out of range, or there are
-                none (where that is known at run time only).
-        """
-        grads = list(grads)
-        if trainable_variables is None:
-            variables = list(self._trainable_variables)
-        else:
-            variables = list(trainable_variables)
-            check_count(grads, variables)
-        if not grads or len(grads) != len(variables):
-            super().apply(grads, trainable_variables)
-            return
-        for gradient, variable in zip(grads, variables, strict=True):
-            check_gradient(gradient, variable)
-        if not self.built:
-            with keras.name_scope(self.name):
-                self.build(variables)
-        self._check_variables_are_known(variables)
-        states = [self._state_of(variable) for variable in variables]
-        by_row = self._engine.by_row(grads, states, self._context)
-        with after_checks(grads, by_row):
-            super().apply(by_row, trainable_variables)
+    # One step.
 
     def _state_of(self, variable: Any) -> VariableState:
         return self._engine.states[self._get_variable_index(variable)]
@@ -246,7 +193,7 @@ class AdaptiveOptimizer(
             global_state_before=self._engine.global_state,
             row_algorithm=self.fallback or self,
             cautious=self.cautious,
-            sparse=self.sparse,
+            sparse=str(self.sparse),
             ema_momentum=self.ema_momentum if self.use_ema else None,
             accumulation=self.gradient_accumulation_steps,
             replicated=self._replicated,
@@ -255,125 +202,6 @@ class AdaptiveOptimizer(
     @property
     def _replicated(self) -> bool:
         return ON_TENSORFLOW and self._distribution_strategy.num_replicas_in_sync > 1
-
-    @override
-    def _backend_apply_gradients(
-        self, grads: Sequence[Any], trainable_variables: Sequence[Any]
-    ) -> None:
-        engine, context = self._engine, self._context()
-        states = [self._state_of(variable) for variable in trainable_variables]
-        grads = [
-            map_values(partial(ops.cast, dtype=state.dtype), gradient)
-            for gradient, state in zip(grads, states, strict=True)
-        ]
-        if context.replicated:
-            # Before anything that is not linear is done.
-            summed = self._all_reduce_sum_gradients(
-                zip(grads, trainable_variables, strict=True)
-            )
-            grads = [gradient for gradient, _ in summed]
-        pairs = list(zip(grads, states, strict=True))
-        engine.to_training(context)
-        update = accumulation.update_or_accumulate(
-            pairs, context, engine.rows, self._update, self._conditionally
-        )
-        if self.use_ema:
-            self._update_model_variables_moving_average(self._trainable_variables)
-        engine.catch_up(update, pairs, context)
-        if self.use_ema and self.ema_overwrite_frequency:
-            calls = self._iterations + 1
-            self._conditionally(
-                accumulation.is_multiple(
-                    self.iterations + 1, self.ema_overwrite_frequency
-                ),
-                lambda: engine.overwrite_by_averages(engine.states, context, calls),
-            )
-
-    def _conditionally(self, predicate: Any, function: Callable[[], None]) -> None:
-        variables = [*self._trainable_variables, *self.variables]
-        branch(predicate, function, variables=variables)
-
-    def _update(self, pairs: Pairs, context: StepContext) -> None:
-        clipped = self._clip_gradients([gradient for gradient, _ in pairs])
-        pairs = [(g, state) for g, (_, state) in zip(clipped, pairs, strict=True)]
-        if self.global_slots:
-            context = self._engine.with_new_global_state(pairs, context, self)
-        if context.replicated:
-            strategy = self._distribution_strategy
-            update_replicas(pairs, context, strategy, self._update_each)
-        else:
-            self._update_each(pairs, context)
-        self._engine.write_global_state(context)
-
-    def _update_each(self, pairs: Pairs, context: StepContext) -> None:
-        if type(self).update_step is AdaptiveOptimizer.update_step:
-            self._engine.update(pairs, context)
-            return
-        with self._engine.during(context):
-            for gradient, state in pairs:
-                self.update_step(gradient, state.variable, context.learning_rate)
-
-    @override
-    def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
-        # The zeros that a sparse gradient leaves out change no norm.
-        clipped = super()._clip_gradients(
-            [g.values if is_rows(g) else g for g in grads]
-        )
-        return [
-            map_values(lambda _, c=c: c, g) for g, c in zip(grads, clipped, strict=True)
-        ]
-
-    @override
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its state by its gradient.
-
-        A subclass may override it; then each variable is updated by itself.
-
-        Args:
-            gradient: The gradient.
-            variable: The variable.
-            learning_rate: The learning rate of this step.
-        """
-        state = dataclasses.replace(self._state_of(variable), variable=variable)
-        context = dataclasses.replace(
-            self._engine.running or self._context(learning_rate),
-            learning_rate=learning_rate,
-            fallback_learning_rate=self.fallback_learning_rate(learning_rate),
-        )
-        self._engine.update_plainly(gradient, state, context)
-
-    # Weight decay.
-
-    @override
-    def exclude_from_weight_decay(
-        self, var_list: Any = None, var_names: Any = None
-    ) -> None:
-        """Excludes variables from weight decay; to be called before `build`.
-
-        Args:
-            var_list: Variables to exclude.
-            var_names: Regular expressions: a variable in whose path (such as
-                `"dense/bias"`) one of them is found is excluded.
-        """
-        super().exclude_from_weight_decay(var_list, var_names)
-
-    @override
-    def _use_weight_decay(self, variable: Any) -> bool:
-        # Keras looks at the path on TensorFlow and at the bare name elsewhere.
-        pattern = getattr(self, "_exclude_from_weight_decay_pattern", None)
-        path = getattr(variable, "path", variable.name)
-        if pattern is not None and re.search(pattern, path):
-            return False
-        return super()._use_weight_decay(variable)
-
-    # Points at which to evaluate.
-
-    @override
-    def _update_model_variables_moving_average(
-        self, trainable_variables: Sequence[Any]
-    ) -> None:
-        states = [self._state_of(variable) for variable in trainable_variables]
-        self._engine.update_averages(states, self._context(0.0))
 
 
 AdaptiveOptimizer.__doc__ = documented(AdaptiveOptimizer, with_options=True)

@@ -178,7 +178,7 @@ def test_sparse_modes_are_those_of_the_fallback():
     assert Muon(sparse="lazy").sparse == "lazy"
     assert Muon(fallback=Adam(sparse="lazy")).sparse == "lazy"
     assert Muon(adam_beta_1=0.9, adam_beta_2=0.8).sparse == "lazy"
-    with pytest.raises(ValueError, match="Muon: sparse='deferred' cannot be had"):
+    with pytest.raises(ValueError, match="Muon: sparse='deferred' is not supported"):
         Muon(fallback=Adam(sparse="lazy"), sparse="deferred")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from keras import ops
@@ -58,15 +58,24 @@ class Algorithm(Options):
       that it updates.
     """
 
-    slots: Mapping[str, Slot] = {}
-    global_slots: Mapping[str, Slot] = {}
-    catch_up: Callable[..., Any] | None = None
-    evaluation_point: Callable[..., Any] | None = None
-    training_point: Callable[..., Any] | None = None
-    dense_only: str | None = None
-    compilable: bool = True
-    row_wise: bool = False
-    fallback: Algorithm | None = None
+    # Without annotations, which would make hyper-parameters of them for type checkers.
+    row_wise = False
+    compilable = True
+    fallback = cast("Algorithm | None", None)
+    catch_up: ClassVar[Callable[..., Any] | None] = None
+    evaluation_point: ClassVar[Callable[..., Any] | None] = None
+    training_point: ClassVar[Callable[..., Any] | None] = None
+    dense_only: ClassVar[str | None] = None
+
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """The state of each variable, by name; a class attribute or a property."""
+        return {}
+
+    @property
+    def global_slots(self) -> Mapping[str, Slot]:
+        """The numbers kept for all variables together, by name."""
+        return {}
 
     def complete(self) -> None:
         """Completes the hyper-parameters once the constructor has set them all.

@@ -60,10 +60,11 @@ class Interval:
         kind = numbers.Integral if self.whole else numbers.Real
         if isinstance(value, bool) or not isinstance(value, kind):
             return False
-        if not math.isfinite(value):
+        number = float(value)
+        if not math.isfinite(number):
             return False
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
+        above = number > self.low if self.open_low else number >= self.low
+        below = number < self.high if self.open_high else number <= self.high
         return above and below
 
     def check(self, owner: str, name: str, value: object) -> None:

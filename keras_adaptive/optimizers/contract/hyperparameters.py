@@ -17,6 +17,9 @@ from keras_adaptive.optimizers.contract.renamed import adopt_former_names
 SECTIONS = re.compile(r"^ *(Raises|Example|References):\n", re.MULTILINE)
 WIDTH = 84
 
+DECLARED = "declared_signature"
+"""The attribute of constructors that were made from declarations."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Hyperparameter:
@@ -110,15 +113,16 @@ class Declared:
 
     hyperparameters: ClassVar[Mapping[str, Hyperparameter]] = {}
     constraints: ClassVar[Mapping[str, Interval]] = {}
+    __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         adopt_former_names(cls)
         own = {n: v for n, v in vars(cls).items() if isinstance(v, Hyperparameter)}
-        for name, declared in own.items():
+        for name, hyper in own.items():
             # Keras has properties of some of these names.
             delattr(cls, name)
-            own[name] = declared.completed_by(cls.hyperparameters.get(name))
+            own[name] = hyper.completed_by(cls.hyperparameters.get(name))
         inherited = {n: h for n, h in cls.hyperparameters.items() if n not in own}
         cls.hyperparameters = inherited | own
         declared = {n: h.constraint for n, h in own.items() if h.constraint is not None}
@@ -126,7 +130,7 @@ class Declared:
         cls.constraints = {n: c for each in parents for n, c in each.items()} | declared
         by_hand = _constructor_by_hand(cls)
         if "__init__" not in vars(cls) and own and by_hand is not object.__init__:
-            cls.__init__ = _constructor(cls, by_hand)
+            setattr(cls, "__init__", _constructor(cls, by_hand))  # noqa: B010
         cls.__signature__ = _signature(cls)
         if own and vars(cls).get("__doc__"):
             cls.__doc__ = documented(cls)
@@ -158,11 +162,8 @@ class Declared:
 
 def _constructor_by_hand(cls: type) -> Callable[..., None]:
     """Returns the nearest inherited constructor that was not made here."""
-    return next(
-        base.__init__
-        for base in cls.__mro__[1:]
-        if "__init__" in vars(base) and not hasattr(base.__init__, "declared")
-    )
+    written = [vars(base).get("__init__") for base in cls.__mro__[1:]]
+    return next(init for init in written if init and not hasattr(init, DECLARED))
 
 
 def _constructor(
@@ -185,15 +186,15 @@ def _constructor(
         arguments.apply_defaults()
         by_hand(self, **arguments.arguments)
 
-    __init__.declared = signature
+    setattr(__init__, DECLARED, signature)
     return __init__
 
 
 def _signature(cls: type[Declared]) -> inspect.Signature:
     """Returns the constructor's signature, with the options that it passes on."""
-    init = cls.__init__
-    if hasattr(init, "declared"):
-        return init.declared
+    init: Any = vars(cls).get("__init__", _constructor_by_hand(cls))
+    if hasattr(init, DECLARED):
+        return getattr(init, DECLARED)
     passed_on = {n: h.parameter(n) for n, h in cls.hyperparameters.items()}
     own = {
         name: parameter

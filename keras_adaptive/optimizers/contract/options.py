@@ -101,6 +101,14 @@ class Options(Declared):
         less. With `"lazy"` they stand still, and so does their state. With `"dense"`
         every step updates the whole table.
 
+        `"deferred"` brings rows up to date at the end of `fit`, and in
+        `finalize_variable_values`, `flush` and `callbacks.EvaluateAveraged`. Every 32nd
+        step also brings the next rows of the table in turn up to date, as many as its
+        gradient has. In a table of `V` rows, of which gradients have `n`, no row is
+        ever more than `min(32 * ceil(V / n), 16384)` steps behind. Under
+        `tf.distribute` with several replicas `"deferred"` is the same as `"dense"`, and
+        `"lazy"` is an error.
+
         By default `"deferred"` where the rule has a closed form, else `"lazy"`. Sparse
         gradients exist on TensorFlow only, for `Embedding`, `ops.take` and `Dense` on a
         sparse input; elsewhere every gradient is dense and so is every update.""",

@@ -22,6 +22,7 @@ class SavedByName:
     the end of its `build`.
     """
 
+    built: bool
     _loaded_before_build: dict[str, np.ndarray] | None = None
 
     @property

@@ -40,13 +40,13 @@ class Engine:
         states: The variables with all that is kept of them, by index.
         global_state: The variables of the global slots, by name.
         point: Moves the variables to the evaluation point and back.
-        rows: The updates of sparse gradients, on TensorFlow.
-        fused: The dense updates, on TensorFlow.
+        rows: The `RowUpdates`, on TensorFlow; elsewhere `None`.
+        fused: The `FusedUpdates`, on TensorFlow; elsewhere `None`.
         running: The step that runs, while a user's `update_step` is called.
     """
 
-    rows: RowUpdates | None = None
-    fused: FusedUpdates | None = None
+    rows: Any = None
+    fused: Any = None
     running: StepContext | None = None
 
     def __init__(
@@ -66,21 +66,39 @@ class Engine:
 
     def build(
         self,
-        states: list[VariableState],
-        without_slots: set[int],
         algorithm: Algorithm,
+        variables: Sequence[Any],
         context: StepContext,
+        *,
+        decays: Callable[[Any], bool],
+        updates: Callable[[Any], bool],
+        averages: Sequence[Any] | None,
+        accumulators: Sequence[Any] | None,
     ) -> None:
         """Adds the state of the variables.
 
         Args:
-            states: The variables, by index.
-            without_slots: The indices of variables that no rule updates.
             algorithm: The algorithm of the optimizer itself.
+            variables: The variables of the model.
             context: A step.
+            decays: Returns whether a variable may decay.
+            updates: Returns whether the rule updates a variable.
+            averages: The moving averages of the variables, if there are any.
+            accumulators: The sums of their gradients, with gradient accumulation.
         """
-        self.states = states
-        updated = [state for state in states if state.index not in without_slots]
+        for i, variable in enumerate(variables):
+            fallback = algorithm.fallback if algorithm.uses_fallback(variable) else None
+            state = VariableState(
+                i,
+                variable,
+                fallback or algorithm,
+                by_fallback=fallback is not None,
+                may_decay=decays(variable),
+                average=averages[i] if averages else None,
+                accumulator=accumulators[i] if accumulators else None,
+            )
+            self.states.append(state)
+        updated = [state for state in self.states if updates(state.variable)]
         if self.fused is not None:
             names = list(algorithm.global_slots)
             self.fused.build(updated, self.factory, context, names)
@@ -88,12 +106,12 @@ class Engine:
             for name, slot in state.algorithm.slots.items():
                 if name not in state.slots:
                     state.slots[name] = self.factory.slot(state.variable, name, slot)
-        wide = any(state.dtype == "float64" for state in states)
+        wide = any(state.dtype == "float64" for state in self.states)
         for name, slot in algorithm.global_slots.items():
             dtype = "float64" if wide else "float32"
             number = self.factory.number(name, dtype, initial=slot.initial)
             self.global_state[name] = number
-        self.point.build(states, self.factory)
+        self.point.build(self.states, self.factory)
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """Returns all state but that of rows, by name and index of the variable."""

@@ -82,7 +82,7 @@ class VariableFactory:
         name: str,
         dtype: str,
         shape: tuple[int, ...] = (),
-        initial: float = 0,
+        initial: float | str = 0,
     ) -> keras.Variable:
         """Adds a variable that belongs to no variable of the model."""
         return self._add_variable(

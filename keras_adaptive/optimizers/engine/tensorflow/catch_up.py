@@ -1,21 +1,21 @@
-"""Missed steps in closed form: what a row would have done with zero gradients.
+"""Skipped steps in closed form: the path of a row while its gradient is zero.
 
-A row that no batch touches still moves in a dense optimizer: momentum drifts on,
-moments and weights decay, the moving average follows. Here these missed steps are
-made up for at once, when the row is next touched or flushed.
+In a dense optimizer a row moves even when no batch touches it: momentum drifts on,
+moments and weights decay, the moving average follows. Here all skipped steps are
+applied at once, when the row is next touched or flushed.
 
-While its gradient is zero, a row moves along a fixed direction u, the j-th missed
-update by `rate * ratio**j * u`, where `rate` is a number of the update (Adam's
-bias-corrected learning rate, say). With weight decay and a moving average the whole
-is linear, so for a row with weights w and average x when it was last up to date
+While its gradient is zero, a row moves along a fixed direction u: at the j-th skipped
+update by `rate * ratio**j * u`, where `rate` is a number of the update, such as Adam's
+bias-corrected learning rate. Weight decay and the moving average are linear, too. For a
+row with weights w and average x when it was last up to date,
 
     w ← decay · w - drift · u
     x ← old · x + standing · w - lag · u
 
-and the coefficients depend on nothing but when that was. There is one table of
-them for all rows, with a place for each of the last `HISTORY` calls of `apply`. Each
-call takes every place one step further, which is exact under any schedule; a row
-then catches up by reading its place, however many steps it has missed.
+where the coefficients depend only on when that was. One table holds them for all rows,
+with a place for each of the last `HISTORY` calls of `apply`. Each call takes every
+place one step further, which is exact under any schedule. A row then catches up by
+reading its place, however many steps it has skipped.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from keras import ops
 from keras_adaptive.optimizers.engine.step import StepContext
 
 HISTORY = 2**14
-"""For how many calls of `apply` back the coefficients are known; a power of two."""
+"""The number of past calls of `apply` with known coefficients; a power of two."""
 
 
-def place(call):
-    """Where the coefficients of a call are: the call modulo `HISTORY`."""
+def place(call: Any) -> Any:
+    """Returns the place of the coefficients of a call: the call modulo `HISTORY`."""
     return ops.bitwise_and(call, HISTORY - 1)
 
 
@@ -52,7 +52,7 @@ BEGINNING = {
 
 
 def columns(drifts: bool, decays: bool, averages: bool) -> list[str]:
-    """The coefficients that have to be kept.
+    """Returns the names of the coefficients to keep.
 
     Args:
         drifts: Whether rows move while their gradient is zero.
@@ -73,14 +73,14 @@ def advanced(
     decay: Any = 0.0,
     momentum: Any = 0.0,
 ) -> dict[str, Any]:
-    """The coefficients after one more call of `apply`.
+    """Returns the coefficients after one more call of `apply`.
 
     Args:
         table: The columns to keep, by name; float tensors of one shape.
         update: Whether the call is an update: `True`, or a bool scalar tensor; with
             gradient accumulation not every call is.
         rate: The rate of the drift in this update.
-        ratio: The factor from one missed step to the next.
+        ratio: The factor from one skipped step to the next.
         decay: The share of the weights that this update decays.
         momentum: The momentum of the moving average in this call.
 
@@ -105,8 +105,10 @@ def advanced(
     return new
 
 
-def caught_up(parameter, average, direction, coefficients: dict[str, Any]):
-    """Rows and their moving averages after the steps that they have missed.
+def caught_up(
+    parameter: Any, average: Any, direction: Any, coefficients: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Returns rows and their moving averages after the steps that they skipped.
 
     Args:
         parameter: Tensor of shape `(n, ...)`, the rows when last up to date.
@@ -130,11 +132,15 @@ def caught_up(parameter, average, direction, coefficients: dict[str, Any]):
     return parameter, average
 
 
-def standing_average(calls, begins, momentum, dtype: str) -> dict[str, Any]:
-    """The coefficients of rows that stand still, from their number of calls alone.
+def standing_average(
+    calls: Any, begins: Any, momentum: Any, dtype: str
+) -> dict[str, Any]:
+    """Returns the coefficients of rows that stand still.
+
+    They follow from the number of skipped calls alone.
 
     Args:
-        calls: Integer tensor `(n,)`, the calls of `apply` that rows have missed.
+        calls: Integer tensor `(n,)`, the calls of `apply` that rows skipped.
         begins: Bool tensor `(n,)`, whether the average begins among these calls.
         momentum: The momentum of the moving average.
         dtype: The dtype to compute in.

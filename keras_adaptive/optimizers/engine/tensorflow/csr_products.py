@@ -1,8 +1,8 @@
-"""Products of sparse and dense matrices on TensorFlow, the faster of two ways.
+"""Products of sparse and dense matrices on TensorFlow, in the faster of two formats.
 
-TensorFlow's products with matrices in compressed rows take a fraction of the time of
-those by coordinates where there are many numbers. But to transpose such a matrix takes
-longer to begin: see `benchmarks/sparse_products.py`.
+With many numbers, products in compressed rows (CSR) take a fraction of the time of
+products by coordinates. Transposing a CSR matrix has a fixed cost, so a transposed
+product of few numbers is faster by coordinates: see `benchmarks/sparse_products.py`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from collections.abc import Callable
 import tensorflow as tf
 
 MANY = 2**17
-"""From so many numbers on, one for each entry and column, rows are compressed also
-where the matrix has to be transposed."""
+"""Above this size (entries × columns) CSR wins even where the matrix is transposed."""
 
 DTYPES = (tf.float32, tf.float64)
-"""What TensorFlow's operations on compressed rows can compute in."""
+"""The dtypes of TensorFlow's operations on compressed rows."""
 
 
 def product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
-    """A sparse matrix, the rows of which are in order, times a dense one.
+    """Returns a sparse matrix times a dense one.
 
-    Of an entry that is there twice the sum counts.
+    Args:
+        matrix: The sparse matrix, with its rows in order. Repeated entries are summed.
+        dense: The dense matrix.
     """
     matrix, wide = _computable(matrix, dense)
     result = _compressed(matrix) @ wide
@@ -30,13 +31,13 @@ def product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
 
 
 def transposed_product(matrix: tf.SparseTensor, dense: tf.Tensor) -> tf.Tensor:
-    """The transpose of such a sparse matrix times a dense one."""
+    """Returns the transpose of a sparse matrix times a dense one; see `product`."""
     matrix, wide = _computable(matrix, dense)
 
-    def few():
+    def few() -> tf.Tensor:
         return tf.sparse.sparse_dense_matmul(matrix, wide, adjoint_a=True)
 
-    def many():
+    def many() -> tf.Tensor:
         return _compressed(matrix).transposed @ wide
 
     return tf.cast(_faster(matrix.values, wide, few, many), dense.dtype)
@@ -57,10 +58,10 @@ def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.
     size = tf.size(segments, tf.int64)
     flat = tf.reshape(values, [size, shape.num_elements()])
 
-    def few():
+    def few() -> tf.Tensor:
         return tf.scatter_nd(segments[:, None], flat, [count, flat.shape[1]])
 
-    def many():
+    def many() -> tf.Tensor:
         indices = pairs(tf.range(size), segments)
         ones = tf.SparseTensor(indices, tf.ones([size], flat.dtype), [size, count])
         return _compressed(ones).transposed @ flat
@@ -69,11 +70,11 @@ def segment_sum(values: tf.Tensor, segments: tf.Tensor, count: tf.Tensor) -> tf.
 
 
 def pairs(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """The indices of a sparse matrix: as `tf.stack` along axis 1, but faster.
+    """Returns the indices of a sparse matrix, faster than `tf.stack` along axis 1.
 
     Args:
         rows: int64 tensor of shape `(n,)`, of numbers from 0 to 2³¹ - 1.
-        columns: Such a tensor.
+        columns: The same for columns.
 
     Returns:
         int64 tensor of shape `(n, 2)`.
@@ -83,14 +84,21 @@ def pairs(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.bitcast(both, tf.int32), tf.int64)
 
 
-def _computable(matrix: tf.SparseTensor, dense: tf.Tensor):
-    """Both in a dtype that the operations can compute in."""
+def _computable(
+    matrix: tf.SparseTensor, dense: tf.Tensor
+) -> tuple[tf.SparseTensor, tf.Tensor]:
+    """Returns both matrices in a dtype that the operations compute in."""
     dtype = dense.dtype if dense.dtype in DTYPES else tf.float32
     values = tf.cast(matrix.values, dtype)
     return matrix.with_values(values), tf.cast(dense, dtype)
 
 
-def _faster(entries, dense: tf.Tensor, few: Callable, many: Callable) -> tf.Tensor:
+def _faster(
+    entries: tf.Tensor,
+    dense: tf.Tensor,
+    few: Callable[[], tf.Tensor],
+    many: Callable[[], tf.Tensor],
+) -> tf.Tensor:
     count, width = entries.shape[0], dense.shape[1]
     if dense.dtype not in DTYPES:
         result = few()
@@ -102,15 +110,15 @@ def _faster(entries, dense: tf.Tensor, few: Callable, many: Callable) -> tf.Tens
 
 
 class _Compressed:
-    """A matrix as TensorFlow's operations on compressed rows take it."""
+    """A matrix in TensorFlow's CSR format."""
 
-    def __init__(self, matrix: tf.Tensor, dtype: tf.DType):
+    def __init__(self, matrix: tf.Tensor, dtype: tf.DType) -> None:
         self._matrix = matrix
         self._dtype = dtype
 
     @property
     def transposed(self) -> _Compressed:
-        # By itself it takes less time than as an option of the product.
+        """The transpose, made here: as an option of the product it takes longer."""
         transposed = tf.raw_ops.SparseMatrixTranspose(
             input=self._matrix, type=self._dtype
         )

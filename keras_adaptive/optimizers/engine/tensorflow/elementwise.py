@@ -77,6 +77,7 @@ def _moves_alike(state: VariableState, trial: StepContext, scale: float) -> bool
     except (ValueError, IndexError, tf.errors.OpError):
         return False  # such as a rule that asks for a matrix
     return all(
-        np.allclose([t, t], [m, [*a, *b]], rtol=1e-12, atol=0.0, equal_nan=True)
+        np.allclose(t, other, rtol=1e-12, atol=0.0, equal_nan=True)
         for t, m, a, b in zip(together, matrix, *apart, strict=True)
+        for other in (m, np.concatenate([a, b]))
     )

@@ -74,15 +74,14 @@ class RowState:
         height = int(state.variable.shape[0])
         decays = context.deferred and state.decays
         averages = context.ema_momentum is not None
+        changes = catch_up.rows_change(context)
+        drifts = changes and _drift(context, context.row_hyper()) is not None
         with tf.init_scope():
             now = int(ops.convert_to_numpy(context.calls))
-            changes = catch_up.rows_change(context)
             if changes or decays or averages:
                 self._add("clock", i, (height,), "int64", now)
             if context.deferred and i in self.clocks:
                 self._add("cursor", i, (), "int64")
-                drift = _drift(context, context.row_hyper())
-                drifts = changes and drift is not None
                 self._add_coefficients(drifts, decays, averages)
             if context.accumulation:
                 # Dense gradients that were accumulated before touch all rows.

@@ -299,9 +299,8 @@ class RowUpdates:
             updates = _updates(now, context) - _updates(clock, context)
             shape = (-1,) + (1,) * (len(parameter.shape) - 1)
             skipped = tf.reshape(tf.cast(updates, dtype), shape)
-            direction, slots = context.row_algorithm.catch_up(
-                slots, skipped, hyper.at(parameter)
-            )
+            closed_form: Any = context.row_algorithm.catch_up
+            direction, slots = closed_form(slots, skipped, hyper.at(parameter))
             if context.cautious:
                 direction = None
         if context.deferred:

@@ -1,16 +1,17 @@
 """Sparse gradients on TensorFlow: coalesce, gather, scatter, in O(rows).
 
-All TensorFlow-only code of the sparse path is here. A row is an index of the
-first axis of a variable. Nothing here reads or writes a whole table.
+A row is an index of the first axis of a variable. Nothing here reads or writes a whole
+table.
 
-Under XLA, where shapes are static, unused places hold the id `height`, one past
-the last row: XLA's gather clamps it and its scatter drops it. Outside XLA there
-are no unused places.
+Under XLA, where shapes are static, unused places hold the id `height`, one past the
+last row: XLA's gather clamps it and its scatter drops it. Outside XLA there are no
+unused places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -27,32 +28,35 @@ class Rows:
     Args:
         ids: int64 tensor of shape `(n,)`, without repetitions.
         values: Float tensor of shape `(n, ...)`.
-        source: What the values were made of, one for each id of the batch; by default
+        source: The values before summation, one for each id of the batch; by default
             the values.
     """
 
     def __init__(
         self, ids: tf.Tensor, values: tf.Tensor, source: tf.Tensor | None = None
-    ):
+    ) -> None:
         self.ids = ids
         self.values = values
         self.source = values if source is None else source
 
     def replace(self, values: tf.Tensor) -> Rows:
+        """Returns the same rows with other values."""
         return Rows(self.ids, values, self.source)
 
-    def __truediv__(self, scale) -> Rows:
+    def __truediv__(self, scale: Any) -> Rows:
         return self.replace(self.values / scale)
 
 
 def in_xla() -> bool:
-    """Whether the code being traced will be compiled by XLA."""
+    """Returns whether XLA will compile the code that is being traced."""
     graph = tf.compat.v1.get_default_graph()
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
-def checked_ids(ids: tf.Tensor, height: int, name: str, then=None) -> tf.Tensor:
-    """The ids as int64, after a check that there are some, all in the table.
+def checked_ids(
+    ids: tf.Tensor, height: int, name: str, then: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Returns the ids as int64, after a check that there are some, all in the table.
 
     Under XLA only the static part of the check is made: XLA has no assertions.
 
@@ -60,7 +64,7 @@ def checked_ids(ids: tf.Tensor, height: int, name: str, then=None) -> tf.Tensor:
         ids: Integer tensor of shape `(n,)`.
         height: Number of rows of the table.
         name: Name of the table.
-        then: What to return in place of the ids, made of them while they are checked.
+        then: A tensor to return in place of the ids, made while they are checked.
     """
     empty = (
         f"The sparse gradient of '{name}' has no rows: the batch held no ids. "
@@ -78,7 +82,7 @@ def checked_ids(ids: tf.Tensor, height: int, name: str, then=None) -> tf.Tensor:
     )
     inside = (ids >= 0) & (ids < height)
 
-    def complain():
+    def complain() -> tf.Tensor:
         some = tf.debugging.Assert(tf.size(ids) > 0, [empty])
         found = [outside, tf.boolean_mask(ids, ~inside)]
         with tf.control_dependencies([some]):
@@ -91,7 +95,14 @@ def checked_ids(ids: tf.Tensor, height: int, name: str, then=None) -> tf.Tensor:
 
 
 def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int, name: str) -> Rows:
-    """Sums the values of equal ids, which may come in any order and are checked."""
+    """Returns a gradient by row: the values of equal ids are summed.
+
+    Args:
+        ids: Integer tensor of shape `(n,)`, in any order. They are checked.
+        values: Float tensor of shape `(n, ...)`.
+        height: Number of rows of the table.
+        name: Name of the table.
+    """
     if in_xla():
         ids = checked_ids(ids, height, name)
         count = ids.shape[0]
@@ -111,7 +122,7 @@ def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int, name: str) -> Rows:
 
 
 def are_distinct(ids: tf.Tensor) -> bool:
-    """Whether the graph tells that no id is there twice: `tf.unique` made them."""
+    """Returns whether the graph shows that ids are distinct: `tf.unique` made them."""
     while tf.is_symbolic_tensor(ids):
         if ids.op.type in ("Unique", "UniqueWithCounts"):
             return ids.value_index == 0
@@ -122,20 +133,21 @@ def are_distinct(ids: tf.Tensor) -> bool:
 
 
 def dense(rows: Rows, shape: tuple[int, ...]) -> tf.Tensor:
-    """The gradient with all its zeros, of the table's shape."""
+    """Returns the gradient with all its zeros, of the table's shape."""
     return tf.scatter_nd(rows.ids[:, None], rows.values, shape)
 
 
-def raw(variable) -> tf.Variable:
-    """The TensorFlow variable of a Keras variable."""
+def raw(variable: Any) -> Any:
+    """Returns the TensorFlow variable of a Keras variable."""
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
-def gather(variable, ids: tf.Tensor) -> tf.Tensor:
+def gather(variable: Any, ids: tf.Tensor) -> tf.Tensor:
     """Reads rows of a Keras or TensorFlow variable; anything for unused places.
 
-    On a CPU `tf.gather` shares even a few kilobytes with other threads, and to wake one
-    takes longer than to read a thousand rows. GPUs lack the other operation for ids.
+    On a CPU `tf.gather` shares even a few kilobytes with other threads. Waking one
+    takes longer than reading a thousand rows, so `tf.gather_nd` reads them there; GPUs
+    lack its kernel for these ids.
     """
     table = raw(variable)
     if in_xla() or "CPU" not in getattr(table, "device", ""):
@@ -144,20 +156,20 @@ def gather(variable, ids: tf.Tensor) -> tf.Tensor:
 
 
 def zero_unused(values: tf.Tensor, ids: tf.Tensor, height: int) -> tf.Tensor:
-    """Values of rows with zeros in the unused places."""
+    """Returns values of rows with zeros in the unused places."""
     if not in_xla():
         return values
     used = tf.reshape(ids < height, (-1,) + (1,) * (len(values.shape) - 1))
     return tf.where(used, values, tf.zeros_like(values))
 
 
-def scatter(variable, ids: tf.Tensor, values: tf.Tensor) -> None:
+def scatter(variable: Any, ids: tf.Tensor, values: tf.Tensor) -> None:
     """Overwrites rows of a Keras or TensorFlow variable.
 
-    TensorFlow puts a variable into which rows were scattered into a mode in which
-    every later read copies all of it, so the next forward pass of an `Embedding`
-    would cost the whole table. Reading by reference is safe without that mode:
-    the next scatter copies the table if somebody still holds it.
+    After a scatter TensorFlow copies the whole variable at every later read, so the
+    next forward pass of an `Embedding` would cost the whole table. That mode is
+    switched off again here. Reading by reference is safe without it: the next scatter
+    copies the table if anything still holds it.
     """
     variable = raw(variable)
     if not isinstance(variable, tf.Variable):
@@ -173,8 +185,8 @@ def scatter(variable, ids: tf.Tensor, values: tf.Tensor) -> None:
         tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
 
 
-def next_block(cursor, size: tf.Tensor, height: int) -> tf.Tensor:
-    """The ids of the next `size` rows in turn, around the table again and again.
+def next_block(cursor: Any, size: tf.Tensor, height: int) -> tf.Tensor:
+    """Returns the ids of the next `size` rows in turn, starting over after the last.
 
     Args:
         cursor: int64 scalar variable, the first row of the block; moved on.
@@ -191,7 +203,7 @@ def for_each_block(height: int, function: Callable[[tf.Tensor], None]) -> None:
     """Calls `function(ids)` for blocks of consecutive rows, the whole table."""
     size = min(BLOCK, height)
 
-    def body(start):
+    def body(start: tf.Tensor) -> tuple[tf.Tensor]:
         if in_xla():
             ids = tf.minimum(start + tf.range(size, dtype=tf.int64), height)
         else:
@@ -202,7 +214,7 @@ def for_each_block(height: int, function: Callable[[tf.Tensor], None]) -> None:
     tf.while_loop(lambda start: start < height, body, (tf.constant(0, tf.int64),))
 
 
-def add_pending(ids: tf.Tensor, queue, queued, count) -> None:
+def add_pending(ids: tf.Tensor, queue: Any, queued: Any, count: Any) -> None:
     """Puts the rows that are not queued yet at the end of the queue.
 
     Args:
@@ -219,7 +231,7 @@ def add_pending(ids: tf.Tensor, queue, queued, count) -> None:
     count.assign_add(tf.reduce_sum(tf.cast(fresh, tf.int64)))
 
 
-def drain_pending(queue, queued, count) -> tf.Tensor:
+def drain_pending(queue: Any, queued: Any, count: Any) -> tf.Tensor:
     """Empties the queue of `add_pending` and returns the ids that it held."""
     height = queued.shape[0]
     length = tf.identity(tf.convert_to_tensor(count))

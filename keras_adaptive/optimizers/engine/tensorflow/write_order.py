@@ -1,9 +1,9 @@
-"""In what order to overwrite a variable and its slots, so that nothing is copied.
+"""The order in which to overwrite a variable and its slots without a copy.
 
-XLA on a CPU writes each array in a loop of its own. Where one loop needs the old
-values of what another overwrites, XLA copies these first, because it does not order
-its loops: Lion's parameter and its momentum both need the old momentum. In two calls,
-first for the parameter and then for the momentum, nothing has to be copied.
+XLA on a CPU writes each array in a loop of its own, and does not order its loops. If
+one loop needs the old values of an array that another loop overwrites, XLA copies them
+first. Lion's parameter and its momentum, for example, both need the old momentum. In
+two calls, first for the parameter and then for the momentum, nothing has to be copied.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ def write_order(
 
     Args:
         names: The arrays to overwrite.
-        reads: Of which arrays the loop for an array reads the old values, while the
-            new ones of all others are at hand, by the name of the array.
-        needs: On which old values its new ones depend.
+        reads: For each array, the arrays whose old values its loop reads, if the new
+            values of all others are at hand.
+        needs: For each array, the old values that its new ones depend on.
         large: The arrays whose copies count.
 
     Returns:
-        The names by stage, in order; none needs what a stage before it overwrites.
+        The names by stage, in order. No stage needs what an earlier one overwrites.
     """
 
     def copies(together: Sequence[str]) -> int:
         read = {old for name in together for old in reads[name] - {name}}
-        return len(read & large.intersection(together))
+        return len(read & large & set(together))
 
     def with_what_needs(name: str) -> list[str]:
         found, waiting = {name}, [name]
@@ -63,7 +63,7 @@ def write_order(
 def dependencies(
     old: Mapping[str, tf.Tensor], new: Mapping[str, tf.Tensor]
 ) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """Looks in a graph for `reads` and `needs`.
+    """Finds `reads` and `needs` in a graph.
 
     Args:
         old: The old values by name.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.engine import Engine
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
 
@@ -60,7 +59,6 @@ class EvaluatesElsewhere:
         self._engine.point.visited = True
         self._engine.to_training(self._context())
 
-    @override
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Moves the variables to the evaluation point; Keras does at the end of `fit`.
 
