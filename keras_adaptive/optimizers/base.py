@@ -22,13 +22,14 @@ from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
     compute_dtype,
+    raw,
 )
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName
 from keras_adaptive.optimizers.engine.engine import Engine
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
 
 if ON_TENSORFLOW:
-    from keras_adaptive.optimizers.engine.tensorflow import rows
+    pass
 
 OWN_OPTIONS = ("cautious", "sparse")
 """The options that Keras's optimizers do not have."""
@@ -148,7 +149,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
         if not ON_TENSORFLOW:
             return contextlib.nullcontext()
         extended = self._distribution_strategy.extended
-        return extended.colocate_vars_with(rows.raw(variable))
+        return extended.colocate_vars_with(raw(variable))
 
     @property
     def variables(self) -> list[keras.Variable]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_adaptive.optimizers.engine.row_gradient import Rows
+
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 if ON_TENSORFLOW:
     import tensorflow as tf
-
-    from keras_adaptive.optimizers.engine.tensorflow import rows
 
 
 def outside_of_graphs() -> contextlib.AbstractContextManager[Any]:
@@ -38,7 +38,7 @@ def is_sparse(gradient: Any) -> bool:
 
 def is_rows(gradient: Any) -> bool:
     """Returns whether a gradient has been summed by row."""
-    return ON_TENSORFLOW and isinstance(gradient, rows.Rows)
+    return isinstance(gradient, Rows)
 
 
 def map_values(function: Callable[[Any], Any], gradient: Any) -> Any:
@@ -54,11 +54,21 @@ def values_now(variable: Any) -> Any:
     On TensorFlow they are read here, and not where they are used.
     """
     if ON_TENSORFLOW:
-        return tf.convert_to_tensor(rows.raw(variable))
+        return tf.convert_to_tensor(raw(variable))
     return ops.convert_to_tensor(variable)
 
 
 def assign(variable: Any, value: Any) -> None:
     """Overwrites a variable."""
-    target = rows.raw(variable) if ON_TENSORFLOW else variable
+    target = raw(variable) if ON_TENSORFLOW else variable
     target.assign(value)
+
+
+def raw(variable: Any) -> Any:
+    """Returns the backend's own variable of a Keras variable."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def waiting_for(tensors: Sequence[Any]) -> contextlib.AbstractContextManager[Any]:
+    """Returns a scope in which operations wait until tensors have been computed."""
+    return tf.control_dependencies(tensors) if tensors else contextlib.nullcontext()

@@ -8,14 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_adaptive.optimizers.engine.backend import (
-    ON_TENSORFLOW,
-    is_rows,
-    is_sparse,
-)
-
-if ON_TENSORFLOW:
-    import tensorflow as tf
+from keras_adaptive.optimizers.engine.backend import is_rows, is_sparse, waiting_for
 
 
 def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
@@ -79,4 +72,4 @@ def after_checks(
         for old, new in zip(given, by_row, strict=True)
         if is_sparse(old)
     ]
-    return tf.control_dependencies(checked) if checked else contextlib.nullcontext()
+    return waiting_for(checked)

@@ -23,6 +23,7 @@ from keras_adaptive.optimizers.engine.backend import (
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName
 from keras_adaptive.optimizers.engine.conditional import branch, nothing
 from keras_adaptive.optimizers.engine.gradients import check_count
+from keras_adaptive.optimizers.engine.row_gradient import Rows
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 
 if ON_TENSORFLOW:
@@ -304,7 +305,7 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
         ids, values = self._by_row(gradient, variable)
         if ids is None:
             return gradient
-        return rows.dense(rows.Rows(ids, values), tuple(variable.shape))
+        return rows.dense(Rows(ids, values), tuple(variable.shape))
 
     # Points at which to evaluate.
 

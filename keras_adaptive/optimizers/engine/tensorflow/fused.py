@@ -29,7 +29,7 @@ from tensorflow.python.framework.config import is_op_determinism_enabled
 from keras_adaptive.optimizers.contract.algorithm import Algorithm
 from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
 from keras_adaptive.optimizers.engine import step
-from keras_adaptive.optimizers.engine.backend import assign
+from keras_adaptive.optimizers.engine.backend import assign, raw
 from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
 from keras_adaptive.optimizers.engine.tensorflow import rows
 from keras_adaptive.optimizers.engine.tensorflow.elementwise import is_elementwise
@@ -237,7 +237,7 @@ class FusedUpdates:
             else tf.zeros(state.variable.shape, first.dtype)
             for state in states
         ]
-        slots = {name: rows.raw(group.slots[name]) for name in first.algorithm.slots}
+        slots = {name: raw(group.slots[name]) for name in first.algorithm.slots}
         key = (present, *_constants(first.algorithm, context))
         compiled = self._compile(key, update)
         new = compiled(flat(variables), slots, flat(values), tensors)
@@ -285,12 +285,12 @@ def _group(alike: list[VariableState], factory: VariableFactory) -> Group:
 
 
 def _kind(state: VariableState) -> tuple:
-    raw = rows.raw(state.variable)
-    return id(state.algorithm), state.decays, raw.dtype, raw.device
+    own = raw(state.variable)
+    return id(state.algorithm), state.decays, own.dtype, own.device
 
 
 def _large_kind(state: VariableState) -> tuple:
-    return *_kind(state), rows.raw(state.variable).shape
+    return *_kind(state), raw(state.variable).shape
 
 
 def _large(states: Sequence[VariableState]) -> list[list[VariableState]]:
@@ -310,8 +310,8 @@ def _large(states: Sequence[VariableState]) -> list[list[VariableState]]:
 
 def _arrays(state: VariableState) -> dict[str, tf.Variable]:
     """Returns a variable and its slots, by name."""
-    slots = {name: rows.raw(slot) for name, slot in state.slots.items()}
-    return {PARAMETER: rows.raw(state.variable), **slots}
+    slots = {name: raw(slot) for name, slot in state.slots.items()}
+    return {PARAMETER: raw(state.variable), **slots}
 
 
 def _overwriting(

@@ -9,8 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_adaptive.optimizers.engine.backend import raw
 from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
-from keras_adaptive.optimizers.engine.tensorflow import rows
 
 
 def update_replicas(
@@ -40,7 +40,7 @@ def update_replicas(
     def update_everywhere(strategy: Any, gradients: Any, rates: Any) -> None:
         for gradient, (_, state) in zip(gradients, pairs, strict=True):
             strategy.extended.update(
-                rows.raw(state.variable),
+                raw(state.variable),
                 partial(update_copy, state),
                 args=(gradient, *rates),
                 group=False,

@@ -12,6 +12,8 @@ from keras import ops
 
 from keras_adaptive.optimizers.contract.hyper import Hyper
 from keras_adaptive.optimizers.engine import averaging
+from keras_adaptive.optimizers.engine.backend import raw
+from keras_adaptive.optimizers.engine.row_gradient import Rows
 from keras_adaptive.optimizers.engine.step import (
     Pairs,
     StepContext,
@@ -79,7 +81,7 @@ class RowUpdates:
             return self._coalesced(gradient, state, context)
         if self.kept.has_any(state.index):
             ids = tf.range(gradient.shape[0], dtype=tf.int64)
-            return rows.Rows(ids, gradient)
+            return Rows(ids, gradient)
         return gradient
 
     def _coalesced(
@@ -104,7 +106,7 @@ class RowUpdates:
         if whole:
             # It sums repeated rows as well.
             ids = rows.checked_ids(gradient.indices, height, name)
-            return rows.dense(rows.Rows(ids, values), tuple(variable.shape))
+            return rows.dense(Rows(ids, values), tuple(variable.shape))
         self.kept.prepare(state, context)
         values = tf.ensure_shape(values, [None, *variable.shape[1:]])
         return rows.coalesce(gradient.indices, values, height, name)
@@ -114,20 +116,20 @@ class RowUpdates:
         small = bool(entries <= SMALL_TABLE)
         return context.deferred and small and not self.kept.has_any(state.index)
 
-    def accumulate(self, gradient: rows.Rows, state: VariableState) -> None:
+    def accumulate(self, gradient: Rows, state: VariableState) -> None:
         """Adds a gradient to the accumulator and queues its rows."""
         total = rows.gather(state.accumulator, gradient.ids) + gradient.values
         rows.scatter(state.accumulator, gradient.ids, total)
         rows.add_pending(gradient.ids, *self.kept.queue(state.index))
 
-    def drain(self, state: VariableState) -> rows.Rows:
+    def drain(self, state: VariableState) -> Rows:
         """Returns the accumulated gradient, and puts zeros in its place."""
         accumulator = state.accumulator
         ids = rows.drain_pending(*self.kept.queue(state.index))
         values = rows.gather(accumulator, ids)
         rows.scatter(accumulator, ids, tf.zeros_like(values))
         values = rows.zero_unused(values, ids, int(accumulator.shape[0]))
-        return rows.Rows(ids, values)
+        return Rows(ids, values)
 
     # Updates.
 
@@ -138,15 +140,13 @@ class RowUpdates:
             pairs: Gradients, dense or as rows, and their variables.
             context: The step.
         """
-        self._dense.update(
-            [p for p in pairs if not isinstance(p[0], rows.Rows)], context
-        )
+        self._dense.update([p for p in pairs if not isinstance(p[0], Rows)], context)
         for gradient, state in pairs:
-            if isinstance(gradient, rows.Rows):
+            if isinstance(gradient, Rows):
                 self._update_table(gradient, state, context)
 
     def _update_table(
-        self, gradient: rows.Rows, state: VariableState, context: StepContext
+        self, gradient: Rows, state: VariableState, context: StepContext
     ) -> None:
         """Updates the rows of a gradient or the whole table, whichever costs less."""
         height = int(state.variable.shape[0])
@@ -168,7 +168,7 @@ class RowUpdates:
             tf.cond(tf.size(gradient.ids) * ROWS_PER_ID >= height, whole, by_row)
 
     def _update_whole(
-        self, gradient: rows.Rows, state: VariableState, context: StepContext
+        self, gradient: Rows, state: VariableState, context: StepContext
     ) -> None:
         now = tf.convert_to_tensor(context.calls)
         clock = self.kept.clocks.get(state.index)
@@ -180,13 +180,13 @@ class RowUpdates:
         gradient = rows.dense(gradient, tuple(state.variable.shape))
         self._dense.update([(gradient, state)], context)
         if state.average is not None and clock is not None:
-            parameter = tf.cast(rows.raw(state.variable), state.average.dtype)
+            parameter = tf.cast(raw(state.variable), state.average.dtype)
             average = averaging.averaged(state.average, parameter, context)
             state.average.assign(average)
 
     def _update_rows(
         self,
-        gradient: rows.Rows,
+        gradient: Rows,
         late_ids: tf.Tensor,
         state: VariableState,
         context: StepContext,
@@ -221,7 +221,7 @@ class RowUpdates:
         calls = tf.convert_to_tensor(context.calls) + 1
         for gradient, state in pairs:
             cursor = self.kept.cursors.get(state.index)
-            if isinstance(gradient, rows.Rows) and cursor is not None:
+            if isinstance(gradient, Rows) and cursor is not None:
                 now = _when_gradient_is_there(gradient, calls)
                 self._take_turn(cursor, tf.size(gradient.ids), state, context, now)
 
@@ -361,7 +361,7 @@ def _read(
     return parameter, slots, average
 
 
-def _when_gradient_is_there(gradient: rows.Rows, value: tf.Tensor) -> tf.Tensor:
+def _when_gradient_is_there(gradient: Rows, value: tf.Tensor) -> tf.Tensor:
     """Returns the value, but not before the forward pass has let go of the table.
 
     Ids and clocks are known before. Rows of a table that are read while it is held

@@ -13,38 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
+from keras_adaptive.optimizers.engine.backend import raw
+from keras_adaptive.optimizers.engine.row_gradient import Rows
 from keras_adaptive.optimizers.engine.tensorflow.csr_products import segment_sum
 
 BLOCK = 16_384
-
-
-class Rows:
-    """A sparse gradient: unique rows and one value for each.
-
-    Args:
-        ids: int64 tensor of shape `(n,)`, without repetitions.
-        values: Float tensor of shape `(n, ...)`.
-        source: The values before summation, one for each id of the batch; by default
-            the values.
-    """
-
-    def __init__(
-        self, ids: tf.Tensor, values: tf.Tensor, source: tf.Tensor | None = None
-    ) -> None:
-        self.ids = ids
-        self.values = values
-        self.source = values if source is None else source
-
-    def replace(self, values: tf.Tensor) -> Rows:
-        """Returns the same rows with other values."""
-        return Rows(self.ids, values, self.source)
-
-    def __truediv__(self, scale: Any) -> Rows:
-        return self.replace(self.values / scale)
 
 
 def in_xla() -> bool:
@@ -135,11 +111,6 @@ def are_distinct(ids: tf.Tensor) -> bool:
 def dense(rows: Rows, shape: tuple[int, ...]) -> tf.Tensor:
     """Returns the gradient with all its zeros, of the table's shape."""
     return tf.scatter_nd(rows.ids[:, None], rows.values, shape)
-
-
-def raw(variable: Any) -> Any:
-    """Returns the TensorFlow variable of a Keras variable."""
-    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def gather(variable: Any, ids: tf.Tensor) -> tf.Tensor:
