@@ -47,7 +47,7 @@ def test_a_file_s_place_alone_does_not_count(copied):
     assert source_digest(package) == source_digest(PACKAGE)
 
 
-@pytest.mark.parametrize("name", ["cli.py", "html_report.py", "stats.py"])
+@pytest.mark.parametrize("name", ["cli.py", "html_report.py", "medians.py"])
 def test_what_only_shows_runs_does_not_count(copied, name):
     package, _ = copied
     file = next(package.rglob(name))

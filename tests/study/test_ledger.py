@@ -9,16 +9,16 @@ from scripted import scripted
 
 from keras_adaptive.errors import StudyError
 from keras_adaptive.study import Contender
-from keras_adaptive.study.design.contender import Setting
+from keras_adaptive.study.design.setting import Setting
 from keras_adaptive.study.ledger.mlflow_ledger import (
     METRICS_PER_BATCH,
     NO_LINKS,
     Ledger,
     attach,
-    flatten,
     quiet_mlflow,
 )
 from keras_adaptive.study.ledger.record import Point, Record
+from keras_adaptive.study.ledger.run_values import flatten
 
 SPOOL = Path("spool")
 

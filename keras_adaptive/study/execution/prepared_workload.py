@@ -1,4 +1,4 @@
-"""A workload with its data loaded and everything about it checked."""
+"""Prepared workloads: their data are loaded and everything is checked."""
 
 from __future__ import annotations
 
@@ -22,37 +22,38 @@ SLICE_NAME = re.compile(r"[A-Za-z0-9_ -]+")
 
 
 @dataclass(frozen=True)
-class Task:
+class PreparedWorkload:
     """A workload that is ready to be trained.
 
     Args:
         workload: The workload.
         data: Its dataset.
-        budget: How long its runs train.
-        description: What decides its runs beside contender and seed, for a digest.
+        budget: The length of its runs.
+        description: Everything that decides its runs except contender and seed, for
+            a digest.
     """
 
     workload: Workload
     data: Dataset
     budget: Budget
-    description: Any
+    description: dict[str, Any]
 
     @property
     def steps(self) -> int:
-        """Training steps of a run."""
+        """The training steps of a run."""
         return self.budget.steps(len(self.data.train.y), self.workload.batch_size)
 
     @classmethod
-    def prepare(cls, workload: Workload, budget: Budget | None) -> Task:
-        """Loads the data of a workload, and tries its model on a few rows.
+    def prepare(cls, workload: Workload, budget: Budget | None) -> PreparedWorkload:
+        """Loads the data of a workload and tries its model on a few rows.
 
         Args:
             workload: The workload.
             budget: The budget of the protocol, if it has one.
 
         Raises:
-            StudyError: If there is no budget or no dataset, or if the model cannot be
-                built, or does not go with the data.
+            StudyError: If there is no budget or no dataset, if the model cannot be
+                built, or if it does not fit the data.
         """
         budget = budget or workload.budget
         if budget is None:
@@ -89,14 +90,14 @@ class Task:
 
 
 def check_slices(workload: Workload, data: Dataset) -> None:
-    """Checks that the slices of a workload are rows of the test part.
+    """Checks that the slices of a workload are masks over the test rows.
 
     Args:
         workload: The workload.
         data: Its dataset.
 
     Raises:
-        StudyError: If a mask does not fit the test rows, or chooses none of them.
+        StudyError: If a mask does not fit the test rows or selects none of them.
     """
     if workload.slices is None:
         return
@@ -123,8 +124,7 @@ def checked_model(workload: Workload) -> keras.Model:
         workload: The workload.
 
     Raises:
-        StudyError: If the builder raises, or returns something else than an
-            uncompiled model.
+        StudyError: If the builder raises, or does not return an uncompiled model.
     """
     name = f"Workload {workload.name!r}: build(seed=0)"
     try:
@@ -136,15 +136,15 @@ def checked_model(workload: Workload) -> keras.Model:
         raise StudyError(f"{name} returns {model!r}. Expected a keras.Model.")
     if model.compiled:
         raise StudyError(
-            f"{name} returns a model that is compiled. Leave that out: the study "
-            "compiles it with each contender, and the loss and the metric of the "
-            "workload."
+            f"{name} returns a model that is compiled. Remove the call of compile: the "
+            "study compiles the model with each contender and with the loss and the "
+            "metric of the workload."
         )
     return model
 
 
 def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
-    """Evaluates a model on a few rows, which also builds it.
+    """Evaluates a model on a few rows, which also builds its weights.
 
     Args:
         workload: The workload.
@@ -152,7 +152,7 @@ def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
         model: The model, uncompiled.
 
     Raises:
-        StudyError: If the model does not go with the data, the loss or the metric.
+        StudyError: If the model does not fit the data, the loss or the metric.
     """
     what = (
         f"Workload {workload.name!r}: the model, the data, the loss {workload.loss!r} "
@@ -178,21 +178,20 @@ def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
 
 
 def check_repeatable(workload: Workload, models: Sequence[keras.Model]) -> None:
-    """Checks that models that were built with one seed have the same weights.
+    """Checks that two models that were built with one seed have equal weights.
 
     Args:
         workload: The workload.
-        models: The models.
+        models: The two models.
 
     Raises:
-        StudyError: If they have not.
+        StudyError: If their weights differ.
     """
     first, second = (model.get_weights() for model in models)
     for one, other, variable in zip(first, second, models[0].weights, strict=True):
         if not np.array_equal(one, other):
             raise StudyError(
                 f"Workload {workload.name!r}: two models from build(seed=0) have other "
-                f"initial weights in {variable.path!r}. The seed has to decide them, "
-                "or contenders would not start from the same point: give it to the "
-                "initializers."
+                f"initial weights in {variable.path!r}. Give the seed to the "
+                "initializers, so that all contenders start from the same point."
             )
