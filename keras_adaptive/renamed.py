@@ -76,13 +76,13 @@ def renamed_argument(old: str, new: str) -> Callable[[Class], Class]:
 
     def warn(what: str) -> None:
         warnings.warn(
-            f"{what} {old!r} is deprecated; use {new!r}.",
+            f"{what}, {old!r}, is deprecated; use {new!r}.",
             DeprecationWarning,
             stacklevel=3,
         )
 
     def attribute(self: Any) -> Any:
-        warn(f"The attribute of {type(self).__name__}")
+        warn(f"An attribute of {type(self).__name__}")
         return getattr(self, new)
 
     def decorate(cls: Class) -> Class:
@@ -91,7 +91,9 @@ def renamed_argument(old: str, new: str) -> Callable[[Class], Class]:
         @functools.wraps(initialize)
         def accept(self: Any, *args: Any, **options: Any) -> None:
             if old in options:
-                warn(f"The argument of {cls.__name__}")
+                warn(f"An argument of {cls.__name__}")
+                if new in options:
+                    raise TypeError(f"Give only one of the names {old!r} and {new!r}.")
                 options[new] = options.pop(old)
             initialize(self, *args, **options)
 

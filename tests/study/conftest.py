@@ -8,7 +8,8 @@ from scipy import sparse
 
 from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.study import Contender, Epochs, Workload
-from keras_adaptive.study.execution.training import Trial, seeded, train
+from keras_adaptive.study.execution.training import seeded, train
+from keras_adaptive.study.execution.trial import Trial
 from keras_adaptive.study.ledger.mlflow_ledger import quiet_mlflow
 
 

@@ -242,8 +242,9 @@ def test_a_folder_that_cannot_be_made(results, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="cannot be made"):
         results.report(tmp_path / "file" / "report.html")
-    with pytest.raises(StudyError, match="cannot be made"):
+    with pytest.raises(StudyError, match="cannot be made") as caught:
         results.plot(tmp_path / "file")
+    assert "--output" not in str(caught.value)
 
 
 def test_attributes_are_escaped():

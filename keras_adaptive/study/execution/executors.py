@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_adaptive.errors import counted, needs_extra
-from keras_adaptive.study.execution.training import Trial, attempt, milliseconds
+from keras_adaptive.study.execution.training import attempt
+from keras_adaptive.study.execution.trial import Trial, milliseconds
 from keras_adaptive.study.ledger.record import Record
 
 with needs_extra("study"):

@@ -12,7 +12,7 @@ from keras_adaptive.study.design.grid import beyond_the_edge
 from keras_adaptive.study.design.protocol import Protocol
 from keras_adaptive.study.design.setting import Setting
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
-from keras_adaptive.study.execution.training import Trial
+from keras_adaptive.study.execution.trial import Trial
 from keras_adaptive.study.ledger.fingerprint import describe, digest, engine, machine
 from keras_adaptive.study.ledger.record import Phase, Record
 from keras_adaptive.study.ledger.run_values import flatten

@@ -10,7 +10,7 @@ from rich.console import Console
 from keras_adaptive.study.execution.executors import Executor
 from keras_adaptive.study.execution.planning import Plan, TuningProgress
 from keras_adaptive.study.execution.progress import Display, display
-from keras_adaptive.study.execution.training import Trial
+from keras_adaptive.study.execution.trial import Trial
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 from keras_adaptive.study.ledger.record import Record
 

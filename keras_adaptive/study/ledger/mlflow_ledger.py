@@ -10,56 +10,27 @@ a run last, so a run without a status is half-written.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
 
 from keras_adaptive.errors import StudyError, needs_extra
 from keras_adaptive.study.ledger.driver import is_running, this_process
+from keras_adaptive.study.ledger.mlflow_runs import read_run, write_run
 from keras_adaptive.study.ledger.record import Record
-from keras_adaptive.study.ledger.run_values import (
-    LONGEST_VALUE,
-    MARKS,
-    Measurement,
-    curve_of,
-    identity,
-    is_curve,
-    measurements,
-    non_finite,
-    setting_of,
-    tags_of,
-)
+from keras_adaptive.study.ledger.run_values import LONGEST_VALUE
 from keras_adaptive.study.ledger.spool import Spool
 
 with needs_extra("study"):
     import mlflow
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.entities import (
-        Dataset,
-        DatasetInput,
-        InputTag,
-        Metric,
-        Param,
-        RunStatus,
-        RunTag,
-    )
+    from mlflow.entities import RunStatus, RunTag
     from mlflow.exceptions import MlflowException
-
-METRICS_PER_BATCH = 900
-PARAMS_PER_BATCH = 100
-"""MLflow takes at most 1,000 items at once, among them 100 parameters."""
 
 NOISY_LOGGERS = ("mlflow", "alembic")
 NO_LINKS = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 UNREACHABLE = (MlflowException, OSError)
-
-Item = TypeVar("Item")
 
 
 @contextmanager
@@ -127,7 +98,7 @@ class Ledger(Mapping[str, Record]):
     def __getitem__(self, key: str) -> Record:
         """Returns the record of a run that is done."""
         if key not in self._records:
-            self._records[key] = self._load(self._runs[key])
+            self._records[key] = read_run(self._client, self._runs[key])
         return self._records[key]
 
     def __contains__(self, key: object) -> bool:
@@ -293,88 +264,9 @@ class Ledger(Mapping[str, Record]):
             file.unlink()
 
     def _write(self, record: Record) -> None:
-        measured = measurements(record)
-        run = self._client.create_run(
-            self.experiment_id,
-            start_time=record.started,
-            tags=tags_of(record, measured) | {"mlflow.parentRunId": self.run_id},
-            run_name=f"{record.contender} lr={record.setting.learning_rate:g} "
-            f"seed={record.seed}",
+        self._runs[record.key] = write_run(
+            self._client, self.experiment_id, self.run_id, record
         )
-        run_id = run.info.run_id
-        params = record.params | identity(record)
-        batches = zip_longest(
-            _chunks([Param(*each) for each in params.items()], PARAMS_PER_BATCH),
-            _chunks(_metrics(measured), METRICS_PER_BATCH),
-        )
-        for some_params, some_metrics in batches:
-            self._client.log_batch(
-                run_id, metrics=some_metrics or [], params=some_params or []
-            )
-        self._client.log_inputs(run_id, [_dataset_of(record)])
-        status = "FAILED" if record.status == "failed" else "FINISHED"
-        self._client.set_terminated(run_id, status, end_time=record.ended)
-        self._runs[record.key] = run
-
-    def _load(self, run: mlflow.entities.Run) -> Record:
-        tags = run.data.tags
-        last = run.data.metrics
-        lost = list(non_finite(tags, run.info.end_time))
-        history = [
-            Measurement(name, each.value, each.timestamp, each.step)
-            for name in filter(is_curve, last)
-            for each in self._client.get_metric_history(run.info.run_id, name)
-        ]
-        return Record(
-            key=tags["key"],
-            workload=tags["workload"],
-            contender=tags["contender"],
-            setting=setting_of(tags),
-            phase=tags["phase"],
-            seed=int(tags["seed"]),
-            metric=tags["metric"],
-            direction=tags["direction"],
-            status=tags["status"],
-            reason=tags.get("reason", ""),
-            started=run.info.start_time,
-            ended=run.info.end_time,
-            params={k: v for k, v in run.data.params.items() if k not in MARKS},
-            numbers={
-                name: value
-                for name, value in (
-                    *last.items(),
-                    *((each.name, each.value) for each in lost),
-                )
-                if not is_curve(name)
-            },
-            curve=curve_of(history + [each for each in lost if is_curve(each.name)]),
-        )
-
-
-def _metrics(measured: Sequence[Measurement]) -> list[Metric]:
-    return [Metric(*each) for each in measured if math.isfinite(each.value)]
-
-
-def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _dataset_of(record: Record) -> DatasetInput:
-    used = MetaDataset(
-        CodeDatasetSource({"mlflow.source.name": record.params["data_source"]}),
-        name=record.params["data"],
-        digest=record.params["data_digest"],
-    ).to_dict()
-    return DatasetInput(
-        Dataset(
-            name=used["name"],
-            digest=used["digest"],
-            source_type=used["source_type"],
-            source=used["source"],
-        ),
-        [InputTag("mlflow.data.context", "training")],
-    )
 
 
 def attach(run_id: str, path: Path, folder: str = "") -> None:
