@@ -29,7 +29,7 @@ class Results:
     Args:
         table: The runs.
         run_id: MLflow's id of the study's run.
-        title: What was studied, in words.
+        title: The subject of the study, in words.
         judge: Judges the promises that the study is about, from its runs.
     """
 

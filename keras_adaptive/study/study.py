@@ -130,7 +130,7 @@ class Study:
                 except KeyboardInterrupt:
                     console.print(
                         f"Interrupted: {schedule.done} of {schedule.total} runs are "
-                        "kept. Run the same study again to resume."
+                        "kept. Run the same study again to go on from there."
                     )
                     raise
             self._tell_of_losses(schedule, ledger, console)

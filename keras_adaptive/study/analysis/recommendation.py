@@ -177,12 +177,12 @@ class _Comparison:
 
     @property
     def has_too_few_pairs(self) -> bool:
-        """Whether there are too few pairs to show any difference."""
+        """Says whether there are too few pairs to show any difference."""
         return self.pairs < self.pairs_needed
 
     @property
     def too_few(self) -> str:
-        """That there are too few pairs, in words."""
+        """A note on too few pairs, in words."""
         return (
             f"It has the best median {self.criterion} ({_size(self.best)}), but "
             f"{_pairs(self.pairs)} of runs cannot show a difference between "

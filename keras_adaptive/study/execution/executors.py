@@ -71,7 +71,7 @@ class InProcess:
     @contextmanager
     def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:
         """Opens a pool, see `Executor`."""
-        # Objects that exist already need no look at after every run.
+        # Objects that exist already need not be examined after every run.
         gc.freeze()
         try:
             yield _Queue(data)

@@ -23,7 +23,7 @@ HOPELESS: Score = (-math.inf, -math.inf)
 
 @dataclass(frozen=True)
 class TuningProgress:
-    """How far a contender has come on a workload.
+    """The progress of a contender on a workload.
 
     Args:
         done: The runs that are done, tuning first.

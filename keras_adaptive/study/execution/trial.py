@@ -1,4 +1,4 @@
-"""Trials: runs that are to be made."""
+"""Trials: the runs to make."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_adaptive.study.ledger.record import Phase, Point, Record, Status
 
 @dataclass(frozen=True)
 class Trial:
-    """A run that is to be made.
+    """A run to make.
 
     Args:
         key: Digest of everything that decides the run.

@@ -133,7 +133,7 @@ class Ledger(Mapping[str, Record]):
 
         Args:
             title: Name of the run.
-            tags: What was asked for; may change from one opening to the next.
+            tags: Further tags of the run; they may change from one opening to the next.
 
         Yields:
             The ledger. The run ends as FINISHED, after an interrupt from the keyboard

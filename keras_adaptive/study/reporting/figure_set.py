@@ -29,7 +29,7 @@ class Picture:
 
     Args:
         name: Name of the file, without its ending.
-        kind: What it shows: `"curves"`, `"sensitivity"`, `"workloads"` or the name of a
+        kind: Its subject: `"curves"`, `"sensitivity"`, `"workloads"` or the name of a
             promise.
         caption: The caption.
         png: The content of the file.

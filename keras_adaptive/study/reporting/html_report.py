@@ -32,7 +32,7 @@ class Report:
     """The content of the report of a study.
 
     Args:
-        title: What was studied, in words.
+        title: The subject of the study, in words.
         table: The runs.
         verdicts: The verdicts.
         recommendations: One for each workload.
