@@ -1,7 +1,7 @@
 """Robustness to a hyper-parameter, judged from runs over a grid of its values.
 
 There are three measures for each seed on every workload: the sensitivity of Wortsman
-et al. 2023 (arXiv:2309.14322), the decades within some per cent of the best metric, and
+et al. 2023 (arXiv:2309.14322), the decades within some percent of the best metric, and
 the loss due to one value for all workloads.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_adaptive.errors import StudyError, needs_extra
 from keras_adaptive.study.analysis.pairing import (
+    Gains,
     Whose,
     by_seed,
     grids,
@@ -40,6 +41,9 @@ TUNING = "tune"
 NO_WINDOW = "has its best value at an edge of the grid"
 ROUNDING = 1e-9
 COLUMNS = ("validation_metric", "validation_loss", "initial_loss")
+
+Read = Callable[[Whose, pd.DataFrame], np.ndarray]
+"""Maps the seeds of a window to one value each."""
 
 
 def robustness(
@@ -71,7 +75,7 @@ def robustness(
         over: The hyper-parameter: a column of positive numbers, NaN for the runs of
             contenders that do not have it.
         decades: Half the width of the widest window.
-        percent: The largest distance from the best metric, in per cent of it.
+        percent: The largest distance from the best metric, in percent of it.
         alpha: The family-wise error rate.
         seed: Decides the resamples of the intervals.
 
@@ -88,44 +92,48 @@ def robustness(
     initial = _initial_losses(runs)
     margins = margins_of(runs, None)
     shown = over.replace("_", " ")
-    verdicts = []
-    for name, values, read, gains in (
-        (
-            f"sensitivity to {shown}",
+    contenders = [name for name in runs["contender"].unique() if name != reference]
+
+    def compare(
+        values: Mapping[Whose, pd.DataFrame], read: Read, gains: Gains
+    ) -> list[Pairs]:
+        comparisons: list[Pairs] = []
+        for contender in contenders:
+            windows = _windows(scores, (contender, reference), decades)
+            measured = _in_windows(windows, values, read)
+            comparisons += pairs(measured, reference, gains, margins)
+        return comparisons
+
+    measures = {
+        f"sensitivity to {shown}": compare(
             losses,
             lambda whose, rows: sensitivity(rows, initial[whose][rows.index]),
             less_is_better,
         ),
-        (
-            f"decades of {shown} within {percent:g} %",
+        f"decades of {shown} within {percent:g} %": compare(
             scores,
             lambda _, rows: decades_within(rows.columns, rows, percent, "max"),
             more_is_better,
         ),
-    ):
-        comparisons: list[Pairs] = []
-        for contender in runs["contender"].unique():
-            if contender != reference:
-                windows = _windows(scores, (contender, reference), decades)
-                measured = _in_windows(windows, values, read)
-                comparisons += pairs(measured, reference, gains, margins)
-        measure = Measure("robustness", name, DIFFERENCE)
-        verdicts += judge(measure, comparisons, alpha, seed)
+    }
     if runs["workload"].nunique() > 1:
         lost = one_for_all(runs, phase, over)
-        verdicts += judge(
-            Measure("robustness", f"share lost by one {shown} for all", DIFFERENCE),
-            pairs(lost, reference, less_is_better, margins),
-            alpha,
-            seed,
+        measures[f"share lost by one {shown} for all"] = pairs(
+            lost, reference, less_is_better, margins
         )
-    return verdicts
+    return [
+        verdict
+        for name, comparisons in measures.items()
+        for verdict in judge(
+            Measure("robustness", name, DIFFERENCE), comparisons, alpha, seed
+        )
+    ]
 
 
 def _in_windows(
     windows: Iterable[tuple[Whose, pd.Index]],
     values: Mapping[Whose, pd.DataFrame],
-    read: Callable[[Whose, pd.DataFrame], np.ndarray],
+    read: Read,
 ) -> pd.DataFrame:
     """Returns one value for each seed of each window, for `pairs`."""
     return pd.concat(

@@ -236,31 +236,12 @@ def _judge_family(
         _test_family([each.gains - each.margin for each in family]),
         strict=True,
     )
+    nothing = Estimate(np.nan, np.nan, np.nan)
     verdicts = []
     for pairs, (none, margin) in zip(family, tests, strict=True):
-        nothing = Estimate(np.nan, np.nan, np.nan)
         gain = median_interval(pairs.gains, seed) if len(pairs.gains) else nothing
         case = _Case(pairs, scale, gain, none, margin, len(family), alpha)
-        decisive = margin if case.outcome == REFUTED else none
-        verdicts.append(
-            Verdict(
-                promise=measure.promise,
-                measure=measure.name,
-                contender=pairs.contender,
-                reference=pairs.reference,
-                workload=pairs.workload,
-                outcome=case.outcome,
-                effect=scale.effect(gain.value),
-                interval=(scale.effect(gain.low), scale.effect(gain.high)),
-                neutral=scale.neutral,
-                pairs=len(pairs.gains),
-                p_value=decisive.of_pairs.p_value,
-                corrected_p=decisive.corrected_p,
-                smallest_p=decisive.of_pairs.smallest_p,
-                why=case.why,
-                left_out=pairs.left_out,
-            )
-        )
+        verdicts.append(case.verdict(measure))
     return verdicts
 
 
@@ -275,6 +256,28 @@ class _Case:
     against_margin: _Test
     family: int
     alpha: float
+
+    def verdict(self, measure: Measure) -> Verdict:
+        """Returns the verdict by a measure."""
+        pairs, scale, gain = self.pairs, self.scale, self.gain
+        test = self.against_margin if self.outcome == REFUTED else self.against_none
+        return Verdict(
+            promise=measure.promise,
+            measure=measure.name,
+            contender=pairs.contender,
+            reference=pairs.reference,
+            workload=pairs.workload,
+            outcome=self.outcome,
+            effect=scale.effect(gain.value),
+            interval=(scale.effect(gain.low), scale.effect(gain.high)),
+            neutral=scale.neutral,
+            pairs=len(pairs.gains),
+            p_value=test.of_pairs.p_value,
+            corrected_p=test.corrected_p,
+            smallest_p=test.of_pairs.smallest_p,
+            why=self.why,
+            left_out=pairs.left_out,
+        )
 
     @property
     def outcome(self) -> str:

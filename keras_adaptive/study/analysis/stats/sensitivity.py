@@ -69,7 +69,7 @@ def decades_within(
         learning_rates: A rising grid.
         values: The metric for each rate, along the last axis; the worst infinity where
             training diverged.
-        percent: The x, in per cent of the absolute best value.
+        percent: The x, in percent of the absolute best value.
         direction: `"max"` if more of the metric is better, `"min"` if less is.
 
     Returns:
