@@ -1,4 +1,4 @@
-"""Speed and memory, side by side with peers, in one run: see `docs/speed.md`."""
+"""Benchmarks of speed and memory beside peers; `docs/speed.md` has the results."""
 
 import os
 

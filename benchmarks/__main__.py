@@ -1,12 +1,12 @@
-"""Runs all benchmarks, each in a process of its own, and puts their tables into pages.
+"""Runs all benchmarks, each in its own process, and puts their tables into pages.
 
     python -m benchmarks
     python -m benchmarks --data-home FOLDER
     python -m benchmarks --quick --output /tmp/results
 
-Without `--quick` and further options the tables and plots in `benchmarks/results`, in
-`README.md` and in `docs/speed.md` are written anew: on an idle machine, please. Takes
-about twenty minutes on two cores.
+Without `--quick` this rewrites the tables and plots in `benchmarks/results`,
+`README.md` and `docs/speed.md`. Use an idle machine. On two cores it takes about twenty
+minutes.
 """
 
 import subprocess
@@ -31,7 +31,7 @@ PAGES = [harness.ROOT / "README.md", harness.ROOT / "docs" / "speed.md"]
 
 
 def commands(argv: Sequence[str] | None = None) -> list[list[str]]:
-    """The command line of each benchmark."""
+    """Returns the command line of each benchmark."""
     parser = harness.parser(__doc__, prog="python -m benchmarks")
     parser.add_argument(
         "--data-home", metavar="DIR", help="bag_of_words: folder of the texts"
@@ -56,6 +56,7 @@ def commands(argv: Sequence[str] | None = None) -> list[list[str]]:
 
 
 def main() -> None:
+    """Runs all benchmarks."""
     for command in commands():
         print(f"\n{' '.join(command)}", flush=True)
         start = time.perf_counter()

@@ -3,21 +3,21 @@
     python -m benchmarks.bag_of_words
     python -m benchmarks.bag_of_words --data-home FOLDER --rounds 10
 
-In each round every contender trains a fresh model, from the same initial weights: one
-epoch to compile, then so many that are timed, as one call of `fit` with all that it
-does before and after, until the callbacks hear that it ends. (After that TensorFlow
-takes the iterator of Keras's batches down, which by chance takes no time, or as long as
-all before: `tf.data` waits for its tuning thread, and that sleeps.) Then the model is
-evaluated. Optimizers that do not update anything, but wait for the gradients, show what
-is not theirs to gain. Where the texts cannot be had, a made-up corpus of the same shape
-takes their place.
+In each round every contender trains a new model from the same initial weights. The
+first epoch compiles. The next epochs are timed as one call of `fit`, from its start
+until it calls `on_train_end`, and the model is evaluated. The time excludes the removal
+of the iterator of Keras's batches. It takes no time or as long as the training, by
+chance, since `tf.data` waits for its sleeping tuning thread.
+
+Contenders that compute the gradients but update nothing show the time that no optimizer
+can save. A synthetic corpus of the same shape replaces texts that cannot be found.
 """
 
 import gc
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ from keras_adaptive import layers, optimizers
 from keras_adaptive.datasets.batches import training_batches
 from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.datasets.newsgroups import load_newsgroups
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 LEARNING_RATE = 3e-3
 BATCH_SIZE = 128
@@ -41,33 +41,37 @@ REFERENCE = "Keras Adam, Dense, fit(csr)"
 
 
 class NoUpdate(keras.optimizers.SGD):
-    """Waits for the gradients, and leaves the variables as they are."""
+    """Waits for the gradients and leaves the variables unchanged."""
 
-    def update_step(self, gradient, variable, learning_rate) -> None:
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Adds 0 to the iterations, computed from the gradient."""
         values = tf.reshape(getattr(gradient, "values", gradient), [-1])
-        # A value that depends on it: where something only waits for it, it is pruned.
+        # TensorFlow prunes the gradient if no value depends on it.
         self.iterations.assign_add(tf.cast(values[0] > 1e30, self.iterations.dtype))
 
 
 class Clock(keras.callbacks.Callback):
-    """Measures the time from when it is made until training has ended."""
+    """Measures the time from its construction to the end of training."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.start = time.perf_counter()
         self.seconds = 0.0
 
-    def on_train_end(self, logs=None) -> None:
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Stops the clock."""
         self.seconds = time.perf_counter() - self.start
 
 
 def fit_csr(model: keras.Model, part: Split, epochs: int, seed: int) -> float:
+    """Trains on a CSR matrix and returns the seconds."""
     clock = Clock()
     model.fit(*part, batch_size=BATCH_SIZE, epochs=epochs, verbose=0, callbacks=[clock])
     return clock.seconds
 
 
 def fit_batches(model: keras.Model, part: Split, epochs: int, seed: int) -> float:
+    """Trains on `training_batches` and returns the seconds."""
     clock = Clock()
     model.fit(
         training_batches(part, BATCH_SIZE, seed),
@@ -81,14 +85,17 @@ def fit_batches(model: keras.Model, part: Split, epochs: int, seed: int) -> floa
 
 
 class Contender(NamedTuple):
+    """An optimizer, the hidden layer and the way to feed the rows."""
+
     optimizer: type[keras.optimizers.Optimizer]
     layer: type[keras.layers.Dense]
     fit: Callable[[keras.Model, Split, int, int], float]
     steps_per_execution: int = 1
 
     def model(self, data: Dataset, seed: int) -> keras.Model:
+        """Makes the compiled model."""
         keras.utils.set_random_seed(seed)
-        words = keras.Input((data.train.x.shape[1],), sparse=True)
+        words = keras.Input((data.features,), sparse=True)
         hidden = self.layer(HIDDEN, activation="relu")(words)
         model = keras.Model(words, keras.layers.Dense(len(data.classes))(hidden))
         model.compile(
@@ -101,7 +108,7 @@ class Contender(NamedTuple):
         return model
 
     def train(self, data: Dataset, epochs: int, seed: int) -> tuple[float, float]:
-        """Seconds an epoch, and the accuracy on the validation part afterwards."""
+        """Returns the seconds of an epoch, and the final validation accuracy."""
         keras.backend.clear_session()
         gc.collect()
         model = self.model(data, seed)
@@ -126,8 +133,8 @@ CONTENDERS = {
 }
 
 
-def synthetic(rows: int, features: int, words: int = 140, classes: int = 20):
-    """Texts of words by Zipf's law, in which three words of ten tell the class."""
+def synthetic(rows: int, features: int, words: int = 140, classes: int = 20) -> Dataset:
+    """Makes texts with Zipf's law, in which 30 % of the words depend on the class."""
 
     def part(rows: int, seed: int) -> Split:
         generator = np.random.default_rng(seed)
@@ -157,19 +164,20 @@ def synthetic(rows: int, features: int, words: int = 140, classes: int = 20):
 
 
 def load(data_home: Path | None) -> Dataset:
-    """20 Newsgroups with all words, or a made-up corpus of its shape."""
+    """Returns 20 Newsgroups with all words, or a synthetic corpus of its shape."""
     try:
         return load_newsgroups(ALL_WORDS, data_home, headers=True)
-    except StudyError as error:
+    except InputError as error:
         print(f"{error} Made-up texts take their place.", flush=True)
         return synthetic(rows=10_183, features=125_000)
 
 
 def summarize(samples: pd.DataFrame) -> pd.DataFrame:
-    """Quartiles over the rounds, of which `samples` has one a row for each contender.
+    """Returns the quartiles over the rounds.
 
     Args:
-        samples: Columns `contender`, `seconds` and `accuracy`; the rounds in order.
+        samples: Columns `contender`, `seconds` and `accuracy`; a row for each contender
+            and round, with the rounds in order.
     """
     rounds = {
         name: part.reset_index(drop=True)
@@ -188,6 +196,7 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the benchmark."""
     parser = harness.parser(__doc__)
     parser.add_argument(
         "--data-home", type=Path, metavar="DIR", help="folder with scikit-learn's cache"
@@ -201,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(about, flush=True)
 
     gc.collect()
-    gc.freeze()  # Going through all that was imported takes longer than an epoch.
+    gc.freeze()  # Without it, a collection takes longer than an epoch.
     seeds = dict.fromkeys(CONTENDERS, 0)
     records = []
     for name in harness.in_turns(CONTENDERS, rounds):

@@ -1,10 +1,10 @@
-"""How near each element-wise optimizer of the catalogue comes to the physical limit.
+"""Time of each element-wise optimizer relative to the limit of the memory bandwidth.
 
     python -m benchmarks.bandwidth
 
 An update has to read the gradient, and to read and write the parameter and each slot.
-The limit is the time in which this machine copies as many bytes (a byte copied is one
-read and one written), measured in the same rounds, with a thread for each core.
+The limit is the time in which this machine copies as many bytes (a copied byte counts
+as one read and one written). It is measured in the same rounds, with one thread a core.
 """
 
 import functools
@@ -12,6 +12,7 @@ import gc
 import inspect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,25 +21,27 @@ import pandas as pd
 from benchmarks import harness
 from benchmarks.dense_step import Case, Problem, keras_steps
 from keras_adaptive import optimizers
+from keras_adaptive.optimizers.engine.tensorflow.elementwise import is_elementwise
 
 CASE = Case(1, 4096)
 QUICK_CASE = Case(1, 256)
 COPIED_BYTES = 2**28
-"""Far more than what caches hold."""
+"""Much more than the caches can hold."""
 
 
-def is_entrywise(cls: type) -> bool:
-    """Whether the rule at its defaults treats each entry of a variable by itself."""
+def is_elementwise_class(cls: type) -> bool:
+    """Says whether the default rule treats each entry of a variable independently."""
     if "optimizer" in inspect.signature(cls).parameters:
         return False
     optimizer = cls()
     optimizer.build([keras.Variable(keras.ops.zeros((2, 2)))])
-    return optimizer._fused._treats_entries_alone(0)
+    (state,) = optimizer._engine.states
+    return is_elementwise(state, optimizer._context(0.0), [*optimizer.global_slots])
 
 
 @functools.cache
 def catalogue() -> dict[str, type]:
-    """The element-wise optimizers, by name."""
+    """Returns the element-wise optimizers by name."""
     classes = {
         name: cls
         for name in optimizers.__all__
@@ -46,11 +49,11 @@ def catalogue() -> dict[str, type]:
         and issubclass(cls, keras.optimizers.Optimizer)
         and cls is not optimizers.AdaptiveOptimizer
     }
-    return {name: cls for name, cls in classes.items() if is_entrywise(cls)}
+    return {name: cls for name, cls in classes.items() if is_elementwise_class(cls)}
 
 
-def copy_steps(count: int = COPIED_BYTES) -> Iterator:
-    """Copies of so many bytes, a part by each thread."""
+def copy_steps(count: int = COPIED_BYTES) -> Iterator[Any]:
+    """Yields copies of `count` bytes, shared among the threads."""
     source, target = np.ones(count, np.uint8), np.zeros(count, np.uint8)
     parts = [
         (target[part], source[part])
@@ -65,7 +68,7 @@ def copy_steps(count: int = COPIED_BYTES) -> Iterator:
 
 
 def moved_bytes(optimizer: keras.optimizers.Optimizer, problem: Problem) -> int:
-    """What an update has to move: the gradient once, all that it changes twice."""
+    """Returns the bytes that an update moves: gradient once, changed arrays twice."""
     parameters = sum(start.nbytes for start in problem.start)
     state = sum(
         int(np.prod(v.shape))
@@ -75,8 +78,8 @@ def moved_bytes(optimizer: keras.optimizers.Optimizer, problem: Problem) -> int:
     return parameters + 2 * (parameters + state)
 
 
-def measure(name: str, cls: type, problem: Problem, seconds: float) -> dict:
-    """A record for one optimizer, measured by turns with the copy."""
+def measure(name: str, cls: type, problem: Problem, seconds: float) -> dict[str, Any]:
+    """Measures one optimizer in turns with the copy, and returns its record."""
     optimizer = cls()
     steps = keras_steps(optimizer, problem)
     samples = harness.measure({"copy": copy_steps(), "step": steps}, seconds)
@@ -97,6 +100,7 @@ def measure(name: str, cls: type, problem: Problem, seconds: float) -> dict:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the benchmark."""
     parser = harness.parser(__doc__)
     found = catalogue()
     parser.add_argument(

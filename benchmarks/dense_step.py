@@ -1,18 +1,18 @@
-"""Time of one optimizer step with dense gradients, side by side with peers.
+"""Time of one optimizer step with dense gradients, compared with peers.
 
     python -m benchmarks.dense_step
     python -m benchmarks.dense_step --families Adam Lion --seconds 60
 
-A step is `optimizer.apply` in a `tf.function` that nothing compiles, as in `fit` on a
-CPU. Beside Adam and Adagrad stands what moves as many bytes in the same way, and hardly
-computes anything. torch's Adam, fused and foreach, and optax's under `jax.jit` with
-donated buffers take part where they are installed, all with a thread for each core.
+A step is `optimizer.apply` in a `tf.function` without XLA, as in `fit` on a CPU. For
+Adam and Adagrad there is also an optimizer that moves as many bytes in the same way and
+computes almost nothing. torch's Adam (fused and foreach) and optax's (under `jax.jit`
+with donated buffers) take part if they are installed. All use one thread a core.
 """
 
 import functools
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ from benchmarks import harness
 from keras_adaptive.optimizers.contract.slot import Slot
 
 LEARNING_RATE = 1e-3
-FAMILIES = {
+FAMILIES: dict[str, dict[str, float]] = {
     "Adam": {},
     "RMSprop": {},
     "Adagrad": {},
@@ -37,17 +37,18 @@ FAMILIES = {
 
 
 class OneSum(keras_adaptive.optimizers.AdaptiveOptimizer):
-    """Keeps a sum of gradients, for nothing."""
+    """Keeps a sum of gradients and does not use it."""
 
     slots = {"first": Slot()}
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: Any, hyper: Any) -> Any:
+        """Returns the step of SGD, and the sums."""
         sums = {name: 0.9 * old + gradient for name, old in state.items()}
         return hyper.learning_rate * gradient, sums
 
 
 class TwoSums(OneSum):
-    """Keeps two."""
+    """Keeps two sums."""
 
     slots = {"first": Slot(), "second": Slot()}
 
@@ -56,13 +57,14 @@ AS_MANY_BYTES = {"Adam": TwoSums, "Adagrad": OneSum}
 
 
 class Case(NamedTuple):
-    """Variables of a model: `layers` times a kernel, and a bias if there are more."""
+    """Variables of a model: `layers` kernels, each with a bias if there are several."""
 
     layers: int
     side: int
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the variables."""
         square = self.side, self.side
         return [square] if self.layers == 1 else self.layers * [square, (self.side,)]
 
@@ -78,26 +80,29 @@ QUICK_CASES = [Case(1, 256), Case(3, 128), Case(10, 8)]
 
 
 class Problem:
-    """Variables, and a gradient for each that stays the same."""
+    """Variables, and a constant gradient for each."""
 
-    def __init__(self, case: Case):
+    def __init__(self, case: Case) -> None:
         generator = np.random.default_rng(0)
 
-        def numbers():
+        def numbers() -> list[np.ndarray]:
             return [generator.normal(size=s).astype("float32") for s in case.shapes]
 
         self.case = case
         self.start, self.slopes = numbers(), numbers()
         self.variables = [keras.Variable(start) for start in self.start]
-        # Read anew in each step: of small constants TensorFlow would compute ahead.
+        # Variables, since TensorFlow computes with small constants ahead of time.
         self.gradients = [tf.Variable(slope, trainable=False) for slope in self.slopes]
 
 
-def keras_steps(optimizer: keras.optimizers.Optimizer, problem: Problem) -> Iterator:
+def keras_steps(
+    optimizer: keras.optimizers.Optimizer, problem: Problem
+) -> Iterator[Any]:
+    """Yields steps of an optimizer of Keras or of this library."""
     optimizer.build(problem.variables)
 
     @functools.partial(tf.function, autograph=False)
-    def step():
+    def step() -> None:
         gradients = [tf.convert_to_tensor(g) for g in problem.gradients]
         optimizer.apply(gradients, problem.variables)
 
@@ -105,7 +110,8 @@ def keras_steps(optimizer: keras.optimizers.Optimizer, problem: Problem) -> Iter
         yield step()
 
 
-def torch_steps(problem: Problem, way: str) -> Iterator:
+def torch_steps(problem: Problem, way: str) -> Iterator[Any]:
+    """Yields steps of torch's Adam, `"fused"` or `"foreach"`."""
     import torch
 
     torch.set_num_threads(harness.threads())
@@ -117,14 +123,15 @@ def torch_steps(problem: Problem, way: str) -> Iterator:
         yield optimizer.step()
 
 
-def optax_steps(problem: Problem) -> Iterator:
+def optax_steps(problem: Problem) -> Iterator[Any]:
+    """Yields steps of optax's Adam under `jax.jit`."""
     import jax
     import optax
 
     adam = optax.adam(LEARNING_RATE)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(parameters, state, gradients):
+    def step(parameters: Any, state: Any, gradients: Any) -> Any:
         updates, state = adam.update(gradients, state, parameters)
         return optax.apply_updates(parameters, updates), state
 
@@ -136,10 +143,10 @@ def optax_steps(problem: Problem) -> Iterator:
         yield jax.block_until_ready(parameters)
 
 
-def contenders(family: str) -> dict[str, Callable[[Problem], Iterator]]:
-    """The optimizers of one family, by label, as makers of endless steps."""
+def contenders(family: str) -> dict[str, Callable[[Problem], Iterator[Any]]]:
+    """Returns functions that make endless steps of a family's optimizers, by label."""
 
-    def maker(module):
+    def maker(module: Any) -> Callable[[Problem], Iterator[Any]]:
         cls = getattr(module, family)
         arguments = FAMILIES[family]
         return lambda problem: keras_steps(cls(LEARNING_RATE, **arguments), problem)
@@ -162,7 +169,7 @@ def contenders(family: str) -> dict[str, Callable[[Problem], Iterator]]:
 
 
 def summarize(family: str, samples: pd.DataFrame) -> pd.DataFrame:
-    """Quartiles of time, and of Keras's time / time."""
+    """Returns the quartiles of the time, and of Keras's time over the time."""
     return pd.DataFrame(
         {
             "optimizer": label,
@@ -179,6 +186,7 @@ def summarize(family: str, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the benchmark."""
     parser = harness.parser(__doc__)
     parser.add_argument(
         "--families",

@@ -1,9 +1,9 @@
-"""Time of the first step, in which everything is traced and compiled.
+"""Time of the first step, which traces and compiles everything.
 
     python -m benchmarks.first_step
 
-Each sample is taken in a fresh process, in which TensorFlow has done nothing but add
-two numbers. The variables are there, the state of the optimizer is not.
+Each sample is taken in a new process, in which TensorFlow has only added two numbers.
+The variables exist, but not yet the state of the optimizer.
 """
 
 import time
@@ -22,7 +22,7 @@ REFERENCE = f"Keras {FAMILY}"
 
 
 def first_step(label: str, case: Case) -> float:
-    """Seconds that a contender takes for its first step here."""
+    """Returns the seconds that a contender's first step takes in this process."""
     tf.add(1.0, 2.0)
     steps = contenders(FAMILY)[label](Problem(case))
     start = time.perf_counter()
@@ -31,12 +31,15 @@ def first_step(label: str, case: Case) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the benchmark."""
     options = harness.parser(__doc__).parse_args(argv)
     cases = QUICK_CASES if options.quick else CASES
     labels = [REFERENCE, FAMILY]
     if harness.installed("optax") and not options.quick:
         labels.append("optax adam, jit")
-    seconds = {(label, case): [] for case in cases for label in labels}
+    seconds: dict[tuple[str, Case], list[float]] = {
+        (label, case): [] for case in cases for label in labels
+    }
     for label, case in harness.in_turns(seconds, rounds=1 if options.quick else 3):
         seconds[label, case].append(harness.in_fresh_process(first_step, label, case))
     samples = pd.DataFrame(seconds)

@@ -1,8 +1,8 @@
-"""What the benchmarks have in common: rounds, statistics, tables, plots and pages.
+"""Shared parts of the benchmarks: rounds, statistics, tables, plots and pages.
 
 Contenders take turns within a round, in random order. Numbers are medians over the
-rounds, with quartiles; ratios are taken within a round, so that a machine that is
-slower for a while is so for all.
+rounds, with quartiles. Ratios are computed within a round, so that a slow phase of the
+machine affects all contenders alike.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -35,7 +35,7 @@ COLORS = {
     "no": "tab:gray",
     "as": "tab:gray",
 }
-"""By the first word of a label; all else is ours, and blue."""
+"""Colours by the first word of a label; all others are ours, and blue."""
 
 LIBRARIES = {
     "keras": "Keras",
@@ -52,15 +52,15 @@ LIBRARIES = {
 class Sampler:
     """Takes samples of the time of one contender's step.
 
-    A sample is the mean over enough consecutive steps to last 50 ms.
+    A sample is the mean over as many consecutive steps as take 50 ms.
     """
 
-    steps: Iterator
+    steps: Iterator[Any]
     steps_a_sample: int = 1
     milliseconds: list[float] = field(default_factory=list)
 
     def warm_up(self) -> float:
-        """Compiles, sets the length of a sample, and returns it in seconds."""
+        """Compiles, sets the number of steps of a sample, and returns its seconds."""
         for _ in range(3):
             next(self.steps)
         seconds = min(self.seconds_a_step() for _ in range(3))
@@ -68,30 +68,32 @@ class Sampler:
         return seconds * self.steps_a_sample
 
     def seconds_a_step(self) -> float:
+        """Returns the mean time of the steps of one sample."""
         start = time.perf_counter()
         for _ in range(self.steps_a_sample):
             next(self.steps)
         return (time.perf_counter() - start) / self.steps_a_sample
 
     def sample(self) -> None:
-        next(self.steps)  # the first one may find the variables as another left them
+        """Takes a sample."""
+        next(self.steps)  # contenders share variables: this step may meet another's
         self.milliseconds.append(1000 * self.seconds_a_step())
 
 
-def in_turns(contenders: Iterable, rounds: int) -> Iterator:
-    """Yields all contenders in every round, in an order that chance decides."""
+def in_turns(contenders: Iterable[Any], rounds: int) -> Iterator[Any]:
+    """Yields all contenders in every round, in random order."""
     order = random.Random(0)
     contenders = list(contenders)
     for _ in range(rounds):
         yield from order.sample(contenders, k=len(contenders))
 
 
-def measure(steps: Mapping[Hashable, Iterator], seconds: float) -> pd.DataFrame:
+def measure(steps: Mapping[Any, Iterator[Any]], seconds: float) -> pd.DataFrame:
     """Times endless iterators of steps against each other.
 
     Args:
-        steps: The contenders, by what to call their column.
-        seconds: How long to measure; at least five rounds, at most forty.
+        steps: The contenders by the names of their columns.
+        seconds: Duration of the measurement; at least five rounds, at most forty.
 
     Returns:
         Milliseconds a step, one row a round.
@@ -106,8 +108,8 @@ def measure(steps: Mapping[Hashable, Iterator], seconds: float) -> pd.DataFrame:
     )
 
 
-def in_fresh_process(function: Callable, *arguments) -> Any:
-    """The result of a function in a process that has done nothing else."""
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns the result of a function that runs in a new process."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh) as executor:
         return executor.submit(function, *arguments).result()
@@ -117,7 +119,7 @@ def in_fresh_process(function: Callable, *arguments) -> Any:
 
 
 def quartiles(**measured: pd.Series) -> dict[str, float]:
-    """Of each series of samples, as `name_q1`, `name_median` and `name_q3`."""
+    """Returns the quartiles of series as `name_q1`, `name_median` and `name_q3`."""
     return {
         f"{name}_{quartile}": values.quantile(q)
         for name, values in measured.items()
@@ -126,17 +128,20 @@ def quartiles(**measured: pd.Series) -> dict[str, float]:
 
 
 def number(value: float) -> str:
+    """Formats a number with two digits, or as a whole number."""
     return f"{value:,.0f}" if abs(value) >= 99.5 else f"{value:#.2g}".rstrip(".")
 
 
-def with_spread(row: pd.Series, name: str, write: Callable = number) -> str:
-    """A median with its quartiles."""
+def with_spread(
+    row: pd.Series, name: str, write: Callable[[float], str] = number
+) -> str:
+    """Formats a median with its quartiles."""
     low, middle, high = (write(row[f"{name}_{q}"]) for q in ("q1", "median", "q3"))
     return f"{middle} ({low}–{high})"
 
 
 def time_and_ratio(row: pd.Series) -> str:
-    """Milliseconds, and how many times as fast as the reference if it is not it."""
+    """Formats milliseconds, and the speed relative to the reference for all others."""
     cell = with_spread(row, "milliseconds")
     if row.times_as_fast_q1 == row.times_as_fast_q3 == 1:
         return cell
@@ -147,16 +152,17 @@ def time_and_ratio(row: pd.Series) -> str:
 
 
 def threads() -> int:
-    """The cores that this process may use, and as many threads have TensorFlow, JAX."""
+    """Returns the number of usable cores, which TensorFlow and JAX use as threads."""
     return len(os.sched_getaffinity(0))
 
 
 def installed(library: str) -> bool:
+    """Says whether a library is installed."""
     return importlib.util.find_spec(library) is not None
 
 
 def machine() -> str:
-    """Processor, cores and versions, in one line."""
+    """Returns processor, cores and versions in one line."""
     info = Path("/proc/cpuinfo")
     names = [
         line.partition(":")[2].strip()
@@ -176,6 +182,7 @@ def machine() -> str:
 
 
 def rounds_of(summary: pd.DataFrame) -> str:
+    """Returns the number of rounds in words."""
     least, most = summary["rounds"].min(), summary["rounds"].max()
     count = f"{most}" if least == most else f"{least} to {most}"
     return f"{count} round{'s' if most > 1 else ''}"
@@ -187,13 +194,13 @@ def rounds_of(summary: pd.DataFrame) -> str:
 def markdown(
     summary: pd.DataFrame, row: str, column: str, cell: Callable[[pd.Series], str]
 ) -> str:
-    """A table of a summary.
+    """Returns a table of a summary.
 
     Args:
-        summary: What was measured, a record for each cell.
+        summary: A record for each cell.
         row: The field whose values name the rows.
         column: The field whose values name the columns.
-        cell: Writes a record.
+        cell: Formats a record.
     """
     heads = list(dict.fromkeys(summary[column]))
     lines = [f"| {row} | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
@@ -203,8 +210,10 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def listing(summary: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]]):
-    """A table of a summary with a line for each record."""
+def listing(
+    summary: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]]
+) -> str:
+    """Returns a table of a summary with a line for each record."""
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for _, record in summary.iterrows():
         cells = (write(record) for write in columns.values())
@@ -213,6 +222,7 @@ def listing(summary: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]
 
 
 def error_bars(records: pd.DataFrame, name: str) -> list[pd.Series]:
+    """Returns the distances of the quartiles from the median."""
     middle = records[f"{name}_median"]
     return [middle - records[f"{name}_q1"], records[f"{name}_q3"] - middle]
 
@@ -220,7 +230,7 @@ def error_bars(records: pd.DataFrame, name: str) -> list[pd.Series]:
 def bars(
     summary: pd.DataFrame, row: str, column: str, name: str, axis: str
 ) -> plt.Figure:
-    """A panel for each value of `column`, a bar for each value of `row`."""
+    """Draws a panel for each value of `column` with a bar for each value of `row`."""
     heads = list(dict.fromkeys(summary[column]))
     names = list(dict.fromkeys(summary[row]))
     figure, axes = plt.subplots(
@@ -248,13 +258,13 @@ def bars(
 
 @dataclass
 class Report:
-    """What a benchmark has found.
+    """The results of a benchmark.
 
     Args:
-        name: Its name, and that of the files.
-        summary: What was measured.
-        page: All of it in words and tables.
-        figure: Its plot, if it has one.
+        name: Name of the benchmark and of its files.
+        summary: The measurements.
+        page: The measurements in words and tables.
+        figure: The plot, if there is one.
         excerpts: Parts of the page for other pages, by the names of their markers.
     """
 
@@ -265,10 +275,10 @@ class Report:
     excerpts: dict[str, str] = field(default_factory=dict)
 
     def publish(self, options: argparse.Namespace) -> None:
-        """Prints the page, and writes what the options of `parser` ask for.
+        """Prints the page, and writes the files that the options of `parser` name.
 
         Raises:
-            ValueError: If there are pages to fill, none of which has a marker for it.
+            ValueError: If none of the pages to fill has a marker of this benchmark.
         """
         print(self.page)
         if options.output:
@@ -292,6 +302,7 @@ class Report:
 
 
 def marker(name: str) -> tuple[str, str]:
+    """Returns the lines before and after a table of a page."""
     return f"<!-- benchmark:{name} -->\n", f"<!-- /benchmark:{name} -->"
 
 
@@ -300,10 +311,10 @@ def fill(page: Path, blocks: dict[str, str]) -> list[str]:
 
     Args:
         page: The page.
-        blocks: What to put, by the name of the markers.
+        blocks: The blocks by the names of their markers.
 
     Returns:
-        The names that the page has markers of.
+        The names whose markers the page has.
 
     Raises:
         ValueError: If a marker has no end.
@@ -321,7 +332,7 @@ def fill(page: Path, blocks: dict[str, str]) -> list[str]:
 
 
 def file(text: str) -> Path:
-    """Parses the name of a file that is there."""
+    """Parses the name of an existing file."""
     path = Path(text)
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"there is no file {text}")
@@ -329,7 +340,7 @@ def file(text: str) -> Path:
 
 
 def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
-    """A command line with the options that all benchmarks have."""
+    """Returns a parser with the options of all benchmarks."""
     parser = argparse.ArgumentParser(prog=prog, description=description.splitlines()[0])
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="for tables and plots"
@@ -343,6 +354,6 @@ def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser
         help="pages to put the tables into, between their markers",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes, to see that it works"
+        "--quick", action="store_true", help="tiny sizes, to check that it works"
     )
     return parser

@@ -1,12 +1,12 @@
-"""Peak memory of a sparse step, over table plus state, at 10⁷ × 16.
+"""Peak memory of a sparse step beyond table and state, for a table of 10⁷ × 16.
 
     python -m benchmarks.memory
 
-Each optimizer runs in a fresh process. From the peak of what TensorFlow has allocated
-the table is subtracted, and all that the optimizer keeps, so that what is left is what
-a step needs for a moment. The peak of the whole process is the kernel's `VmHWM` (Linux
-only), less what the process held before there was a table; TensorFlow gives freed
-memory back to nobody but itself, so it is not that of a stage.
+Each optimizer runs in a new process. The temporary memory of a step is the peak of
+TensorFlow's allocations less the table and the state of the optimizer. The peak of the
+whole process is the kernel's `VmHWM` (Linux only) less the memory of the process before
+the table existed. TensorFlow does not return freed memory to the system, so this peak
+cannot be assigned to a stage.
 """
 
 import gc
@@ -15,7 +15,7 @@ import resource
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -44,9 +44,10 @@ class Setting(NamedTuple):
 
     library: str
     name: str
-    arguments: dict
+    arguments: dict[str, Any]
 
     def make(self) -> keras.optimizers.Optimizer:
+        """Makes the optimizer."""
         module = keras if self.library == "Keras" else keras_adaptive
         return getattr(module.optimizers, self.name)(1e-3, **self.arguments)
 
@@ -70,27 +71,28 @@ QUICK_SETTINGS = [SETTINGS[0], SETTINGS[5]]
 
 
 def process_memory(field: str) -> int:
-    """Bytes of this process: now (`VmRSS`) or at the most (`VmHWM`)."""
+    """Returns the bytes of this process: now (`VmRSS`) or at the peak (`VmHWM`)."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", status)[1])
+    (kilobytes,) = re.findall(rf"{field}:\s+(\d+) kB", status)
+    return 1024 * int(kilobytes)
 
 
 def peak(work: Callable[[], object]) -> int:
-    """The most bytes that TensorFlow had allocated during some work."""
+    """Returns the peak of the bytes that TensorFlow allocates during some work."""
     tf.config.experimental.reset_memory_stats("CPU:0")
     work()
-    return tf.config.experimental.get_memory_info("CPU:0")["peak"]
+    return int(tf.config.experimental.get_memory_info("CPU:0")["peak"])
 
 
 def kept_bytes(optimizer: keras.optimizers.Optimizer) -> int:
-    """All that an optimizer saves, the row state that only `save` names included."""
+    """Returns the bytes that an optimizer saves, including the state of rows."""
     store: dict[str, np.ndarray] = {}
     optimizer.save_own_variables(store)
     return sum(np.asarray(value).nbytes for value in store.values())
 
 
 def peaks(setting: Setting, table: Table) -> dict[str, float]:
-    """Peaks in this process by stage, over table plus state, in bytes."""
+    """Returns the peaks in this process by stage, in bytes beyond table and state."""
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
     warm_up = setting.make()
     next(keras_steps(warm_up, Problem(Table(table.rows // 100, table.width), IDS)))
@@ -114,12 +116,13 @@ def peaks(setting: Setting, table: Table) -> dict[str, float]:
 
 
 def finish(optimizer: keras.optimizers.Optimizer) -> None:
-    """Brings all rows up to date, where they can be behind."""
+    """Brings all rows up to date if the optimizer defers updates."""
     if hasattr(optimizer, "flush"):
         optimizer.flush()
 
 
-def record(setting: Setting, table: Table) -> dict:
+def record(setting: Setting, table: Table) -> dict[str, Any]:
+    """Returns the record of an optimizer; without numbers if it ran out of memory."""
     try:
         found = harness.in_fresh_process(peaks, setting, table)
     except (BrokenProcessPool, MemoryError, tf.errors.ResourceExhaustedError):
@@ -128,6 +131,7 @@ def record(setting: Setting, table: Table) -> dict:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the benchmark."""
     options = harness.parser(__doc__).parse_args(argv)
     table = QUICK_TABLE if options.quick else TABLE
     records = []
@@ -140,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         fits = np.isfinite(row.kept)
         return f"{row.kept / 2**20:,.0f}" if fits else f"more than {LIMIT >> 30} GiB"
 
-    def over(stage: str):
+    def over(stage: str) -> Callable[[pd.Series], str]:
         def write(row: pd.Series) -> str:
             if not np.isfinite(row[stage]) or (
                 stage == "flush" and row.library == "Keras"

@@ -1,15 +1,17 @@
-"""Where an update of a whole table costs as much as one of the rows in the batch.
+"""Size at which updating a whole table costs as much as updating the batch's rows.
 
     python -m benchmarks.small_tables
 
-Behind the constants `SMALL_TABLE` and `ROWS_PER_ID` of `row_updates.py`: each is
-set here so that Adam goes one way, or the other. A table of few entries is updated as
-if its gradient were dense, and has no row clocks. One of few rows for each id has
-clocks, and is updated whole where a batch touches much of it.
+The constants `SMALL_TABLE` and `ROWS_PER_ID` of `row_updates.py` are based on this
+benchmark, which sets each of them so that Adam takes one path or the other. A table
+with few entries is updated as if its gradient were dense, and has no row clocks. A
+table with few rows for each id has clocks, and is updated whole if a batch touches much
+of it.
 """
 
 import gc
 from collections.abc import Iterator, Sequence
+from typing import Any
 from unittest import mock
 
 import matplotlib.pyplot as plt
@@ -24,7 +26,7 @@ ALWAYS = 2**60
 BY_ROW = {"SMALL_TABLE": 0, "ROWS_PER_ID": 0}
 WHOLE = {
     "SMALL_TABLE": {"SMALL_TABLE": ALWAYS, "ROWS_PER_ID": 0},
-    # More than any table here has; ids times this has to fit into 32 bits.
+    # More than any table here has; this times the ids has to fit into 32 bits.
     "ROWS_PER_ID": {"SMALL_TABLE": 0, "ROWS_PER_ID": 1_000},
 }
 SETTINGS = {constant: getattr(sparse, constant) for constant in WHOLE}
@@ -37,7 +39,7 @@ TITLES = {
 
 
 def problems(constant: str, width: int, quick: bool) -> dict[int, Problem]:
-    """Tables on both sides of a constant, by what it limits."""
+    """Returns tables on both sides of a constant, by the size that it limits."""
     if constant == "SMALL_TABLE":
         sizes = [2**n for n in ([10, 12] if quick else range(13, 21))]
         return {n: Problem(Table(n // width, width), FEW_IDS) for n in sizes}
@@ -46,8 +48,8 @@ def problems(constant: str, width: int, quick: bool) -> dict[int, Problem]:
     return {n: Problem(Table(n * ids, width), ids) for n in ratios}
 
 
-def steps(problem: Problem, limits: dict[str, int]) -> Iterator:
-    """Steps of Adam that were traced under these limits."""
+def steps(problem: Problem, limits: dict[str, Any]) -> Iterator[Any]:
+    """Yields steps of Adam that are traced with the given constants."""
     endless = keras_steps(Adam(LEARNING_RATE), problem)
     with mock.patch.multiple(sparse, **limits):
         first = next(endless)
@@ -56,7 +58,7 @@ def steps(problem: Problem, limits: dict[str, int]) -> Iterator:
 
 
 def summarize(constant: str, width: int, samples: pd.DataFrame) -> pd.DataFrame:
-    """Quartiles of the time of the whole table over that of its rows."""
+    """Returns the quartiles of the time for the whole table over that for its rows."""
     return pd.DataFrame(
         {
             "constant": constant,
@@ -74,6 +76,7 @@ def summarize(constant: str, width: int, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot(summary: pd.DataFrame) -> plt.Figure:
+    """Draws the ratios, and the constants as they are set."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for panel, (constant, setting) in zip(axes, SETTINGS.items(), strict=True):
         part = summary[summary["constant"] == constant]
@@ -99,6 +102,7 @@ def plot(summary: pd.DataFrame) -> plt.Figure:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the benchmark."""
     options = harness.parser(__doc__).parse_args(argv)
     parts = []
     for constant, whole in WHOLE.items():

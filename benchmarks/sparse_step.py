@@ -1,25 +1,26 @@
-"""Time of one optimizer step with a sparse gradient, side by side with Keras and torch.
+"""Time of one optimizer step with a sparse gradient, compared with Keras and torch.
 
     python -m benchmarks.sparse_step
     python -m benchmarks.sparse_step --training --families Adam
     python -m benchmarks.sparse_step --quick --output /tmp/results
 
-A step is `optimizer.apply` on one table in a `tf.function`, with a gradient of so many
-row ids drawn anew for every step; with `--training` the forward pass of an `Embedding`
-on these ids, and its gradient, are part of it. Ids are drawn uniformly (so that all
-tables have about as many touched rows, and only the height differs) or by Zipf's law,
-and repeat within a batch as chance has it. torch's SparseAdam, where torch is
-installed, does the same eagerly, on one thread: two were a fifth faster on an idle
-machine of two cores, and many times slower on a busy one. What no Adam of TensorFlow's
-operations can do without stands beside it: to find the distinct rows, and to gather and
-scatter these of the table and two slots.
+A step is `optimizer.apply` on one table in a `tf.function`. The row ids of the gradient
+are drawn anew for every step. With `--training` a step includes the forward pass of an
+`Embedding` on these ids, and its gradient. Ids are drawn by Zipf's law or uniformly, so
+that all tables have about as many touched rows and differ in height alone. They may
+repeat within a batch.
 
-The optimizers of one family, on all tables, take turns; see `harness.py`.
+torch's SparseAdam takes part if torch is installed. It runs eagerly on one thread: two
+threads were a fifth faster on an idle machine of two cores, and many times slower on a
+busy one. The "bare operations" are those that no Adam made of TensorFlow's operations
+can avoid: find the distinct rows, gather and scatter them for the table and two slots.
+
+The optimizers of one family take turns on all tables; see `harness.py`.
 """
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import matplotlib.pyplot as plt
@@ -34,7 +35,7 @@ from keras_adaptive.optimizers.engine.tensorflow import rows
 LEARNING_RATE = 1e-3
 BATCHES = 256
 FAMILIES = ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW", "Ftrl"]
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "deferred": {"sparse": "deferred"},
     "lazy": {"sparse": "lazy"},
     "deferred, row-wise": {"sparse": "deferred", "row_wise": True},
@@ -49,11 +50,14 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Table(NamedTuple):
+    """The shape of a table."""
+
     rows: int
     width: int
 
     @classmethod
     def parse(cls, text: str) -> "Table":
+        """Parses a shape such as `1e6x64`."""
         rows, width = text.split("x")
         return cls(int(float(rows)), int(width))
 
@@ -69,15 +73,15 @@ QUICK_TABLES = [Table(10**3, 16), Table(10**4, 16)]
 
 
 class Problem:
-    """A table and gradients for it: ids differ from step to step, values do not."""
+    """A table and its gradients: ids differ from step to step, values stay the same."""
 
-    def __init__(self, table: Table, ids: int, distribution: str = "uniform"):
+    def __init__(self, table: Table, ids: int, distribution: str = "uniform") -> None:
         generator = np.random.default_rng(0)
         shape = BATCHES, ids
         if distribution == "uniform":
             self.ids = generator.integers(table.rows, size=shape)
         else:
-            # The probability of a rank is about 1 / rank; ranks lie scattered.
+            # The probability of a rank is about 1 / rank; rows have random ranks.
             ranks = (table.rows ** generator.random(shape)).astype(int) - 1
             self.ids = generator.permutation(table.rows)[ranks]
         self.values = generator.normal(size=(ids, table.width)).astype("float32")
@@ -85,18 +89,20 @@ class Problem:
         self.variable = keras.Variable(keras.ops.zeros(table), name="table")
 
     def distinct_rows(self) -> float:
+        """Returns the mean number of distinct rows in a batch."""
         return float(np.mean([len(np.unique(batch)) for batch in self.ids]))
 
 
 def keras_steps(
     optimizer: keras.optimizers.Optimizer, problem: Problem, training: bool = False
-) -> Iterator:
+) -> Iterator[Any]:
+    """Yields steps of an optimizer of Keras or of this library."""
     optimizer.build([problem.variable])
     ids, values = tf.constant(problem.ids), tf.constant(problem.values)
     shape = tf.constant(problem.table, tf.int64)
 
     @tf.function
-    def step(batch):
+    def step(batch: tf.Tensor) -> None:
         gradient = tf.IndexedSlices(values, ids[batch], shape)
         if training:
             with tf.GradientTape() as tape:
@@ -108,15 +114,16 @@ def keras_steps(
     return endless(step)
 
 
-def endless(step: Callable[[tf.Tensor], object]) -> Iterator:
-    """Steps for all batches in turn, again and again."""
+def endless(step: Callable[[tf.Tensor], object]) -> Iterator[Any]:
+    """Yields a step for each batch, over and over."""
     batches = [tf.constant(batch) for batch in range(BATCHES)]
     while True:
         for batch in batches:
             yield step(batch)
 
 
-def torch_steps(problem: Problem) -> Iterator:
+def torch_steps(problem: Problem) -> Iterator[Any]:
+    """Yields steps of torch's SparseAdam."""
     import torch
 
     torch.set_num_threads(1)
@@ -131,12 +138,13 @@ def torch_steps(problem: Problem) -> Iterator:
             yield optimizer.step()
 
 
-def bare_steps(problem: Problem) -> Iterator:
+def bare_steps(problem: Problem) -> Iterator[Any]:
+    """Yields the operations that no Adam can avoid."""
     tables = [tf.Variable(tf.zeros(problem.table)) for _ in range(3)]
     ids = tf.constant(problem.ids)
 
     @tf.function(autograph=False)
-    def step(batch):
+    def step(batch: tf.Tensor) -> None:
         distinct, _ = tf.unique(ids[batch])
         for table in tables:
             rows.scatter(table, distinct, rows.gather(table, distinct))
@@ -144,10 +152,12 @@ def bare_steps(problem: Problem) -> Iterator:
     return endless(step)
 
 
-def contenders(family: str, training: bool) -> dict[str, Callable[[Problem], Iterator]]:
-    """The optimizers of one family, by label, as makers of endless steps."""
+def contenders(
+    family: str, training: bool
+) -> dict[str, Callable[[Problem], Iterator[Any]]]:
+    """Returns functions that make endless steps of a family's optimizers, by label."""
 
-    def maker(module, **arguments):
+    def maker(module: Any, **arguments: Any) -> Callable[[Problem], Iterator[Any]]:
         cls = getattr(module, family)
         return lambda problem: keras_steps(
             cls(LEARNING_RATE, **arguments), problem, training
@@ -166,6 +176,7 @@ def contenders(family: str, training: bool) -> dict[str, Callable[[Problem], Ite
 
 
 def accepts_row_wise(cls: type) -> bool:
+    """Says whether an optimizer can keep one value for each row."""
     try:
         cls(row_wise=True)
     except (TypeError, ValueError):
@@ -174,7 +185,10 @@ def accepts_row_wise(cls: type) -> bool:
 
 
 def summarize(family: str, samples: pd.DataFrame) -> pd.DataFrame:
-    """Quartiles of time, of Keras's time / time, and of growth from the first table."""
+    """Returns quartiles of time, speed relative to Keras and growth of the time.
+
+    The growth is relative to the first table.
+    """
     records = []
     first_table = samples.columns[0][1]
     for label, table in samples.columns:
@@ -199,6 +213,7 @@ def summarize(family: str, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def title(family: str, label: str) -> str:
+    """Returns the name of an optimizer in tables."""
     if label == "bare operations":
         return "unique, gather, scatter alone"
     if label == "torch":
@@ -207,7 +222,7 @@ def title(family: str, label: str) -> str:
 
 
 def plot(summary: pd.DataFrame) -> plt.Figure:
-    """A panel for each family; tables of another width than the first stand apart."""
+    """Draws a panel for each family; markers differ for tables of another width."""
     families = summary["family"].unique()
     figure, axes = plt.subplots(
         1,
@@ -252,6 +267,7 @@ def plot(summary: pd.DataFrame) -> plt.Figure:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the benchmark."""
     parser = harness.parser(__doc__)
     parser.add_argument(
         "--families", nargs="+", choices=FAMILIES, default=FAMILIES, metavar="NAME"

@@ -3,9 +3,9 @@
     python docs/make_catalogue.py
     python docs/make_catalogue.py --check
 
-What can be found out is: the memory from the state of an optimizer that is built, the
-sparse modes by asking for them. The rest is in the docstrings: their first line, the
-paragraph `When to use:`, and the references.
+The memory comes from the state of a built optimizer, the sparse modes from trying each
+of them. The rest comes from the docstring: the summary, the paragraph `When to use:`
+and the references.
 """
 
 import inspect
@@ -33,19 +33,48 @@ FAMILIES = {
     "Matrix preconditioned": "Muon SOAP Shampoo",
     "Around another optimizer": "Lookahead SAM ASAM Mechanic",
 }
+OF_THE_OTHERS = "Element-wise, modern"
+ROOMS = ("keras_adaptive.optimizers.catalogue", "keras_adaptive.optimizers.wrappers")
 
 BEGIN, END = "<!-- catalogue -->\n", "<!-- /catalogue -->"
 
 
+def families() -> dict[str, list[str]]:
+    """The names of all exported optimizers, by family."""
+    found = {family: names.split() for family, names in FAMILIES.items()}
+    named = {name for names in found.values() for name in names}
+    found[OF_THE_OTHERS] += [
+        name
+        for name in optimizers.__all__
+        if name not in named
+        and inspect.isclass(getattr(optimizers, name))
+        and getattr(optimizers, name).__module__.startswith(ROOMS)
+    ]
+    return found
+
+
 def make(name: str) -> keras.optimizers.Optimizer:
-    """The optimizer at its defaults; wrappers around SGD."""
+    """Makes an optimizer at its defaults; a wrapper gets SGD to wrap."""
     cls = getattr(optimizers, name)
     if "optimizer" in inspect.signature(cls).parameters:
         return cls(optimizers.SGD(0.01))
     return cls()
 
 
+def docstring(name: str) -> str:
+    """Returns the docstring of an optimizer.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    text = inspect.getdoc(getattr(optimizers, name))
+    if text is None:
+        raise ValueError(f"{name} has no docstring.")
+    return text
+
+
 def state_a_parameter(name: str) -> str:
+    """Returns the numbers that an optimizer keeps for each parameter."""
     optimizer = make(name)
     kernel = keras.Variable(np.zeros((SIDE, SIDE)), dtype="float32", name="kernel")
     optimizer.build([kernel])
@@ -54,6 +83,7 @@ def state_a_parameter(name: str) -> str:
 
 
 def sparse_modes(name: str) -> str:
+    """Returns the sparse modes that an optimizer accepts, the default first."""
     cls = getattr(optimizers, name)
     if "sparse" not in inspect.signature(cls).parameters:
         return "the inner one's"
@@ -69,30 +99,37 @@ def sparse_modes(name: str) -> str:
 
 
 def paragraph(name: str, heading: str) -> str:
-    """A paragraph of a docstring, as one line."""
-    text = inspect.getdoc(getattr(optimizers, name))
-    found = re.search(rf"^{heading}:\s(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    """Returns a paragraph of a docstring as one line.
+
+    Raises:
+        ValueError: If the docstring has no such paragraph.
+    """
+    pattern = rf"^{heading}:\s(.*?)(?:\n\n|\Z)"
+    found = re.search(pattern, docstring(name), re.DOTALL | re.MULTILINE)
     if found is None:
         raise ValueError(f"The docstring of {name} has no paragraph '{heading}:'.")
     return " ".join(found[1].split())
 
 
 def references(name: str) -> str:
-    text = inspect.getdoc(getattr(optimizers, name)).partition("References:")[2]
+    """Returns the references of an optimizer as links."""
+    text = docstring(name).partition("References:")[2]
     links = re.findall(r"\[([^\]]+)\]\(\s*([^)\s]+)\s*\)", text)
     return ", ".join(f"[{title}]({address})" for title, address in links)
 
 
 def summary(name: str) -> str:
-    return inspect.getdoc(getattr(optimizers, name)).partition("\n\n")[0]
+    """Returns the first paragraph of a docstring."""
+    return docstring(name).partition("\n\n")[0]
 
 
 def tables() -> str:
+    """Returns the tables and notes of all families."""
     parts = []
-    for family, names in FAMILIES.items():
+    for family, names in families().items():
         lines = ["| class | state | sparse | paper |", "|---|---|---|---|"]
         notes = []
-        for name in names.split():
+        for name in names:
             lines.append(
                 f"| `{name}` | {state_a_parameter(name)} | {sparse_modes(name)} "
                 f"| {references(name)} |"
@@ -105,6 +142,7 @@ def tables() -> str:
 
 
 def main() -> int:
+    """Writes the page, or returns 1 if `--check` finds it out of date."""
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     page = f"{before}{BEGIN}\n{tables()}\n{END}{rest.split(END)[1]}"

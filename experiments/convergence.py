@@ -1,43 +1,61 @@
-"""Who reaches a given quality in fewer steps, and in less time?
+"""Which optimizer reaches a given quality in fewer steps, and in less time?
 
-Every optimizer is tuned with the same number of trials. The quality to reach is the one
+Each optimizer is tuned with the same number of trials. The quality to reach is the one
 that tuned SGD with momentum reaches with the median seed. Runs are made one at a time
-unless --workers says otherwise, so that their seconds can be compared.
+unless --workers says otherwise, so that their times can be compared.
 
     keras-adaptive run convergence --quick
     keras-adaptive run convergence --data adult fashion_mnist --data-home DIR
+
+In Python:
+
+    from keras_adaptive.datasets import load_digits
+    from keras_adaptive.experiments.convergence import judge, study
+
+    results = study([load_digits()], quick=True).run()
+    verdicts = judge(results)
 """
 
 import sys
 from collections.abc import Sequence
 
 from keras_adaptive.commands.experiment import OFFLINE, Experiment
-from keras_adaptive.study import Dataset, Protocol, Steps, Study
+from keras_adaptive.datasets import Dataset
+from keras_adaptive.study import Protocol, Results, Steps, Study
 from keras_adaptive.study.analysis import promises
+from keras_adaptive.study.analysis.verdicts import Verdict
 from keras_adaptive.study.design.defaults import default_contenders, default_workload
 
 OPTIMIZERS = ["adagrad", "rmsprop", "adam", "adamw"]
+REFERENCE = "keras/sgd-momentum"
+FULL = Protocol(tuning_trials=9, seeds=10, reference=REFERENCE)
+QUICK = Protocol(tuning_trials=5, seeds=8, reference=REFERENCE)
 
 
-def study(data: Sequence[Dataset], quick: bool) -> Study:
-    """Makes the study of some data."""
-    trials, seeds = (5, 8) if quick else (9, 10)
+def study(data: Sequence[Dataset], quick: bool = False) -> Study:
+    """Makes the study of some data; `study(data).run()` runs it."""
+    protocol = QUICK if quick else FULL
     budget = Steps(200, every=10) if quick else Steps(2_000, every=50)
-    contenders = default_contenders(["adam"] if quick else OPTIMIZERS, trials)
+    names = ["adam"] if quick else OPTIMIZERS
     return Study(
         "convergence",
         workloads=[default_workload(each, budget) for each in data],
-        contenders=contenders,
-        protocol=Protocol(trials, seeds=seeds, reference=contenders[0]),
+        contenders=default_contenders(names, protocol.tuning_trials),
+        protocol=protocol,
     )
 
 
+def judge(results: Results) -> list[Verdict]:
+    """Judges the steps and the seconds to the target."""
+    return promises.convergence(results.runs, results.reference)
+
+
 main = Experiment(
-    __doc__,
+    description=__doc__,
     data=OFFLINE,
     quick_data=["digits", "rare_categories"],
     study=study,
-    judge=lambda results: promises.convergence(results.runs, results.reference),
+    judge=judge,
 ).main
 
 if __name__ == "__main__":

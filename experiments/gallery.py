@@ -1,11 +1,11 @@
-"""Where do optimizers go on two-dimensional test surfaces, all tuned in the same way?
+"""Which paths do optimizers take on two-dimensional test surfaces?
 
-Every optimizer has the same number of gradients and the same grid of learning rates,
-tuned on starting points that are not in the pictures. It needs Keras on JAX, which runs
-all rates from all points as one program:
+Every optimizer gets the same number of gradients and the same grid of learning rates.
+It is tuned on starting points that are not in the pictures. Needs Keras on JAX, which
+runs all rates from all points as one program:
 
     KERAS_BACKEND=jax keras-adaptive run gallery
-    KERAS_BACKEND=jax python -m experiments.gallery --optimizers Adam Lion --steps 200
+    KERAS_BACKEND=jax keras-adaptive run gallery --optimizers Adam Lion --steps 200
 """
 
 import argparse
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,8 +30,7 @@ from rich.progress import track
 
 from keras_adaptive import optimizers
 from keras_adaptive.commands import options as command
-from keras_adaptive.commands.options import count, output_folder
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.design.grid import tune
 from keras_adaptive.study.reporting.tables import Spread
 
@@ -38,39 +38,39 @@ LOWEST, HIGHEST = -8, 2
 """The grid: learning rates from 0.0001 to 10 by half decades."""
 
 POINTS = 32
-"""How many starting points there are to tune on, and as many others to judge by."""
+"""Number of starting points to tune on, and of the others to judge by."""
 
 QUICK_POINTS, QUICK_STEPS = 4, 20
 FREE = {"COCOB", "DoG", "DoWG", "LDoG", "Mechanic", "Prodigy"}
 FREE |= {"DAdaptAdaGrad", "DAdaptAdam", "DAdaptSGD"}
-"""Learning-rate-free: they also take part with their default rate."""
+"""Learning-rate-free optimizers; they also take part with their default rate."""
 
 AWAY = (0.6, -0.4)
-"""Where minima at the origin are moved to: a layer-wise rate falls near the origin."""
+"""Where minima at the origin are moved; a layer-wise rate vanishes near the origin."""
 
 COLUMNS = 7
 COLOURS = 64
-"""As many as a picture of greys and three colours needs; its file halves."""
+"""Enough for greys and three colours; the files are half as large."""
 
 PATHS = ("#D55E00", "#009E73", "#CC79A7")
 SMALLEST = 1e-12
-"""Final values below it are rounding, in float32."""
+"""Final values below this are rounding errors of float32."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of the plane with the minimum 0.
+    """A function of the plane whose minimum is 0.
 
     Args:
         title: Its name and its formula.
         function: The function; it takes an array whose first axis is `(x, y)`.
-        box: The lower left and the upper right corner of the picture, within which the
-            starting points lie.
-        minimum: Where the minimum is.
+        box: The lower left and the upper right corner of the picture, which holds the
+            starting points.
+        minimum: The place of the minimum.
     """
 
     title: str
-    function: Callable
+    function: Callable[[Any], Any]
     box: tuple[tuple[float, float], tuple[float, float]]
     minimum: tuple[float, float]
 
@@ -80,25 +80,29 @@ class Surface:
         return rng.uniform(*self.box, size=(number, 2)).astype("float32")
 
 
-def rosenbrock(point):
+def rosenbrock(point: Any) -> Any:
+    """A curved valley whose floor is almost flat."""
     x, y = point
     return (1 - x) ** 2 + 100 * (y - x**2) ** 2
 
 
-def beale(point):
+def beale(point: Any) -> Any:
+    """Plateaus, and steep walls in the corners."""
     x, y = point
     return sum(
         (c - x * (1 - y**n)) ** 2 for n, c in enumerate((1.5, 2.25, 2.625), start=1)
     )
 
 
-def rastrigin(point):
+def rastrigin(point: Any) -> Any:
+    """A bowl with a local minimum near every pair of whole numbers."""
     x, y = point[0] - AWAY[0], point[1] - AWAY[1]
     waves = ops.cos(2 * math.pi * x) + ops.cos(2 * math.pi * y)
     return 20 + x**2 + y**2 - 10 * waves
 
 
-def ravine(point):
+def ravine(point: Any) -> Any:
+    """A narrow valley that lies at an angle to the axes."""
     x, y = point[0] - AWAY[0], point[1] - AWAY[1]
     c, s = math.cos(math.pi / 6), math.sin(math.pi / 6)
     return (c * x + s * y) ** 2 / 20 + 50 * (c * y - s * x) ** 2
@@ -106,10 +110,7 @@ def ravine(point):
 
 SURFACES = {
     "rosenbrock": Surface(
-        "Rosenbrock: (1 - x)² + 100 (y - x²)²",
-        rosenbrock,
-        ((-2, -1), (2, 3)),
-        (1, 1),
+        "Rosenbrock: (1 - x)² + 100 (y - x²)²", rosenbrock, ((-2, -1), (2, 3)), (1, 1)
     ),
     "beale": Surface(
         "Beale: (1.5 - x + xy)² + (2.25 - x + xy²)² + (2.625 - x + xy³)²",
@@ -133,7 +134,7 @@ SURFACES = {
 
 
 def make(cls: type) -> keras.optimizers.Optimizer:
-    """Makes an optimizer without weight decay; one that wraps another wraps Adam."""
+    """Makes an optimizer without weight decay; a wrapper gets Adam to wrap."""
     arguments = signature(cls).parameters
     if "optimizer" in arguments:
         return cls(optimizers.Adam(1.0))
@@ -141,7 +142,7 @@ def make(cls: type) -> keras.optimizers.Optimizer:
 
 
 def every_optimizer() -> dict[str, Callable[[], keras.optimizers.Optimizer]]:
-    """Returns what makes each optimizer of the library, by name."""
+    """Returns a function for each optimizer of the library that makes it, by name."""
     found = {
         name: partial(make, cls)
         for name, cls in vars(optimizers).items()
@@ -158,14 +159,14 @@ OPTIMIZERS = every_optimizer()
 
 @dataclass(frozen=True)
 class Result:
-    """What came of an optimizer on a surface.
+    """The result of an optimizer on a surface.
 
     Args:
         name: Name of the optimizer.
         surface: Name of the surface.
-        rate: Its learning rate.
+        rate: The learning rate of the optimizer.
         paths: Array `(starts, steps + 1, 2)`, from the held-out starting points.
-        final: The last values from there; infinite where it diverged.
+        final: The last values of the paths; infinite if the optimizer diverged.
     """
 
     name: str
@@ -175,13 +176,17 @@ class Result:
     final: Spread
 
 
-def compiled(make: Callable, functions: Sequence[Callable], steps: int) -> Callable:
+def compiled(
+    make: Callable[[], keras.optimizers.Optimizer],
+    functions: Sequence[Callable[[Any], Any]],
+    steps: int,
+) -> Callable[[int, np.ndarray, np.ndarray], Any]:
     """Compiles an optimizer's training from many points with many learning rates.
 
     Args:
         make: Makes the optimizer.
-        functions: What it can be trained on.
-        steps: How many gradients it gets.
+        functions: The functions that it can be trained on.
+        steps: Number of gradients.
 
     Returns:
         A function of the index of a function, learning rates `(r,)` and starting
@@ -192,21 +197,21 @@ def compiled(make: Callable, functions: Sequence[Callable], steps: int) -> Calla
 
     gradients = [jax.grad(function) for function in functions]
 
-    def evaluated(optimizer, weights, point, state):
-        """The point to evaluate at the end of training, some optimizers' own."""
+    def evaluated(optimizer: Any, weights: Any, point: Any, state: Any) -> Any:
+        """Returns the point to evaluate, which differs for some optimizers."""
         current = [(weights, point), *zip(optimizer.variables, state, strict=True)]
         with keras.StatelessScope(state_mapping=current) as scope:
             optimizer.finalize_variable_values([weights])
         return scope.get_current_value(weights)
 
-    def path(index, rate, start):
+    def path(index: Any, rate: Any, start: Any) -> Any:
         with jax.ensure_compile_time_eval():
             optimizer = make()
         weights = keras.Variable(start, dtype="float32", name="weights")
         optimizer.build([weights])
         optimizer.learning_rate = rate
 
-        def step(carry, _):
+        def step(carry: Any, _: None) -> Any:
             point, state = carry
             gradient = jax.lax.switch(index, gradients, point)
             (point,), state = optimizer.stateless_apply(state, [gradient], [point])
@@ -228,35 +233,46 @@ def compete(
     Args:
         name: Name of the optimizer.
         surfaces: Names of the surfaces.
-        steps: How many gradients it gets.
-        points: How many starting points to tune on, and to judge by.
+        steps: Number of gradients.
+        points: Number of starting points to tune on, and to judge by.
 
     Yields:
-        A result for each surface, and another one with its default learning rate if
-        it is said to need no tuning.
+        A result for each surface, and another one with the default learning rate if
+        the optimizer is learning-rate-free.
     """
     train = compiled(OPTIMIZERS[name], [SURFACES[s].function for s in surfaces], steps)
-    width = HIGHEST - LOWEST + 1
     for index, surface in enumerate(surfaces):
-        judge, tuning = (SURFACES[surface].starts(points, seed) for seed in (0, 1))
-        starts = np.concatenate([judge, tuning])
+        yield from compete_on(surface, name, partial(train, index), points)
 
-        def run(rates, index=index, surface=surface, starts=starts):
-            paths = train(index, np.array(rates, "float32"), starts)
-            final = SURFACES[surface].function(ops.moveaxis(paths[:, :, -1], -1, 0))
-            return np.asarray(paths), np.where(np.isfinite(final), final, np.inf)
 
-        def losses(rates, run=run):
-            return np.median(run(rates)[1][:, points:], axis=1)
+def compete_on(
+    surface: str,
+    name: str,
+    train: Callable[[np.ndarray, np.ndarray], Any],
+    points: int,
+) -> Iterable[Result]:
+    """Yields the results of one optimizer on one surface, as `compete` does."""
+    judge, tuning = (SURFACES[surface].starts(points, seed) for seed in (0, 1))
+    starts = np.concatenate([judge, tuning])
+    width = HIGHEST - LOWEST + 1
 
-        best, _ = tune(losses, LOWEST, HIGHEST, widen_by=width, widenings=1)
-        entries = {name: best}
-        if name in FREE:
-            entries[f"{name}, default"] = float(OPTIMIZERS[name]().learning_rate)
-        for entry, rate in entries.items():
-            paths, final = run([rate] * width)
-            spread = Spread.of(final[0, :points].tolist())
-            yield Result(entry, surface, rate, paths[0, :points], spread)
+    def run(rates: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        paths = train(np.array(rates, "float32"), starts)
+        final = SURFACES[surface].function(ops.moveaxis(paths[:, :, -1], -1, 0))
+        return np.asarray(paths), np.where(np.isfinite(final), final, np.inf)
+
+    def losses(rates: Sequence[float]) -> list[float]:
+        _, final = run(rates)
+        return list(np.median(final[:, points:], axis=1))
+
+    best, _ = tune(losses, LOWEST, HIGHEST, widen_by=width, widenings=1)
+    entries = {name: best}
+    if name in FREE:
+        entries[f"{name}, default"] = float(OPTIMIZERS[name]().learning_rate)
+    for entry, rate in entries.items():
+        paths, final = run([rate] * width)
+        spread = Spread.of(final[0, :points].tolist())
+        yield Result(entry, surface, rate, paths[0, :points], spread)
 
 
 def shown(value: float) -> str:
@@ -278,14 +294,13 @@ def picture(results: Sequence[Result]) -> Figure:
     grid = np.array(np.meshgrid(*sides))
     height = np.log10(np.asarray(surface.function(grid)) + 0.1)
     bottom, top = height.min(), height.max()
-    greys = {"cmap": "Greys", "vmin": bottom, "vmax": bottom + 3 * (top - bottom)}
+    white, black = bottom, bottom + 3 * (top - bottom)
     rows = -(-len(results) // COLUMNS)
     figure = Figure(figsize=(1.75 * COLUMNS, 2.1 * rows + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
     for panel in figure.subplots(rows, COLUMNS, squeeze=False).flat:
         panel.set_axis_off()
     for panel, result in zip(figure.axes, results, strict=False):
-        panel.contourf(*grid, height, levels=8, **greys)
+        panel.contourf(*grid, height, levels=8, cmap="Greys", vmin=white, vmax=black)
         panel.plot(*surface.minimum, "*", color="black", markersize=9)
         for path, colour in zip(result.paths, PATHS, strict=False):
             panel.plot(*path.T, color=colour, linewidth=0.9)
@@ -321,8 +336,9 @@ def write(results: Sequence[Result], folder: Path) -> None:
     """Writes pictures and tables."""
     for surface in dict.fromkeys(result.surface for result in results):
         figure = picture([result for result in results if result.surface == surface])
-        figure.canvas.draw()
-        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         image = Image.fromarray(pixels).quantize(COLOURS)
         image.save(folder / f"{surface}.png", optimize=True)
     (folder / "table.md").write_text(to_markdown(results), encoding="utf-8")
@@ -339,22 +355,12 @@ def write(results: Sequence[Result], folder: Path) -> None:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    for option, known in (("surfaces", SURFACES), ("optimizers", OPTIMIZERS)):
-        parser.add_argument(
-            f"--{option}",
-            nargs="+",
-            choices=list(known),
-            default=list(known),
-            metavar="NAME",
-            help=f"some of: {', '.join(known)} (default: all)",
-        )
-    parser.add_argument("--steps", type=count, default=500, help="gradients of each")
+    command.add_names_option(parser, "--surfaces", SURFACES)
+    command.add_names_option(parser, "--optimizers", OPTIMIZERS)
     parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("results/gallery"),
-        help="folder for pictures and tables (default: %(default)s)",
+        "--steps", type=command.count, default=500, help="gradients of each"
     )
+    command.add_output_option(parser, "results/gallery", "pictures and tables")
     parser.add_argument(
         "--quick", action="store_true", help="few steps from few points, to try it out"
     )
@@ -364,11 +370,11 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> list[Result]:
     """Runs the experiment."""
     if keras.backend.backend() != "jax":
-        raise StudyError(
+        raise InputError(
             "The gallery runs many trainings as one program, which needs Keras on JAX, "
             f"but it runs on {keras.backend.backend()}. Set KERAS_BACKEND=jax."
         )
-    output_folder(options.output)
+    command.output_folder(options.output)
     steps, points = options.steps, POINTS
     if options.quick:
         steps, points = min(steps, QUICK_STEPS), QUICK_POINTS

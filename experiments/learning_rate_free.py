@@ -1,19 +1,18 @@
-"""Do learning-rate-free optimizers, as they are, come close to a tuned Adam?
+"""Do learning-rate-free optimizers come close to a tuned Adam without tuning?
 
-Adam's learning rate is tuned on seeds of its own, by the validation accuracy at the
-end of training. On fresh seeds it then meets optimizers that are said to need no
-tuning, at their defaults. Run it with
+Adam's learning rate is tuned by the validation accuracy at the end of training. With
+other seeds, tuned Adam is then compared with the learning-rate-free optimizers at their
+defaults.
 
     keras-adaptive run learning_rate_free
-    python -m experiments.learning_rate_free --workloads digits --optimizers DoG Prodigy
+    keras-adaptive run learning_rate_free --workloads digits --optimizers DoG Prodigy
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import keras
 import pandas as pd
@@ -22,22 +21,19 @@ from rich.markdown import Markdown
 from sklearn import datasets as bundled
 from sklearn.preprocessing import StandardScaler
 
-from keras_adaptive import datasets, optimizers
+from keras_adaptive import optimizers
+from keras_adaptive.commands import data_options
 from keras_adaptive.commands import options as command
-from keras_adaptive.commands.options import count
+from keras_adaptive.datasets import Dataset, Split
 from keras_adaptive.datasets.batches import require_tensorflow
-from keras_adaptive.datasets.dataset import (
-    Dataset,
-    Split,
-    stratified_split,
-)
+from keras_adaptive.datasets.dataset import stratified_split
 from keras_adaptive.study import Contender, Epochs, Protocol, Results, Study, Workload
 from keras_adaptive.study.design.grid import half_decade
 from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
 from keras_adaptive.study.reporting.tables import Spread, spread
 
 POINTS = 2.0
-"""What counts as close, in points of accuracy."""
+"""The largest difference in points of accuracy that counts as close."""
 
 GRID = [half_decade(exponent) for exponent in range(-6, -1)]
 """Adam's learning rates: 0.001 to 0.1."""
@@ -46,24 +42,35 @@ WIDENING_TRIALS = 4
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is learned, by which model, and for how long.
+class Recipe:
+    """Data, a model for them, and the length of training.
 
     Args:
-        load: Loads the data, by the options of the command line.
-        build: Builds the model from a seed, the number of features and of classes.
+        load: Loads the data that the command line describes.
+        build: Builds the model from a seed, `features` and `classes`: their numbers.
         epochs: Passes over the training data.
         batch_size: Rows of a batch.
     """
 
     load: Callable[[argparse.Namespace], Dataset]
-    build: Callable[[int, int, int], keras.Model]
+    build: Callable[..., keras.Model]
     epochs: int
     batch_size: int
 
+    def workload(self, name: str, data: Dataset) -> Workload:
+        """Returns the workload of the loaded data."""
+        return Workload(
+            name,
+            partial(self.build, features=data.features, classes=len(data.classes)),
+            data,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            batch_size=self.batch_size,
+            budget=Epochs(self.epochs),
+        )
 
-def standardized(options: argparse.Namespace, name: str) -> Dataset:
-    """Loads one of scikit-learn's datasets; a quarter to choose by and one to test."""
+
+def standardized(options: argparse.Namespace | None, name: str) -> Dataset:
+    """Loads a dataset of scikit-learn; validation and test part are a quarter each."""
     raw = getattr(bundled, f"load_{name}")()
     held_out = stratified_split(raw.target, [0.25, 0.25], seed=0)
     scaler = StandardScaler().fit(raw.data[held_out[-1]])
@@ -108,17 +115,17 @@ def text_model(seed: int, features: int, classes: int) -> keras.Model:
     return keras.Model(words, logits(layer(words)))
 
 
-TASKS = {
-    "digits": Task(
+RECIPES = {
+    "digits": Recipe(
         partial(standardized, name="digits"), partial(perceptron, hidden=[64]), 30, 32
     ),
-    "breast_cancer": Task(
+    "breast_cancer": Recipe(
         partial(standardized, name="breast_cancer"), perceptron, 60, 32
     ),
-    "text": Task(datasets.load, text_model, 4, 128),
+    "text": Recipe(data_options.load_one, text_model, 4, 128),
 }
 
-CONTENDERS = {
+CONTENDERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     cls.__name__: cls
     for cls in (
         optimizers.DoG,
@@ -132,12 +139,12 @@ CONTENDERS = {
     )
 }
 CONTENDERS["Mechanic"] = lambda rate: optimizers.Mechanic(optimizers.Adam(rate))
-"""Their default learning rate is 1, and so is that which Mechanic wants of Adam."""
+"""All have the default learning rate 1; Mechanic expects the same of its Adam."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """An optimizer's line in the table."""
+    """The line of an optimizer in the table."""
 
     name: str
     rate: float
@@ -146,7 +153,7 @@ class Line:
 
     @classmethod
     def of(cls, name: str, runs: pd.DataFrame) -> "Line":
-        """Returns the line of an optimizer, from its runs for judging."""
+        """Returns the line of an optimizer from its evaluation runs."""
         return cls(
             name,
             runs["learning_rate"].iloc[0],
@@ -155,20 +162,19 @@ class Line:
         )
 
 
-def section(results: Results, workload: Workload) -> str:
+def section(results: Results, name: str, data: Dataset, recipe: Recipe) -> str:
     """Returns the heading, the facts and the table of a workload."""
-    runs = results.runs[results.runs["workload"] == workload.name]
+    runs = results.runs[results.runs["workload"] == name]
     tuning, judging = (runs[runs["phase"] == phase] for phase in ("tune", "compare"))
     lines = [
-        Line.of(name, judging[judging["contender"] == name])
-        for name in judging["contender"].unique()
+        Line.of(label, judging[judging["contender"] == label])
+        for label in judging["contender"].unique()
     ]
-    data, epochs = workload.data, workload.budget.count
-    steps = workload.budget.steps(len(data.train.y), workload.batch_size)
+    steps = Epochs(recipe.epochs).steps(len(data.train.y), recipe.batch_size)
     rates = sorted(tuning["learning_rate"].unique())
     return (
-        f"## {workload.name}\n\n{data.describe()}; {epochs} epochs ({steps} steps) in "
-        f"batches of {workload.batch_size}. Adam's rate was chosen among "
+        f"## {name}\n\n{data.describe()}; {recipe.epochs} epochs ({steps} steps) in "
+        f"batches of {recipe.batch_size}. Adam's rate was chosen among "
         f"{', '.join(f'{rate:.2g}' for rate in rates)}.\n\n" + to_markdown(lines)
     )
 
@@ -199,24 +205,16 @@ def to_markdown(lines: Sequence[Line]) -> str:
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    datasets.add_arguments(parser, "docstrings")
-    for option, known in (("workloads", TASKS), ("optimizers", CONTENDERS)):
-        parser.add_argument(
-            f"--{option}",
-            nargs="+",
-            choices=list(known),
-            default=list(known),
-            metavar="NAME",
-            help=f"some of: {', '.join(known)} (default: all)",
-        )
-    parser.add_argument("--seeds", type=count, default=3, help="number of seeds")
-    parser.add_argument("--epochs", type=count, help="instead of each workload's own")
+    data_options.add_data_options(parser, "docstrings")
+    command.add_names_option(parser, "--workloads", RECIPES)
+    command.add_names_option(parser, "--optimizers", CONTENDERS)
     parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("results/learning_rate_free"),
-        help="folder for the table (default: %(default)s)",
+        "--seeds", type=command.count, default=3, help="number of seeds"
     )
+    parser.add_argument(
+        "--epochs", type=command.count, help="instead of each workload's own"
+    )
+    command.add_output_option(parser, "results/learning_rate_free", "the table")
     command.add_run_options(parser)
     return parser.parse_args(argv)
 
@@ -227,20 +225,12 @@ def run(options: argparse.Namespace) -> str:
     output = command.output_folder(options.output)
     console = Console()
     with console.status("Loading the data …"):
-        loaded = {name: TASKS[name].load(options) for name in options.workloads}
-    workloads = [
-        Workload(
-            name,
-            partial(
-                TASKS[name].build, features=data.features, classes=len(data.classes)
-            ),
-            data,
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            batch_size=TASKS[name].batch_size,
-            budget=Epochs(options.epochs or TASKS[name].epochs),
-        )
-        for name, data in loaded.items()
-    ]
+        loaded = {name: RECIPES[name].load(options) for name in options.workloads}
+    recipes = {
+        name: replace(RECIPES[name], epochs=options.epochs or RECIPES[name].epochs)
+        for name in loaded
+    }
+    workloads = [recipes[name].workload(name, data) for name, data in loaded.items()]
     contenders = [Contender("adam", GRID, label="Adam")]
     contenders += [Contender(CONTENDERS[n], [1.0], label=n) for n in options.optimizers]
     protocol = Protocol(
@@ -255,7 +245,7 @@ def run(options: argparse.Namespace) -> str:
     text = (
         f"Median [range] over {options.seeds} seeds, after the last epoch; points: "
         "the difference of the median validation accuracies.\n\n"
-        + "\n".join(section(results, workload) for workload in workloads)
+        + "\n".join(section(results, n, loaded[n], recipes[n]) for n in loaded)
     )
     file = output / "table.md"
     file.write_text(text, encoding="utf-8")

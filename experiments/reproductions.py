@@ -1,21 +1,22 @@
-"""Do our optimizers give the numbers that were published or proved?
+"""Do the optimizers reproduce published and proved results?
 
 Each claim is measured again with this library's optimizers and Keras's SGD, and is hit
-or missed. Run it with
+or missed.
 
     keras-adaptive run reproductions
-    python -m experiments.reproductions --data-home DIR
+    keras-adaptive run reproductions --data-home DIR
 
-Two of the four need no data. The others are skipped where DIR does not hold `a9a.bz2`
-and `a9a.t.bz2`, the cache of 20 Newsgroups, or `SMSSpamCollection`.
+The first two reproductions need no data. The others are skipped unless DIR holds
+`a9a.bz2` and `a9a.t.bz2`, the cache of 20 Newsgroups, or `SMSSpamCollection`.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,43 +28,42 @@ from scipy.special import expit
 from sklearn.feature_extraction.text import CountVectorizer
 
 from keras_adaptive import optimizers
-from keras_adaptive.datasets import newsgroups
+from keras_adaptive.commands.options import exit_status
+from keras_adaptive.datasets import Split, newsgroups
 from keras_adaptive.datasets.svmlight import read_svmlight
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.design.grid import beyond_the_edge, half_decade
 
-ROUNDS = 30_000
-STEP = 0.5
-"""Reddi et al.: how long the game is, and α of the steps α/√t."""
+ROUNDS, STEP = 30_000, 0.5
+"""Reddi et al.: rounds of the game, and α of the steps α/√t."""
 
-BATCH = 128
-EPOCHS = 10
-"""Passes over a9a, with a learning rate that falls to zero by half a cosine."""
+BATCH, EPOCHS = 128, 10
+"""Rows of a batch; passes over a9a, while the rate decays to zero by half a cosine."""
 
 GROUPS = ("sci.med", "sci.space")
 LOWEST, HIGHEST = -4, 2
-"""Texts: the grid of learning rates, 0.01 to 10 by half decades, and wider."""
+"""Texts: the grid of learning rates, 0.01 to 10 by half decades; it may widen."""
 
 TUNING_ORDERS, ORDERS = range(3), range(3, 8)
 """Texts: seeds of the orders of the rows to tune on, and of those to judge by."""
 
 WELL_UNDER = 0.5
-"""Texts: a loss is well under another if it is at most this part of it."""
+"""Texts: a loss is well under another if it is at most this share of it."""
 
 
 class Absent(Exception):
-    """The data of a reproduction is not there, for the reason in the message."""
+    """The data of a reproduction are missing; the message says why."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A claim beside what was measured.
+    """A claim and its measurement.
 
     Args:
-        claim: What should come out, and of what.
+        claim: The quantity, and where it is measured.
         expected: The number or order that was published or proved.
-        measured: What came out here.
-        hit: Whether that is what was expected.
+        measured: The number or order that was measured here.
+        hit: Whether the measurement agrees with the claim.
     """
 
     claim: str
@@ -74,19 +74,21 @@ class Check:
 
 @keras.saving.register_keras_serializable("keras_adaptive.experiments")
 class InverseSqrt(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate α/√t of step t = 1, 2, …, with which regret bounds are proved.
+    """The learning rate α/√t of step t = 1, 2, …, for which regret bounds are proved.
 
     Args:
         initial: α.
     """
 
-    def __init__(self, initial: float):
+    def __init__(self, initial: float) -> None:
         self.initial = initial
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
+        """Returns the learning rate of a step, counted from 0."""
         return self.initial / ops.sqrt(ops.cast(step, "float32") + 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, float]:
+        """Returns the arguments."""
         return {"initial": self.initial}
 
 
@@ -102,7 +104,7 @@ def descend(
         optimizer: Takes the steps.
         gradient: The gradient at a step, counted from 0, and a vector.
         size: Entries of the vector.
-        steps: How many steps to take.
+        steps: Number of steps.
 
     Returns:
         The vector after the last step.
@@ -118,13 +120,13 @@ def descend(
 def wilson_examples(labels: np.ndarray, first: int, columns: int) -> sparse.csr_matrix:
     """Makes the examples of Wilson et al. 2017, section 3.3, for labels of ±1.
 
-    The first feature is the label and the next two are 1. Of five features that no
-    other example has, a positive example sets the first and a negative one all.
+    The first feature is the label and the next two are 1. Each example has five
+    features of its own; a positive example sets the first of them, a negative one all.
 
     Args:
         labels: The label of each example, 1 or -1.
-        first: Number of the first example, by which its own features are found.
-        columns: Features in all.
+        first: Number of the first example, which decides where its own features are.
+        columns: Number of all features.
 
     Returns:
         The examples as rows.
@@ -137,15 +139,17 @@ def wilson_examples(labels: np.ndarray, first: int, columns: int) -> sparse.csr_
     return x.tocsr()
 
 
-def wilson(data_home: Path | None, examples: int = 200, seed: int = 0):
-    """Where adaptive methods do not generalize (arXiv:1705.08292)."""
+def wilson(
+    data_home: Path | None, examples: int = 200, seed: int = 0
+) -> Iterator[Check]:
+    """Checks that adaptive methods fail to generalize here (arXiv:1705.08292)."""
     rng = np.random.default_rng(seed)
     y, y_test = np.where(rng.random((2, examples)) < 0.6, 1, -1).astype("float32")
     columns = 3 + 10 * examples
     x = wilson_examples(y, 0, columns)
     x_test = wilson_examples(y_test, examples, columns)
 
-    def slope(step, weights):
+    def slope(step: int, weights: np.ndarray) -> np.ndarray:
         return 2 * x.T @ (x @ weights - y) / examples
 
     positive = float(np.mean(y_test > 0))
@@ -167,8 +171,8 @@ def wilson(data_home: Path | None, examples: int = 200, seed: int = 0):
         )
 
 
-def reddi(data_home: Path | None, rounds: int = ROUNDS):
-    """Where Adam does not converge and AMSGrad does (arXiv:1904.09237, theorem 1)."""
+def reddi(data_home: Path | None, rounds: int = ROUNDS) -> Iterator[Check]:
+    """Checks that AMSGrad converges and Adam does not (arXiv:1904.09237, theorem 1)."""
     costs = np.where(np.arange(1, rounds + 1) % 3 == 1, 3.0, -1.0)[:, None]
     adam = partial(optimizers.Adam, beta_1=0.0, beta_2=0.1)
     for name, make, end, regret in (
@@ -201,14 +205,10 @@ def reddi(data_home: Path | None, rounds: int = ROUNDS):
 
 
 def present(data_home: Path | None, *names: str) -> list[Path]:
-    """Returns the paths of files that are in a folder, or says that they are not.
-
-    Args:
-        data_home: The folder; `None` if none was named.
-        names: Names of the files.
+    """Returns the paths of files in a folder.
 
     Raises:
-        Absent: If one of them is not there.
+        Absent: If a file does not exist, or no folder was named.
     """
     if data_home is None:
         raise Absent(f"needs --data-home DIR with {' and '.join(names)}")
@@ -219,13 +219,17 @@ def present(data_home: Path | None, *names: str) -> list[Path]:
     return paths
 
 
-def a9a(data_home: Path | None):
-    """Logistic regression on a9a, a convex problem with a known solution."""
+def as_arrays(part: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Returns dense features, and labels of 0 and 1."""
+    x: Any = part.x
+    return x.toarray(), (part.y > 0).astype("float32")
+
+
+def a9a(data_home: Path | None) -> Iterator[Check]:
+    """Checks logistic regression on a9a, a convex problem with a known solution."""
     rng = np.random.default_rng(0)
-    (x, y), (x_test, y_test) = (
-        (part.x.toarray(), (part.y > 0).astype("float32"))
-        for part in read_svmlight(present(data_home, "a9a.bz2", "a9a.t.bz2"))
-    )
+    train, test = read_svmlight(present(data_home, "a9a.bz2", "a9a.t.bz2"))
+    (x, y), (x_test, y_test) = map(as_arrays, (train, test))
     for name, make, rate in (
         ("Adam", optimizers.Adam, 0.003),
         ("Adagrad", optimizers.Adagrad, 1.0),
@@ -253,7 +257,7 @@ def a9a(data_home: Path | None):
 
 
 def group_texts(data_home: Path | None) -> tuple[list[str], np.ndarray]:
-    """Returns the training texts of the two `GROUPS`, and which is of the first."""
+    """Returns the training texts of `GROUPS`, and 1 for those of the first group."""
     (cache,) = present(data_home, newsgroups.CACHE_NAME)
     every = newsgroups.fetch("train", cache.parent, headers=True)
     names = [every.target_names[target] for target in every.target]
@@ -281,7 +285,7 @@ def loss_after_epoch(
     chunks = [order[at : at + BATCH] for at in range(0, len(y), BATCH)]
     batches = [(x[rows], y[rows]) for rows in chunks]
 
-    def slope(step, weights):
+    def slope(step: int, weights: np.ndarray) -> np.ndarray:
         features, labels = batches[step]
         return features.T @ (expit(features @ weights) - labels) / len(labels)
 
@@ -289,37 +293,49 @@ def loss_after_epoch(
     return float(np.mean(np.logaddexp(0, (1 - 2 * y) * (x @ weights))))
 
 
-def words(name: str, load: Callable, data_home: Path | None):
-    """The order of the Adam paper's figure 1 on bags of words (arXiv:1412.6980).
+def tuned_loss(
+    make: Callable[[float], keras.optimizers.Optimizer],
+    x: sparse.csr_matrix,
+    y: np.ndarray,
+) -> float:
+    """Returns the training loss after one pass with the best learning rate of a grid.
 
-    Adagrad starts from 0, as its authors have it. The loss of a learning rate is the
-    median over several orders of the rows.
+    The loss of a learning rate is the median over several orders of the rows.
+    """
+
+    def loss(rate: float, orders: Iterable[int]) -> float:
+        losses = [loss_after_epoch(make(rate), x, y, order) for order in orders]
+        return float(np.median(losses))
+
+    rates = map(half_decade, range(LOWEST, HIGHEST + 1))
+    scores = {rate: -loss(rate, TUNING_ORDERS) for rate in rates}
+    while (rate := beyond_the_edge(scores)) is not None:
+        scores[rate] = -loss(rate, TUNING_ORDERS)
+    return loss(max(scores, key=scores.__getitem__), ORDERS)
+
+
+def words(
+    name: str, load: Callable[[Path | None], Any], data_home: Path | None
+) -> Iterator[Check]:
+    """Checks the order of the Adam paper's figure 1 on bags of words (arXiv:1412.6980).
+
+    Adagrad's accumulator starts at 0, as in its paper.
     """
     texts, y = load(data_home)
     counts = CountVectorizer(max_features=10_000, binary=True, dtype=np.float32)
     x = counts.fit_transform(texts)
-    losses = {}
-    for contender, make in {
+    contenders = {
         "Adagrad": partial(optimizers.Adagrad, initial_accumulator_value=0.0),
         "Adam": optimizers.Adam,
         "Nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
         "SGD": keras.optimizers.SGD,
-    }.items():
-
-        def loss(rate, orders, make=make):
-            return np.median([loss_after_epoch(make(rate), x, y, k) for k in orders])
-
-        rates = map(half_decade, range(LOWEST, HIGHEST + 1))
-        scores = {rate: -loss(rate, TUNING_ORDERS) for rate in rates}
-        while (rate := beyond_the_edge(scores)) is not None:
-            scores[rate] = -loss(rate, TUNING_ORDERS)
-        best = max(scores, key=scores.get)
-        losses[contender] = float(loss(best, ORDERS))
+    }
+    losses = {name: tuned_loss(make, x, y) for name, make in contenders.items()}
     low, high = sorted((losses["Adagrad"], losses["Adam"]))
     yield Check(
         f"Adam paper: training loss after one epoch of {name}",
         "Adagrad ≈ Adam, well under Nesterov, SGD the highest",
-        ", ".join(f"{contender} {loss:.4f}" for contender, loss in losses.items()),
+        ", ".join(f"{optimizer} {loss:.4f}" for optimizer, loss in losses.items()),
         high - low < losses["Nesterov"] - high
         and high <= WELL_UNDER * losses["Nesterov"]
         and losses["SGD"] == max(losses.values()),
@@ -336,15 +352,7 @@ REPRODUCTIONS: dict[str, Callable[[Path | None], Iterator[Check]]] = {
 
 
 def run(data_home: Path | None, console: Console) -> bool:
-    """Runs all reproductions and prints the table.
-
-    Args:
-        data_home: Folder with the data.
-        console: Where to print.
-
-    Returns:
-        Whether every claim that was measured was hit.
-    """
+    """Runs all reproductions, prints the table and returns True if nothing missed."""
     table = Table("claim", "expected", "measured", "")
     every = True
     for name, reproduction in REPRODUCTIONS.items():
@@ -363,13 +371,9 @@ def run(data_home: Path | None, console: Console) -> bool:
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the experiment from the command line.
 
-    Args:
-        argv: The arguments; `None` for those of the process.
-        prog: Name of the command in the help.
-
     Returns:
-        0 if every claim that could be measured was hit, 1 if one was missed, 2 if the
-        data cannot be used.
+        0 if every claim that was measured was hit, 1 if one was missed, 2 if the data
+        cannot be used.
     """
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -379,15 +383,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         help="folder with a9a.bz2, a9a.t.bz2, SMSSpamCollection and "
         f"{newsgroups.CACHE_NAME}",
     )
-    options = parser.parse_args(argv)
-    if options.data_home and not options.data_home.is_dir():
-        print(f"error: --data-home {options.data_home} is no folder", file=sys.stderr)
-        return 2
-    try:
-        return 0 if run(options.data_home, Console()) else 1
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = parser.parse_args(argv).data_home
+
+    def command() -> int:
+        if folder and not folder.is_dir():
+            raise InputError(f"--data-home {folder} is not a folder.")
+        return 0 if run(folder, Console()) else 1
+
+    return exit_status(command)
 
 
 if __name__ == "__main__":

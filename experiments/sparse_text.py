@@ -1,33 +1,44 @@
-"""Who learns bag-of-words text best, and what does a step cost as the vocabulary grows?
+"""Which optimizer learns bags of words best, and how does the cost of a step grow?
 
-A text is a sparse row of word weights, of which a batch touches a few thousand. The
-accuracy on all test texts stands beside that on texts whose informative words are rare
-in training. Each vocabulary is a workload; it needs Keras on TensorFlow.
+A text is a sparse row of word weights; a batch touches a few thousand words. Accuracy
+is measured on all test texts, and on the texts whose informative words are rare in
+training. Each size of the vocabulary is a workload. Needs Keras on TensorFlow.
 
     keras-adaptive run sparse_text --quick
     keras-adaptive run sparse_text --data svmlight:news20.bz2
+
+In Python:
+
+    from keras_adaptive.datasets import load_docstrings
+    from keras_adaptive.experiments.sparse_text import judge, study
+
+    results = study([load_docstrings()], quick=True).run()
+    verdicts = judge(results)
 """
 
 import sys
 from collections.abc import Sequence
 
 from keras_adaptive.commands.experiment import Experiment
+from keras_adaptive.datasets import Dataset, keep_words, rare_slice
 from keras_adaptive.datasets.batches import require_tensorflow
-from keras_adaptive.datasets.rare import rare_slice
-from keras_adaptive.datasets.text import keep_words
-from keras_adaptive.study import Dataset, Epochs, Protocol, Results, Study
+from keras_adaptive.study import Epochs, Protocol, Results, Study
 from keras_adaptive.study.analysis import promises
 from keras_adaptive.study.analysis.verdicts import Verdict
 from keras_adaptive.study.design.defaults import default_contenders, default_workload
 
 VOCABULARIES = (10_000, 20_000, 30_000)
 OPTIMIZERS = ["keras/adagrad", "adagrad", "rmsprop", "keras/adam", "adam", "adamw"]
+REFERENCE = "keras/sgd-momentum"
+FULL = Protocol(tuning_trials=7, seeds=8, reference=REFERENCE)
+QUICK = Protocol(tuning_trials=3, seeds=7, reference=REFERENCE)
 
 
-def study(data: Sequence[Dataset], quick: bool) -> Study:
-    """Makes the study of some texts, with several vocabularies each."""
+def study(data: Sequence[Dataset], quick: bool = False) -> Study:
+    """Makes the study of some texts, each with several vocabularies."""
     require_tensorflow()
-    trials, seeds, epochs = (3, 7, 2) if quick else (7, 8, 4)
+    protocol = QUICK if quick else FULL
+    budget = Epochs(2 if quick else 4)
     texts = [
         keep_words(each, words)
         for each in data
@@ -35,12 +46,11 @@ def study(data: Sequence[Dataset], quick: bool) -> Study:
         if words == VOCABULARIES[0] or words <= each.features
     ]
     names = ["adam"] if quick else OPTIMIZERS
-    contenders = default_contenders(names, trials)
     return Study(
         "sparse_text",
-        [default_workload(each, Epochs(epochs), rare_slice) for each in texts],
-        contenders,
-        Protocol(trials, seeds=seeds, reference=contenders[0]),
+        workloads=[default_workload(each, budget, slices=rare_slice) for each in texts],
+        contenders=default_contenders(names, protocol.tuning_trials),
+        protocol=protocol,
     )
 
 
@@ -56,7 +66,7 @@ def judge(results: Results) -> list[Verdict]:
 
 
 main = Experiment(
-    __doc__,
+    description=__doc__,
     data=["docstrings"],
     quick_data=["docstrings"],
     study=study,

@@ -1,64 +1,129 @@
 """The command `keras-adaptive`: compare optimizers, run an experiment, see its runs."""
 
 import argparse
-import difflib
 import importlib
 import pkgutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
-from keras_adaptive.errors import MissingExtraError, StudyError, needs_extra
+from keras_adaptive.commands.options import exit_status
+from keras_adaptive.errors import InputError, did_you_mean, needs_extra
 
 LOOPBACK = "127.0.0.1"
-INTERRUPTED = 130
+EXPERIMENTS = "keras_adaptive.experiments"
+
+
+class DeferredParser(argparse.ArgumentParser):
+    """Parses a command whose options are declared only when it is called.
+
+    The defaults of these options come from the study, whose libraries take seconds to
+    import.
+
+    Args:
+        declare: Adds the options to the parser; `None` if there is nothing to defer.
+        arguments: The arguments of `argparse.ArgumentParser`.
+    """
+
+    def __init__(
+        self,
+        *,
+        declare: Callable[[argparse.ArgumentParser], None] | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self._declare = declare
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Declares the options, then parses as `argparse` does."""
+        declare, self._declare = self._declare, None
+        if declare is not None:
+            declare(self)
+        return super().parse_known_args(args, namespace)
+
+
+def experiments() -> ModuleType:
+    """Returns the package of the experiments.
+
+    Raises:
+        InputError: If a clone was installed before they were part of the package.
+    """
+    try:
+        return importlib.import_module(EXPERIMENTS)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "The experiments are not installed. In a clone of the repository, run "
+            "'pip install -e .' again."
+        ) from error
 
 
 def experiment_names() -> list[str]:
     """Returns the names of the experiments that can be run."""
-    import experiments
-
-    return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+    return sorted(
+        module.name for module in pkgutil.iter_modules(experiments().__path__)
+    )
 
 
 def run_experiment(name: str, arguments: Sequence[str]) -> int:
     """Runs an experiment.
 
     Args:
-        name: Name of a module of `experiments`.
+        name: Name of a module of `keras_adaptive.experiments`.
         arguments: The experiment's own command line.
 
     Returns:
         The exit status.
 
     Raises:
-        StudyError: If there is no such experiment.
+        InputError: If there is no such experiment.
     """
     known = experiment_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        raise StudyError(
+        raise InputError(
             f"There is no experiment {name!r}. Known experiments: {', '.join(known)}."
-            + (f" Did you mean {near[0]!r}?" if near else "")
+            + did_you_mean(name, known)
         )
     with needs_extra("study"):
-        experiment = importlib.import_module(f"experiments.{name}")
-    return experiment.main(arguments, prog=f"keras-adaptive run {name}")
+        experiment = importlib.import_module(f"{EXPERIMENTS}.{name}")
+    status: int = experiment.main(arguments, prog=f"keras-adaptive run {name}")
+    return status
 
 
-def run_comparison(arguments: Sequence[str]) -> int:
-    """Compares optimizers on a model and data of one's own.
+def run_comparison(options: argparse.Namespace) -> int:
+    """Compares optimizers on the user's model and data.
 
     Args:
-        arguments: The comparison's own command line.
+        options: The parsed command line.
 
     Returns:
         The exit status.
     """
+    from keras_adaptive.commands import compare
+
+    compare.run(options)
+    return 0
+
+
+def declare_comparison(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `compare`."""
     with needs_extra("study"):
-        from keras_adaptive.study import compare
-    return compare.main(arguments, prog="keras-adaptive compare")
+        from keras_adaptive.commands import compare
+
+    compare.add_options(parser)
+
+
+def declare_run(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `run`."""
+    parser.add_argument("name", help=f"one of: {', '.join(experiment_names())}")
+    parser.add_argument(
+        "arguments",
+        nargs=argparse.REMAINDER,
+        metavar="...",
+        help="the experiment's own options; 'run NAME --help' lists them",
+    )
 
 
 def open_ui(port: int) -> int:
@@ -71,22 +136,22 @@ def open_ui(port: int) -> int:
         The exit status.
 
     Raises:
-        StudyError: If the runs are on a server already, or the port is not free.
+        InputError: If the runs are already on a server, or the port is not free.
     """
     with needs_extra("study"):
         import mlflow
     store = mlflow.get_tracking_uri()
     if store.startswith(("http://", "https://", "databricks")):
-        raise StudyError(
-            f"The runs are on the MLflow server {store}, which has a UI of its own: "
-            "open it there."
+        raise InputError(
+            f"The runs are on the MLflow server {store}, which has its own UI. Open it "
+            "there."
         )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except (OSError, OverflowError) as error:
-            raise StudyError(
+            raise InputError(
                 f"Port {port} of {LOOPBACK} cannot be used ({error}). Choose another "
                 "with --port."
             ) from error
@@ -96,31 +161,31 @@ def open_ui(port: int) -> int:
     server = subprocess.Popen(command)
     try:
         return server.wait()
-    except KeyboardInterrupt:  # the server got it as well and is shutting down
+    except KeyboardInterrupt:  # the server has received it, too, and is shutting down
         server.wait()
         return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line."""
+    """Returns the parser of the command line.
+
+    The function that runs a command with its options is the option `run`.
+    """
     root = argparse.ArgumentParser(prog="keras-adaptive", description=__doc__)
-    commands = root.add_subparsers(dest="command", required=True)
-    commands.add_parser(
+    commands = root.add_subparsers(required=True, parser_class=DeferredParser)
+    compare = commands.add_parser(
         "compare",
-        add_help=False,
-        help="compare optimizers on your own model and data; 'compare --help' lists "
-        "the options",
+        declare=declare_comparison,
+        description="Compares optimizers on your own model and data, and recommends "
+        "one.",
+        help="compare optimizers on your own model and data",
     )
-    run = commands.add_parser("run", help="run an experiment")
-    run.add_argument("name", help=f"one of: {', '.join(experiment_names())}")
-    run.add_argument(
-        "arguments",
-        nargs=argparse.REMAINDER,
-        metavar="...",
-        help="the experiment's own options; 'run NAME --help' lists them",
-    )
+    compare.set_defaults(run=run_comparison)
+    run = commands.add_parser("run", declare=declare_run, help="run an experiment")
+    run.set_defaults(run=lambda given: run_experiment(given.name, given.arguments))
     ui = commands.add_parser("ui", help="open the MLflow UI on the runs made here")
     ui.add_argument("--port", type=int, default=5000, help="default: %(default)s")
+    ui.set_defaults(run=lambda given: open_ui(given.port))
     return root
 
 
@@ -134,22 +199,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 2 for an input that cannot be used, 130 after
         an interrupt from the keyboard.
     """
-    root = parser()
-    options, others = root.parse_known_args(argv)
-    if others and options.command != "compare":
-        root.error(f"unrecognized arguments: {' '.join(others)}")
-    try:
-        if options.command == "compare":
-            return run_comparison(others)
-        if options.command == "ui":
-            return open_ui(options.port)
-        return run_experiment(options.name, options.arguments)
-    except (StudyError, MissingExtraError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+
+    def command() -> int:
+        options = parser().parse_args(argv)
+        status: int = options.run(options)
+        return status
+
+    return exit_status(command)
 
 
 if __name__ == "__main__":

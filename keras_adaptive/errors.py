@@ -5,12 +5,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
-class StudyError(ValueError):
+class InputError(ValueError):
     """An input that a study, a dataset or a command cannot use.
 
-    The message says what was wrong, what was expected and how to fix it. The command
+    The message says what is wrong, what was expected and how to fix it. The command
     line prints it without a traceback and exits with status 2.
     """
+
+
+StudyError = InputError
+"""The same error by its earlier name."""
 
 
 class MissingExtraError(ImportError):
@@ -43,10 +47,10 @@ def counted(what: str, number: int) -> int:
         number: The count.
 
     Raises:
-        StudyError: If the count is not a whole number above 0.
+        InputError: If the count is not a whole number above 0.
     """
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise StudyError(f"{what} is {number!r}. Expected a whole number above 0.")
+        raise InputError(f"{what} is {number!r}. Expected a whole number above 0.")
     return number
 
 

@@ -17,7 +17,7 @@ def test_an_unknown_experiment_is_told_with_the_nearest(capsys):
 
 
 def test_options_go_to_the_experiment(monkeypatch):
-    from experiments import sparse_text
+    from keras_adaptive.experiments import sparse_text
 
     seen = []
     monkeypatch.setattr(
@@ -106,14 +106,41 @@ def test_ui_of_a_server(monkeypatch, capsys):
     assert "http://runs.example" in capsys.readouterr().err
 
 
-def test_importing_the_command_imports_no_study_library():
-    code = (
-        "import sys, keras; before = set(sys.modules);"
-        "import keras_adaptive.cli;"
-        "heavy = {'mlflow', 'sklearn', 'pandas', 'matplotlib', 'scipy'};"
-        "print(sorted(heavy & (set(sys.modules) - before)))"
-    )
+STUDY_LIBRARIES = {"mlflow", "sklearn", "pandas", "matplotlib", "scipy"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ui", "--help"], ["run", "--help"]])
+def test_help_imports_no_study_library(arguments):
+    code = f"""
+import sys, keras
+before = set(sys.modules)
+from keras_adaptive import cli
+try:
+    cli.main({arguments})
+except SystemExit as end:
+    print(end.code)
+print(sorted({STUDY_LIBRARIES} & (set(sys.modules) - before)))
+"""
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.strip() == "[]"
+    assert shown.stdout.splitlines()[-2:] == ["0", "[]"]
+
+
+def test_options_of_compare_are_its_own(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["compare", "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: keras-adaptive compare ")
+    assert "--tuning-seeds N" in shown
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["compare", "--data", "wine", "--sedes", "3"])
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --sedes 3" in capsys.readouterr().err
+
+
+def test_experiments_that_are_not_installed(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "EXPERIMENTS", "keras_adaptive.no_experiments")
+    assert cli.main(["run", "sparse_text"]) == 2
+    assert "run 'pip install -e .' again" in capsys.readouterr().err

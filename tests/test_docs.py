@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import pytest
 
 import keras_adaptive
@@ -25,10 +24,8 @@ MODULES = [
     ),
 ]
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="the examples have sparse gradients, which only TensorFlow makes",
-)
+# The examples have sparse gradients, which only TensorFlow makes.
+pytestmark = pytest.mark.tensorflow
 
 
 @pytest.fixture(autouse=True)

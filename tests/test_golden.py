@@ -10,7 +10,14 @@ import pytest
 FOLDER = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "tensorflow",
+        pytest.param("jax", marks=pytest.mark.slow),
+        pytest.param("torch", marks=pytest.mark.slow),
+    ],
+)
 def test_golden(backend):
     run = subprocess.run(
         [sys.executable, FOLDER / "check.py", FOLDER],

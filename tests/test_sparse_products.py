@@ -14,6 +14,8 @@ from keras_adaptive.optimizers.engine.tensorflow.csr_products import (
     transposed_product,
 )
 
+pytestmark = pytest.mark.tensorflow
+
 HEIGHT, WIDTH = 4, 3
 DTYPES = [tf.float16, *sparse_products.DTYPES]
 entries = st.lists(

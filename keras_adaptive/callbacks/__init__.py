@@ -1,4 +1,4 @@
-"""Callbacks that see and steer the learning rate."""
+"""The callback that validates and saves a model at its evaluation point."""
 
 from keras_adaptive.callbacks.evaluate_averaged import EvaluateAveraged
 

@@ -1,1 +1,1 @@
-"""The command line: one module for each command."""
+"""The commands of `keras-adaptive`, and their options."""

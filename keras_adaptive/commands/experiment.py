@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from keras_adaptive import datasets
+from keras_adaptive.commands import data_options
 from keras_adaptive.commands import options as command
 from keras_adaptive.datasets.dataset import Dataset
 from keras_adaptive.errors import needs_extra
@@ -22,12 +21,8 @@ from keras_adaptive.study.study import Study
 with needs_extra("study"):
     from rich.console import Console
 
-OFFLINE = (
-    *("digits", "wine", "breast_cancer", "diabetes", "rare_categories"),
-    "docstrings",
-)
-"""Data of every kind that need no network: six, the fewest over which anything can be
-decided."""
+OFFLINE = tuple(data_options.OFFLINE)
+"""Data of every kind that need neither a network nor files."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +30,12 @@ class Experiment:
     """A study of one promise that can be run from the command line.
 
     Args:
-        description: What it asks, in the first line, and how.
-        data: The sources of the data in full, unless others are named.
-        quick_data: The same for a first look.
-        study: Makes the study of the loaded data; the second argument says whether it
-            is for a first look.
-        judge: Judges a promise from the results.
+        description: The question in the first line, then the method.
+        data: The sources of the data, unless the command line names others.
+        quick_data: The sources of the data for a first look (`--quick`).
+        study: Makes the study of the loaded data; the second argument is true for a
+            first look.
+        judge: Judges the promise from the results.
     """
 
     description: str
@@ -68,32 +63,30 @@ class Experiment:
         parser.add_argument(
             "--quick",
             action="store_true",
-            help="a first look, in minutes; by default at "
-            f"{', '.join(self.quick_data)}",
+            help="a first look, in minutes (default data: "
+            f"{', '.join(self.quick_data)})",
         )
-        datasets.add_arguments(parser, *self.data)
+        data_options.add_data_options(parser, *self.data)
         parser.set_defaults(data=None)
-        parser.add_argument(
-            "--output", type=Path, default=Path("results"), help="for tables and plots"
-        )
+        command.add_output_option(parser, "results", "report, plots and tables")
         command.add_run_options(parser)
         options = parser.parse_args(argv)
         options.data = options.data or (self.quick_data if options.quick else self.data)
         return options
 
     def run(self, options: argparse.Namespace) -> list[Verdict]:
-        """Runs the study and says what came of it.
+        """Runs the study and publishes its results.
 
         Args:
             options: The parsed command line.
 
         Returns:
-            The verdicts, also shown, written to the output folder and attached to the
-            study's run.
+            The verdicts. They are also printed, written to the output folder and
+            attached to the run of the study.
         """
         output = command.output_folder(options.output)
         console = Console()
-        data = datasets.load_all(options)
+        data = data_options.load_all(options)
         for each in data:
             console.print(f"{each.describe()}; {each.source}", highlight=False)
         study = self.study(data, options.quick)
@@ -107,11 +100,7 @@ class Experiment:
 
 
 def slice_sizes(workload: Workload) -> list[str]:
-    """Returns a line for each slice of a workload, with the number of its rows.
-
-    Args:
-        workload: The workload.
-    """
+    """Returns a line for each slice of a workload with its number of rows."""
     slices = workload.slices(workload.load()) if workload.slices else {}
     return [
         f"{workload.name}: {np.sum(rows):,} of {len(rows):,} test rows are {name}"

@@ -1,26 +1,43 @@
-"""What the command lines of all experiments have in common."""
+"""Shared parts of the command lines: options and exit statuses."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_adaptive.errors import StudyError, needs_extra
-from keras_adaptive.study.execution.executors import InProcess, Processes
-
-with needs_extra("study"):
-    from rich.console import Console
+from keras_adaptive.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from keras_adaptive.study.results import Results
     from keras_adaptive.study.study import Study
 
 INTERRUPTED = 130
 Parse = Callable[[Sequence[str] | None, str | None], argparse.Namespace]
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """Runs a command and turns the errors that a user can fix into exit statuses.
+
+    Args:
+        command: Does the work and returns its exit status.
+
+    Returns:
+        That status; 2 for an input that cannot be used or for a library that is not
+        installed; 130 after an interrupt from the keyboard.
+    """
+    try:
+        return command()
+    except (InputError, MissingExtraError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def main(
@@ -38,17 +55,14 @@ def main(
         prog: Name of the command; `None` for that of the process.
 
     Returns:
-        The exit status: 0 for success, 2 for an input that cannot be used, 130 after
-        an interrupt from the keyboard.
+        The exit status: 0 for success, else as `exit_status` says.
     """
-    try:
+
+    def command() -> int:
         run(parse(argv, prog))
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+        return 0
+
+    return exit_status(command)
 
 
 def count(text: str) -> int:
@@ -58,15 +72,38 @@ def count(text: str) -> int:
     return int(text)
 
 
-def positive(text: str) -> float:
-    """Parses a positive, finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (value > 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
+def add_names_option(
+    parser: argparse.ArgumentParser, option: str, known: Iterable[str]
+) -> None:
+    """Adds an option that takes some of the known names, by default all of them."""
+    names = list(known)
+    parser.add_argument(
+        option,
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"some of: {', '.join(names)} (default: all)",
+    )
+
+
+def add_output_option(
+    parser: argparse.ArgumentParser, default: str, contents: str
+) -> None:
+    """Adds the option that names the folder for what the command writes.
+
+    Args:
+        parser: The parser of the command line.
+        default: The folder, unless another is named.
+        contents: What the command writes there, for the help.
+    """
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(default),
+        metavar="DIR",
+        help=f"folder for {contents} (default: %(default)s)",
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -75,13 +112,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=count,
         metavar="N",
-        help="processes that train at the same time (default: this one alone, which "
-        "times best)",
+        help="train in N processes at the same time (default: in this process, one run "
+        "after another, which gives the most reliable times)",
     )
     parser.add_argument(
-        "--retry-failed",
-        action="store_true",
-        help="make runs again that failed before",
+        "--retry-failed", action="store_true", help="repeat runs that failed before"
     )
 
 
@@ -93,6 +128,8 @@ def run_study(study: Study, options: argparse.Namespace, console: Console) -> Re
         options: The parsed command line.
         console: Where the progress is shown.
     """
+    from keras_adaptive.study.execution.executors import InProcess, Processes
+
     executor = Processes(options.workers) if options.workers else InProcess()
     return study.run(executor, console, options.retry_failed)
 
@@ -104,12 +141,12 @@ def output_folder(path: Path) -> Path:
         path: The folder.
 
     Raises:
-        StudyError: If it cannot be made.
+        InputError: If it cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StudyError(
+        raise InputError(
             f"The folder {path} cannot be made ({error}). Name another with --output."
         ) from error
     return path

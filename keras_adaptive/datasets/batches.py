@@ -1,19 +1,17 @@
-"""Batches of a dataset in a seeded order, for every backend."""
+"""Batches of a dataset in a seeded order, on every backend."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
-
-with needs_extra("study"):
-    from scipy import sparse
+from keras_adaptive.datasets.dataset import is_sparse_matrix
+from keras_adaptive.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,46 +21,47 @@ if TYPE_CHECKING:
 EVALUATION_BATCH = 512
 
 Order = Callable[[int], np.ndarray]
-"""From the number of an epoch to the order of its rows."""
+"""A function from the number of an epoch to the order of its rows."""
+
+Batches: TypeAlias = "tf.data.Dataset | keras.utils.PyDataset"
 
 
 def is_sparse(x: Any) -> bool:
-    """Says whether there is a CSR matrix among the features."""
+    """Says whether some of the features are a sparse matrix."""
     parts = x.values() if isinstance(x, dict) else [x]
-    return any(sparse.issparse(part) for part in parts)
+    return any(is_sparse_matrix(part) for part in parts)
 
 
 def require_tensorflow() -> None:
-    """Checks that Keras runs on the one backend that has sparse gradients.
+    """Checks that Keras runs on TensorFlow, the only backend with sparse gradients.
 
     Raises:
-        StudyError: If it runs on another.
+        InputError: If Keras runs on another backend.
     """
     if keras.backend.backend() != "tensorflow":
-        raise StudyError(
+        raise InputError(
             "Sparse inputs need Keras on TensorFlow, but it runs on "
             f"{keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
         )
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the order of the rows in an epoch, from nothing but the arguments.
+    """Returns the order of the rows in an epoch, decided by the arguments alone.
 
     Args:
-        rows: How many rows there are.
+        rows: Number of rows.
         seed: Seed of the training.
-        epoch: Number of the epoch; each has an order of its own.
+        epoch: Number of the epoch; the order differs from epoch to epoch.
     """
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def training_batches(
-    split: Split, batch_size: int, seed: int
-) -> tf.data.Dataset | keras.utils.PyDataset:
-    """Feeds rows in an order that the seed alone decides, epoch after epoch.
+def training_batches(split: Split, batch_size: int, seed: int) -> Batches:
+    """Feeds rows for training, shuffled by the seed in each epoch.
 
-    `fit` itself would shuffle by the backend's global random state. Here every
-    optimizer sees the same batches. The last batch of an epoch may be smaller.
+    Every optimizer sees the same batches, while `fit` itself shuffles by the backend's
+    global random state. The last batch of an epoch may be smaller. With Keras on
+    TensorFlow, TensorFlow itself cuts the batches, and a CSR matrix stays sparse.
 
     Args:
         split: The rows.
@@ -70,18 +69,25 @@ def training_batches(
         seed: Seed of the training.
 
     Returns:
-        The batches, without end.
+        The batches without end: pass `steps_per_epoch` and `shuffle=False` to `fit`.
 
     Raises:
-        StudyError: If there is a CSR matrix, and Keras does not run on TensorFlow.
+        InputError: If the features are sparse and Keras does not run on TensorFlow.
+
+    Example:
+
+    >>> from keras_adaptive.datasets import Split
+    >>> rows = Split(np.eye(600, dtype="float32"), np.arange(600) % 2)
+    >>> model = keras.Sequential([keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> batches = training_batches(rows, batch_size=32, seed=0)
+    >>> history = model.fit(batches, steps_per_epoch=19, shuffle=False, verbose=0)
     """
     order = partial(epoch_order, len(split.y), seed)
     return _batches(split, batch_size, order)
 
 
-def evaluation_batches(
-    split: Split, batch_size: int = EVALUATION_BATCH
-) -> tf.data.Dataset | keras.utils.PyDataset:
+def evaluation_batches(split: Split, batch_size: int = EVALUATION_BATCH) -> Batches:
     """Feeds all rows once, in their order.
 
     Args:
@@ -92,20 +98,20 @@ def evaluation_batches(
         The batches.
 
     Raises:
-        StudyError: If there is a CSR matrix, and Keras does not run on TensorFlow.
+        InputError: If the features are sparse and Keras does not run on TensorFlow.
 
     Example:
 
-    >>> from keras_adaptive.datasets.dataset import Split
-    >>> rows = Split(sparse.eye(600, format="csr", dtype="float32"), np.arange(600))
+    >>> from keras_adaptive.datasets import Split
+    >>> rows = Split(np.eye(600, dtype="float32"), np.arange(600))
     >>> [len(labels) for _, labels in evaluation_batches(rows)]
     [512, 88]
     """
     return _batches(split, batch_size)
 
 
-def _batches(split: Split, batch_size: int, order: Order | None = None):
-    """Feeds rows in a given order without end, or else once in their own."""
+def _batches(split: Split, batch_size: int, order: Order | None = None) -> Batches:
+    """Feeds rows without end in the given order, or once in their own."""
     if keras.backend.backend() == "tensorflow":
         return _tensorflow_batches(split, batch_size, order)
     if is_sparse(split.x):
@@ -120,8 +126,8 @@ def _array(part: np.ndarray) -> np.ndarray:
     return np.asarray(part)
 
 
-def _each(function: Callable, x: Any) -> Any:
-    """Applies a function to the features, or to each of the named ones."""
+def _each(function: Callable[[Any], Any], x: Any) -> Any:
+    """Applies a function to the features, or to each of the named inputs."""
     if isinstance(x, dict):
         return {name: function(part) for name, part in x.items()}
     return function(x)
@@ -130,7 +136,7 @@ def _each(function: Callable, x: Any) -> Any:
 class _ArrayBatches(keras.utils.PyDataset):
     """Batches of NumPy arrays."""
 
-    def __init__(self, split: Split, batch_size: int, order: Order | None):
+    def __init__(self, split: Split, batch_size: int, order: Order | None) -> None:
         super().__init__()
         rows = np.arange(len(split.y))
         self._x, self._y = _each(_array, split.x), _array(split.y)
@@ -141,9 +147,10 @@ class _ArrayBatches(keras.utils.PyDataset):
 
     @property
     def num_batches(self) -> int | None:
+        """Number of batches; `None` if they have no end."""
         return None if self._endless else self._per_epoch
 
-    def __getitem__(self, index: int) -> tuple:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         epoch, batch = divmod(index, self._per_epoch)
         start = batch * self._batch_size
         rows = self._order(epoch)[start : start + self._batch_size]
@@ -153,7 +160,7 @@ class _ArrayBatches(keras.utils.PyDataset):
 def _tensorflow_batches(
     split: Split, batch_size: int, order: Order | None
 ) -> tf.data.Dataset:
-    """Feeds rows that TensorFlow itself picks; a CSR matrix is never densified."""
+    """Feeds rows that TensorFlow itself gathers; a CSR matrix stays sparse."""
     import tensorflow as tf
 
     from keras_adaptive.optimizers.engine.tensorflow.csr_products import pairs
@@ -162,7 +169,7 @@ def _tensorflow_batches(
     count = len(split.y)
     in_full_batches = count - count % batch_size
 
-    def cut(rows) -> tf.data.Dataset:
+    def cut(rows: Any) -> tf.data.Dataset:
         full = tf.reshape(rows[:in_full_batches], [-1, batch_size])
         batches = tf.data.Dataset.from_tensor_slices(full)
         if in_full_batches == count:
@@ -171,7 +178,7 @@ def _tensorflow_batches(
         return batches.concatenate(rest)
 
     @as_it_is
-    def epoch_batches(epoch) -> tf.data.Dataset:
+    def epoch_batches(epoch: Any) -> tf.data.Dataset:
         rows = tf.numpy_function(order, [epoch], tf.int64)
         return cut(tf.ensure_shape(rows, [count]))
 
@@ -182,44 +189,44 @@ def _tensorflow_batches(
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         return epochs.flat_map(epoch_batches).apply(endless)
 
-    def picker(part):
-        if not sparse.issparse(part):
+    def picker(part: Any) -> Callable[[Any], Any]:
+        if not is_sparse_matrix(part):
             whole = tf.constant(_array(part))
             return lambda rows: tf.gather(whole, rows)
         if part.shape[1] > 2**31:
-            raise StudyError(
+            raise InputError(
                 f"A sparse matrix of {part.shape[1]:,} columns is too wide for "
                 f"batches: at most {2**31:,} are possible. Hash its features to fewer."
             )
         splits = part.indptr.astype(np.int64)
         columns, values = (
-            # They need no validation: scipy has made it.
+            # scipy has already validated them.
             tf.RaggedTensor.from_row_splits(each, splits, validate=False)
             for each in (part.indices.astype(np.int64), _array(part.data))
         )
 
-        def pick(rows):
+        def pick_sparse(rows: Any) -> Any:
             column, value = tf.gather(columns, rows), tf.gather(values, rows)
             shape = tf.stack([tf.size(rows, out_type=tf.int64), part.shape[1]])
-            # Rows and places in them; places give way to columns.
+            # The row of each value, and its place there, which the column replaces.
             places = value.to_sparse()
             indices = pairs(places.indices[:, 0], column.flat_values)
             return tf.SparseTensor(indices, value.flat_values, shape)
 
-        return pick
+        return pick_sparse
 
     pick_x, pick_y = _each(picker, split.x), picker(split.y)
 
     @as_it_is
-    def pick(rows) -> tuple:
+    def pick(rows: Any) -> tuple[Any, Any]:
         return _each(lambda pick: pick(rows), pick_x), pick_y(rows)
 
     options = tf.data.Options()
-    # The end of an iterator may have to wait until TensorFlow has tuned it again.
+    # With tuning, the end of an iterator can wait for the next round of the tuner.
     options.autotune.enabled = False
-    # One map is nothing to rewrite, and an iterator would begin with that.
+    # There is only one map; looking for rewrites would delay each new iterator.
     options.experimental_optimization.apply_default_optimizations = False
-    # Batches are made ahead, on what the steps leave of the processor.
+    # Batches are prepared ahead with one thread, which leaves the rest to the steps.
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
     return all_rows().map(pick).prefetch(1).with_options(options)

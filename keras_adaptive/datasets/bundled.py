@@ -1,8 +1,10 @@
-"""The small datasets that come with scikit-learn: no network, no files."""
+"""The small datasets that are part of scikit-learn; they need no network."""
+
+from typing import Any
 
 import numpy as np
 
-from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
+from keras_adaptive.datasets.dataset import Dataset, Split, Task, three_parts
 from keras_adaptive.datasets.frames import table
 from keras_adaptive.errors import needs_extra
 
@@ -10,11 +12,11 @@ with needs_extra("study"):
     from sklearn import datasets
 
 BRIGHTEST = 16
-"""A pixel of the digits is a whole number from 0 to this."""
+"""The highest value of a pixel of the digits; the lowest is 0."""
 
 
 def load_digits(seed: int = 0) -> Dataset:
-    """Loads 1,797 images of handwritten digits, 8 × 8 pixels from 0 to 1.
+    """Loads 1,797 images of handwritten digits: 8 × 8 pixels between 0 and 1.
 
     Args:
         seed: Seed of the split.
@@ -36,7 +38,7 @@ def load_digits(seed: int = 0) -> Dataset:
 
 
 def load_wine(seed: int = 0) -> Dataset:
-    """Loads 178 wines of three growers, by 13 measurements.
+    """Loads 178 wines of three growers, with 13 measurements each.
 
     Args:
         seed: Seed of the split.
@@ -45,7 +47,7 @@ def load_wine(seed: int = 0) -> Dataset:
 
 
 def load_breast_cancer(seed: int = 0) -> Dataset:
-    """Loads 569 tumours, malignant or benign, by 30 measurements.
+    """Loads 569 malignant or benign tumours, with 30 measurements each.
 
     Args:
         seed: Seed of the split.
@@ -54,7 +56,7 @@ def load_breast_cancer(seed: int = 0) -> Dataset:
 
 
 def load_diabetes(seed: int = 0) -> Dataset:
-    """Loads 442 patients and how far diabetes has gone a year later, a regression.
+    """Loads 442 patients and the progress of diabetes after a year, a regression.
 
     Args:
         seed: Seed of the split.
@@ -62,9 +64,9 @@ def load_diabetes(seed: int = 0) -> Dataset:
     return _measured("diabetes", datasets.load_diabetes(), seed)
 
 
-def _measured(name: str, bunch, seed: int) -> Dataset:
+def _measured(name: str, bunch: Any, seed: int) -> Dataset:
     classes = tuple(map(str, bunch.get("target_names", ())))
-    task = "classification" if classes else "regression"
+    task: Task = "classification" if classes else "regression"
     columns = dict(zip(bunch.feature_names, bunch.data.T, strict=True))
     parts = three_parts(Split(columns, bunch.target), None, task, seed)
     return table(name, f"scikit-learn's {name}", parts, task, classes)

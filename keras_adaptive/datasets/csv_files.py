@@ -1,7 +1,7 @@
-"""CSV and Parquet files with a target: tables, and texts with labels."""
+"""CSV and Parquet files: tables with a target, and texts with labels."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +16,22 @@ from keras_adaptive.datasets.dataset import (
 from keras_adaptive.datasets.files import existing_file, read_lines
 from keras_adaptive.datasets.frames import labels_of, load_frame, require_column
 from keras_adaptive.datasets.text import MAX_WORDS, vectorize
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     import pandas as pd
 
 MISSING = ["", "nan", "NaN", "NAN", "NA", "<NA>", "?"]
-"""Fields of a CSV file that stand for a missing value."""
+"""Fields of a CSV file that mean a missing value."""
 
 
 def decoded_lines(path: Path) -> Iterator[str]:
-    """Yields the lines of a UTF-8 file and names the first line that is not UTF-8."""
+    """Yields the lines of a UTF-8 file; an error names the first line that is not."""
     for number, line in enumerate(read_lines(path), start=1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise StudyError(
+            raise InputError(
                 f"{path}, line {number} is not UTF-8 text ({error.reason}). Expected a "
                 "CSV file in UTF-8: convert it, for example with "
                 "'iconv -f latin1 -t utf-8'."
@@ -45,11 +45,11 @@ def check_rows(path: Path) -> list[str]:
         path: Path of the file, plain or compressed.
 
     Returns:
-        The names of the columns; one without a name is called by its number.
+        The names of the columns; a column without a name gets its number as a name.
 
     Raises:
-        StudyError: If a row cannot be read, with the number of its line, if two columns
-            have one name, or if there are no rows.
+        InputError: If a row cannot be read (the message has the number of its line), if
+            two columns have the same name, or if there are no rows.
     """
     reader = csv.reader(decoded_lines(path), strict=True)
     rows = 0
@@ -60,22 +60,22 @@ def check_rows(path: Path) -> list[str]:
         ]
         if len(set(header)) < len(header):
             twice = next(name for name in header if header.count(name) > 1)
-            raise StudyError(f"{path} has two columns called {twice!r}. Rename one.")
+            raise InputError(f"{path} has two columns called {twice!r}. Rename one.")
         for row in reader:
             if row and len(row) != len(header):
-                raise StudyError(
+                raise InputError(
                     f"{path}, line {reader.line_num} has {len(row)} fields. Expected "
                     f"{len(header)}, as in the header: check for missing quotes."
                 )
             rows += bool(row)
     except csv.Error as error:
-        raise StudyError(
+        raise InputError(
             f"{path}, line {reader.line_num} cannot be read as CSV: {error}. Expected "
-            "fields separated by commas, with texts that hold commas or line ends in "
-            "double quotes."
+            "fields separated by commas, with double quotes around texts that contain "
+            "commas or line ends."
         ) from error
     if not rows:
-        raise StudyError(f"{path} has a header but no rows. Expected one row a line.")
+        raise InputError(f"{path} has a header but no rows. Expected one row a line.")
     return header
 
 
@@ -84,13 +84,13 @@ def read_csv(path: str | Path, texts: Sequence[str] = ()) -> pd.DataFrame:
 
     Args:
         path: Path of the file; `.gz`, `.bz2` and `.xz` are decompressed.
-        texts: Columns that are read as they stand, even if they hold numbers.
+        texts: Columns that are read as text, even if they contain numbers.
 
     Returns:
         The table. Empty fields, `NA`, `NaN` and `?` are missing values.
 
     Raises:
-        StudyError: If the file cannot be used.
+        InputError: If the file cannot be used.
     """
     found = existing_file(path)
     header = check_rows(found)
@@ -115,19 +115,22 @@ def read_parquet(path: str | Path) -> pd.DataFrame:
         path: Path of the file.
 
     Raises:
-        StudyError: If the file cannot be used.
+        InputError: If the file cannot be used.
     """
     found = existing_file(path)
     try:
         return pd.read_parquet(found)
     except (OSError, ValueError) as error:
-        raise StudyError(
+        raise InputError(
             f"{found} cannot be read as Parquet: {error}. The file is damaged, cut off "
             "or of another kind."
         ) from error
 
 
-READERS = {"csv": read_csv, "parquet": read_parquet}
+READERS: dict[str, Callable[[str | Path], pd.DataFrame]] = {
+    "csv": read_csv,
+    "parquet": read_parquet,
+}
 
 
 def load_table(
@@ -139,14 +142,14 @@ def load_table(
     categories: Sequence[str] = (),
     seed: int = 0,
 ) -> Dataset:
-    """Loads a table from a file: see `tables` for the rules.
+    """Loads a table from a file, by the rules of `keras_adaptive.datasets.frames`.
 
     Args:
         kind: `"csv"` or `"parquet"`.
         path: Path of the file.
         target: Name of the column to predict.
-        test_path: The file to test on. Without it a tenth of the rows is held out.
-        task: `None` to tell it from the target: see `tables.load_frame`.
+        test_path: The file to test on; `None` to hold out a tenth of the rows.
+        task: The task; `None` to guess it from the target, as `load_frame` does.
         categories: Columns of whole numbers that stand for categories.
         seed: Seed of the split.
 
@@ -154,7 +157,7 @@ def load_table(
         The dataset; a tenth of the rows is the validation part.
 
     Raises:
-        StudyError: If the file cannot be used.
+        InputError: If the file cannot be used.
     """
     read = READERS[kind]
     return load_frame(
@@ -182,14 +185,14 @@ def load_csv_texts(
         path: Path of the file; `.gz`, `.bz2` and `.xz` are decompressed.
         text: Name of the column with the texts.
         target: Name of the column with the labels.
-        max_words: How many of the most frequent words become features.
+        max_words: Number of the most frequent words that become features.
         seed: Seed of the split.
 
     Returns:
-        The dataset; a tenth of the rows each is the validation and the test part.
+        The dataset; validation and test part are a tenth of the rows each.
 
     Raises:
-        StudyError: If the file cannot be used.
+        InputError: If the file cannot be used.
     """
     frame = read_csv(path, texts=[text])
     require_column(target, list(frame.columns), str(path))

@@ -1,23 +1,25 @@
-"""Labelled data in three parts: to train on, to choose by and to judge by."""
+"""A labelled dataset in three parts: training, validation and test."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError
 
-with needs_extra("study"):
+if TYPE_CHECKING:
     from scipy import sparse
 
 Task = Literal["classification", "regression"]
-Array = np.ndarray | sparse.csr_matrix
-Features = Array | dict[str, Array]
+Array: TypeAlias = "np.ndarray | sparse.csr_matrix"
+Features: TypeAlias = "Array | dict[str, Array]"
+Labels: TypeAlias = "np.ndarray | Sequence[Any]"
 
 HELD_OUT = 0.1
 """Share of the rows in the validation part, and in a test part that is split off."""
@@ -27,9 +29,9 @@ class Split(NamedTuple):
     """One part of a dataset.
 
     Args:
-        x: The features, a row each: a NumPy array, a scipy CSR matrix, or a dictionary
-            of them for a model with named inputs.
-        y: The label of each row: whole numbers from 0 for classes, numbers else.
+        x: The features of each row: a NumPy array, a scipy CSR matrix, or a dictionary
+            of these for a model with named inputs.
+        y: The label of each row: a class counted from 0, or a number for a regression.
     """
 
     x: Features
@@ -39,13 +41,12 @@ class Split(NamedTuple):
         """Returns some of the rows.
 
         Args:
-            rows: Their numbers, or a mask.
+            rows: The numbers of the rows, or a mask.
         """
         if isinstance(self.x, dict):
-            x = {name: part[rows] for name, part in self.x.items()}
-        else:
-            x = self.x[rows]
-        return Split(x, self.y[rows])
+            named_parts = {name: part[rows] for name, part in self.x.items()}
+            return Split(named_parts, self.y[rows])
+        return Split(self.x[rows], self.y[rows])
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,17 @@ class Dataset:
     """A dataset for a study, in memory and with a fingerprint.
 
     Args:
-        name: Its name in tables and in MLflow.
-        source: Where it comes from, in words.
+        name: The name in tables and in MLflow.
+        source: The origin of the data, in words.
         train: The rows to train on.
-        validation: The rows to choose by.
-        test: The rows to judge by.
+        validation: The rows that tuning chooses by.
+        test: The rows that verdicts are based on.
         task: `"classification"` or `"regression"`.
-        classes: Name of each class; class `k` of the labels is `classes[k]`. Without
-            them the classes are called by their numbers.
+        classes: Name of each class; class `k` of the labels is `classes[k]`. The
+            default is the numbers of the classes.
 
     Raises:
-        StudyError: If a part has no rows, a label or a feature is not a finite number,
+        InputError: If a part has no rows, a label or a feature is not a finite number,
             the parts do not fit together, or there is only one class.
 
     Example:
@@ -84,7 +85,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.task not in ("classification", "regression"):
-            raise StudyError(
+            raise InputError(
                 f"{self.name}: the task is {self.task!r}. Expected 'classification' or "
                 "'regression'."
             )
@@ -98,10 +99,10 @@ class Dataset:
         for part, split in self.parts.items():
             whole = split.y.ndim == 1 and np.issubdtype(split.y.dtype, np.integer)
             if not whole or split.y.min() < 0:
-                raise StudyError(
+                raise InputError(
                     f"The labels of the {part} part of {self.source} are not classes. "
                     "Expected one whole number of at least 0 a row; encode_labels "
-                    "makes them of names. For numbers, say task='regression'."
+                    "makes them from names. For numbers, pass task='regression'."
                 )
         seen = np.unique(self.train.y)
         if len(seen) < 2:
@@ -111,13 +112,14 @@ class Dataset:
             object.__setattr__(self, "classes", tuple(map(str, range(highest + 1))))
         for part, split in self.parts.items():
             if split.y.max() >= len(self.classes):
-                raise StudyError(
+                raise InputError(
                     f"The {part} part of {self.source} has the label {split.y.max()}, "
                     f"but there are {len(self.classes)} classes, counted from 0."
                 )
 
     @property
     def parts(self) -> dict[str, Split]:
+        """The three parts by name."""
         return {
             "train": self.train,
             "validation": self.validation,
@@ -126,12 +128,14 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Columns of features that are one array or one matrix."""
-        return self.train.x.shape[1]
+        """Number of columns, if the features are one array or one matrix."""
+        x: Any = self.train.x
+        columns: int = x.shape[1]
+        return columns
 
     @cached_property
     def digest(self) -> str:
-        """A fingerprint of all rows, labels and names of inputs and classes."""
+        """A digest of all rows, all labels, and the names of inputs and classes."""
         digest = hashlib.sha256(repr((self.task, self.classes)).encode())
         for split in self.parts.values():
             for name, part in [*named(split.x), ("labels", split.y)]:
@@ -142,7 +146,7 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def describe(self) -> str:
-        """Returns one line with the sizes of the data."""
+        """Returns one line with the sizes of the dataset."""
         rows = " / ".join(f"{len(split.y):,}" for split in self.parts.values())
         outcome = (
             f"{len(self.classes)} classes"
@@ -156,25 +160,31 @@ class Dataset:
 
 
 def named(x: Features) -> Iterator[tuple[str, Array]]:
-    """Yields the inputs with their names; that of a single one is empty."""
+    """Yields each input with its name; the name of a single input is empty."""
     yield from x.items() if isinstance(x, dict) else [("", x)]
+
+
+def is_sparse_matrix(part: Any) -> TypeGuard[sparse.csr_matrix]:
+    """Says whether an object is a sparse matrix of scipy, without importing scipy."""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and scipy_sparse.issparse(part)
 
 
 def arrays(part: Array) -> tuple[np.ndarray, ...]:
     """Returns the arrays that hold the values of an array or a CSR matrix."""
-    if sparse.issparse(part):
+    if is_sparse_matrix(part):
         return part.indptr, part.indices, part.data
     return (part,)
 
 
-def is_category(part: Array) -> bool:
+def is_category(part: Array) -> TypeGuard[np.ndarray]:
     """Says whether an input is a column of category numbers."""
     dense = isinstance(part, np.ndarray) and part.ndim == 1
     return dense and np.issubdtype(part.dtype, np.integer)
 
 
 def describe_features(x: Features) -> str:
-    """Returns the kind and the number of the features in words."""
+    """Returns a description of the features: their kind and their number."""
     if isinstance(x, dict):
         parts = list(x.values())
         categories = [part for part in parts if is_category(part)]
@@ -182,7 +192,7 @@ def describe_features(x: Features) -> str:
         values = sum(len(np.unique(part)) for part in categories)
         words = f"{len(categories)} categories with {values:,} values"
         return f"{words}, {numbers:,} numbers" if numbers else words
-    if sparse.issparse(x):
+    if is_sparse_matrix(x):
         density = x.nnz / x.shape[0]
         return f"{x.shape[1]:,} features, {density:.0f} of them non-zero in a row"
     if x.ndim > 2:
@@ -191,33 +201,33 @@ def describe_features(x: Features) -> str:
 
 
 def check_part(what: str, split: Split) -> None:
-    """Checks the rows of one part by themselves.
+    """Checks the rows of one part.
 
     Args:
         what: Words for the part, at the beginning of the message.
         split: The part.
 
     Raises:
-        StudyError: If it has no rows, or rows without label, or values that are not
-            finite or that are Python objects.
+        InputError: If the part has no rows, rows without a label, values that are not
+            finite, or Python objects as values.
     """
     rows = len(split.y)
     if rows == 0:
-        raise StudyError(
+        raise InputError(
             f"{what} has no rows: there are too few rows to split. Expected at least "
             "ten rows for each class."
         )
     for name, part in [*named(split.x), ("labels", split.y)]:
         shown = f"{what}, {name}" if name else what
         if not (isinstance(part, np.ndarray) or getattr(part, "format", "") == "csr"):
-            raise StudyError(
+            raise InputError(
                 f"{shown}: the data are {type(part)!r}. Expected a NumPy array or a "
                 "scipy CSR matrix."
             )
         if part.shape[0] != rows:
-            raise StudyError(f"{shown} has {part.shape[0]} rows and {rows} labels.")
+            raise InputError(f"{shown} has {part.shape[0]} rows and {rows} labels.")
         if part.dtype == object:
-            raise StudyError(
+            raise InputError(
                 f"{shown} holds Python objects. Expected numbers or strings of a "
                 "NumPy type: convert with .astype('float32') or .astype(str)."
             )
@@ -227,9 +237,9 @@ def check_part(what: str, split: Split) -> None:
             bad = ~np.isfinite(values)
             if bad.any():
                 row = (
-                    "" if sparse.issparse(part) else f", the first in row {first(bad)}"
+                    "" if is_sparse_matrix(part) else f", the first in row {first(bad)}"
                 )
-                raise StudyError(
+                raise InputError(
                     f"{shown}: {bad.sum()} values are not finite numbers{row}. Remove "
                     "those rows, or fill in the values."
                 )
@@ -241,7 +251,7 @@ def first(bad: np.ndarray) -> int:
 
 
 def check_alike(what: str, split: Split, train: Split) -> None:
-    """Checks that a part has the inputs of the training part.
+    """Checks that a part has the same inputs as the training part.
 
     Args:
         what: Words for the part, at the beginning of the message.
@@ -249,39 +259,39 @@ def check_alike(what: str, split: Split, train: Split) -> None:
         train: The training part.
 
     Raises:
-        StudyError: If the inputs have other names, shapes or types.
+        InputError: If the names, shapes or types of the inputs differ.
     """
     kinds = [
         {name: (type(part), part.shape[1:]) for name, part in named(each.x)}
         for each in (split, train)
     ]
     if kinds[0] != kinds[1]:
-        raise StudyError(
+        raise InputError(
             f"{what} has the inputs {kinds[0]}, the training part has {kinds[1]}. "
             "Expected the same in every part."
         )
 
 
-def one_class_error(source: str, found: str) -> StudyError:
-    """Returns the error for labels among which there is nothing to tell apart."""
-    return StudyError(
+def one_class_error(source: str, found: str) -> InputError:
+    """Returns the error for labels that have fewer than two classes."""
+    return InputError(
         f"{source} holds {found}. Classification needs at least two classes: check "
         "that the right column or file is used as the label."
     )
 
 
-def encode_labels(labels: Sequence, source: str) -> tuple[tuple[str, ...], np.ndarray]:
+def encode_labels(labels: Labels, source: str) -> tuple[tuple[str, ...], np.ndarray]:
     """Maps labels to the classes 0 to K-1, in the order of the sorted labels.
 
     Args:
         labels: One label a row.
-        source: Where the labels come from, for the error message.
+        source: The origin of the labels, for the error message.
 
     Returns:
         The names of the classes and the class of each row.
 
     Raises:
-        StudyError: If there are fewer than two classes.
+        InputError: If there are fewer than two classes.
     """
     classes, codes = np.unique(np.asarray(labels), return_inverse=True)
     if len(classes) < 2:
@@ -290,21 +300,21 @@ def encode_labels(labels: Sequence, source: str) -> tuple[tuple[str, ...], np.nd
     return tuple(str(label) for label in classes), codes.astype(np.int64)
 
 
-def encode_test_labels(labels: Sequence, known: Sequence, source: str) -> np.ndarray:
+def encode_test_labels(labels: Labels, known: Labels, source: str) -> np.ndarray:
     """Maps the labels of an official test part to the classes of the training labels.
 
     Args:
         labels: One label a test row.
         known: The labels that `encode_labels` has mapped.
-        source: Where the labels come from, for the error message.
+        source: The origin of the labels, for the error message.
 
     Raises:
-        StudyError: If a test label is not among the known ones.
+        InputError: If a test label is not among the known ones.
     """
-    strange = np.setdiff1d(labels, known)
-    if len(strange):
-        raise StudyError(
-            f"The test part of {source} has the label {strange[0]}, which the training "
+    unknown = np.setdiff1d(labels, known)
+    if len(unknown):
+        raise InputError(
+            f"The test part of {source} has the label {unknown[0]}, which the training "
             "part does not have. Expected the same classes in both."
         )
     return np.searchsorted(np.unique(known), labels)
@@ -317,12 +327,12 @@ def stratified_split(
 
     Args:
         labels: The class of each row.
-        fractions: Share of the rows in each held-out part; together less than one.
+        fractions: Share of the rows in each held-out part; their sum is below 1.
         seed: Seed of the split.
 
     Returns:
-        The sorted row numbers of each held-out part, and last those of the rest, in
-        which every class is present.
+        The sorted row numbers of each held-out part, followed by those of the rest,
+        which has rows of every class.
     """
     rng = np.random.default_rng(seed)
     parts: list[list[np.ndarray]] = [[] for _ in range(len(fractions) + 1)]
@@ -340,19 +350,18 @@ def three_parts(
     """Splits rows at random; the classes are spread over the parts.
 
     Args:
-        rows: All rows, or all but those of `test`.
-        test: The official test part, if there is one. Without it a tenth of the rows
-            becomes the test part.
+        rows: All rows, or all rows except those of `test`.
+        test: The official test part; `None` to hold out a tenth of the rows.
         task: `"classification"` or `"regression"`. The labels of a regression are
-            scaled to mean 0 and deviation 1 of the training part, so that an error of
-            1 is that of predicting the mean.
+            scaled by the training part to mean 0 and deviation 1, so that a prediction
+            of the mean has an error of 1.
         seed: Seed of the split.
 
     Returns:
         The training part; the validation part, a tenth of the rows; the test part.
 
     Raises:
-        StudyError: If all training rows of a regression have one label.
+        InputError: If all training rows of a regression have the same label.
 
     Example:
 
@@ -367,16 +376,23 @@ def three_parts(
     return scaled(parts) if task == "regression" else parts
 
 
-def scaled(parts: Sequence[Split]) -> tuple[Split, ...]:
-    """Scales labels to mean 0 and deviation 1 of the first part, the training part."""
-    if len(parts[0].y) == 0:
-        return tuple(parts)
-    mean, deviation = parts[0].y.mean(), parts[0].y.std()
+def scaled(parts: tuple[Split, Split, Split]) -> tuple[Split, Split, Split]:
+    """Scales labels so that the first part, the training part, has mean 0, deviation 1.
+
+    Args:
+        parts: The training, the validation and the test part.
+    """
+    train, validation, test = parts
+    if len(train.y) == 0:
+        return parts
+    mean, deviation = train.y.mean(), train.y.std()
     if deviation == 0:
-        raise StudyError(
+        raise InputError(
             f"Every training row has the label {mean:g}, so there is nothing to learn. "
             "Check that the right column is used as the label."
         )
-    return tuple(
-        Split(x, ((y - mean) / deviation).astype(np.float32)) for x, y in parts
-    )
+
+    def scale(part: Split) -> Split:
+        return Split(part.x, ((part.y - mean) / deviation).astype(np.float32))
+
+    return scale(train), scale(validation), scale(test)

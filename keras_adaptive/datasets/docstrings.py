@@ -1,9 +1,9 @@
-"""Which library does this docstring come from? Real text that needs no network.
+"""Docstrings of installed libraries, labelled by library: text without a network.
 
-The documents are the docstrings of the numerical libraries that are installed anyway,
-read from their source files without importing them. The class is the library. Library
-names are masked in the text, and whole modules go to one of train, validation and
-test, so that neither a name nor a copied paragraph gives the answer away.
+The documents are read from the source files of the installed numerical libraries,
+without importing them. The class of a document is its library. Two precautions keep the
+answer out of the text: names of libraries are masked, and all docstrings of a module
+are in the same part of the dataset.
 """
 
 import ast
@@ -28,7 +28,7 @@ import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split, encode_labels
 from keras_adaptive.datasets.text import MAX_WORDS, vectorize
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 LIBRARIES = (
     "keras",
@@ -44,7 +44,7 @@ FORMAT_VERSION = 1
 SKIPPED_FOLDERS = frozenset(
     {"test", "tests", "testing", "_vendor", "externals", "__pycache__"}
 )
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 STATEMENTS = (ast.stmt, ast.ExceptHandler)
 TRIPLE_QUOTE = re.compile(rb"\"\"\"|'''")
 WORD = re.compile(r"scikit[-\s]+learn|tensor\s+flow|\w+", re.IGNORECASE)
@@ -59,7 +59,7 @@ CAMEL_CASE_ALIAS = re.compile(r"^_*T[Ff][A-Z]")
 
 @dataclass(frozen=True)
 class Docstring:
-    """A docstring with the library and the module that it was found in."""
+    """A docstring, its library and its module."""
 
     library: str
     module: str
@@ -68,14 +68,15 @@ class Docstring:
 
 @dataclass(frozen=True)
 class DocstringOptions:
-    """Which docstrings make the corpus.
+    """The choice of the docstrings.
 
     Args:
-        libraries: Import names of the libraries; those not installed are skipped.
-        min_characters: Shorter docstrings are left out.
-        max_per_library: Docstrings kept of one library.
-        masked: Whether names and usual aliases of the libraries are taken out.
-        seed: Seed of the order in which a library's modules are taken and split.
+        libraries: Import names of the libraries; those that are not installed are
+            skipped.
+        min_characters: Length below which docstrings are left out.
+        max_per_library: Maximum number of docstrings of a library.
+        masked: Whether names and usual aliases of the libraries are removed.
+        seed: Seed of the order in which the modules of a library are read and split.
     """
 
     libraries: tuple[str, ...] = LIBRARIES
@@ -92,13 +93,13 @@ def names_library(word: str) -> bool:
 
 
 def mask_names(text: str) -> str:
-    """Takes out library names, their aliases and identifiers that contain them.
+    """Removes library names, their aliases and identifiers that contain them.
 
     Args:
         text: Any text.
 
     Returns:
-        The text with a blank for each of them.
+        The text with a blank in place of each name.
 
     Example:
 
@@ -109,13 +110,13 @@ def mask_names(text: str) -> str:
 
 
 def source_root(library: str) -> Path | None:
-    """Returns the folder of an installed library, or `None`, without importing it."""
+    """Returns the folder of a library without importing it; `None` if not installed."""
     spec = importlib.util.find_spec(library)
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def installed_versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Returns the versions of those libraries that are installed.
+    """Returns the versions of the libraries that are installed.
 
     Args:
         libraries: Import names.
@@ -134,9 +135,9 @@ def installed_versions(libraries: Iterable[str]) -> dict[str, str]:
     }
 
 
-def documented_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yields the module, classes and functions under a node, without expressions."""
-    if isinstance(node, DOCUMENTED):
+def documented_nodes(node: ast.AST) -> Iterator[Documented]:
+    """Yields the module, classes and functions below a node, without expressions."""
+    if isinstance(node, Documented):
         yield node
     for child in ast.iter_child_nodes(node):
         if isinstance(child, STATEMENTS):
@@ -148,11 +149,11 @@ def docstrings_of_file(path: Path, min_characters: int) -> list[str]:
 
     Args:
         path: Path of the source file.
-        min_characters: Shorter docstrings are left out.
+        min_characters: Length below which docstrings are left out.
 
     Returns:
-        The cleaned docstrings of the module, its classes and functions; none if the
-        file is not valid Python.
+        The cleaned docstrings of the module, its classes and functions; an empty list
+        if the file is not valid Python.
     """
     try:
         source = path.read_bytes()
@@ -170,12 +171,12 @@ def docstrings_of_file(path: Path, min_characters: int) -> list[str]:
 def docstrings_of_library(
     library: str, root: Path, options: DocstringOptions
 ) -> Iterator[Docstring]:
-    """Yields a library's docstrings, module after module in a seeded order.
+    """Yields the docstrings of a library, module by module in a seeded order.
 
     Args:
         library: Import name of the library.
         root: Folder of its source.
-        options: Which docstrings to take.
+        options: The choice of the docstrings.
 
     Yields:
         The docstrings, masked if the options say so.
@@ -196,17 +197,17 @@ def docstrings_of_library(
 def collect(options: DocstringOptions) -> list[Docstring]:
     """Reads the corpus from the installed libraries.
 
-    A docstring found several times in one library is kept once; one found in several
-    libraries has no one answer and is dropped.
+    A docstring that occurs several times in one library is kept once. A docstring that
+    occurs in several libraries is dropped, since its class would be ambiguous.
 
     Args:
-        options: Which docstrings to take.
+        options: The choice of the docstrings.
 
     Returns:
         The docstrings, grouped by library and module.
 
     Raises:
-        StudyError: If fewer than two of the libraries are installed.
+        InputError: If fewer than two of the libraries are installed.
     """
     roots = {name: source_root(name) for name in options.libraries}
     corpus = []
@@ -227,16 +228,16 @@ def collect(options: DocstringOptions) -> list[Docstring]:
         if libraries_of[key] == 1
     ]
     if len({document.library for document in documents}) < 2:
-        raise StudyError(
-            "The docstrings need at least two of these libraries to be installed with "
-            f"their source: {', '.join(options.libraries)}. Install them with "
+        raise InputError(
+            "The docstrings need at least two of these libraries, installed with their "
+            f"source: {', '.join(options.libraries)}. Install them with "
             "pip install 'keras-adaptive[study,tensorflow]'."
         )
     return documents
 
 
 def cache_folder() -> Path:
-    """Returns the folder for what can be built again, by the platform's custom."""
+    """Returns the cache folder that is usual on this platform."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
     elif sys.platform == "darwin":
@@ -247,14 +248,14 @@ def cache_folder() -> Path:
 
 
 def cache_path(options: DocstringOptions, folder: Path) -> Path:
-    """Returns the cache file that belongs to the options and the installed versions."""
+    """Returns the path of the cache file for the options and installed versions."""
     identity = [FORMAT_VERSION, asdict(options), installed_versions(options.libraries)]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return folder / f"docstrings-{digest[:16]}.json.gz"
 
 
 def read_cache(path: Path) -> list[Docstring] | None:
-    """Returns the cached corpus, or `None` if there is none or it is damaged."""
+    """Returns the cached corpus; `None` if there is none or it is damaged."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             return [Docstring(*fields) for fields in json.load(file)]
@@ -263,7 +264,7 @@ def read_cache(path: Path) -> list[Docstring] | None:
 
 
 def write_cache(path: Path, documents: list[Docstring]) -> None:
-    """Writes the corpus in one atomic step, or warns that it cannot be kept."""
+    """Writes the corpus in one atomic step, or warns that it cannot be cached."""
     rows = [[each.library, each.module, each.text] for each in documents]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -278,7 +279,7 @@ def write_cache(path: Path, documents: list[Docstring]) -> None:
             raise
     except OSError as error:
         warnings.warn(
-            f"The corpus could not be cached in {path.parent} ({error}) and will be "
+            f"The corpus could not be cached in {path.parent} ({error}). It will be "
             "built again next time.",
             stacklevel=2,
         )
@@ -290,14 +291,14 @@ def cached_corpus(
     """Returns the corpus from the cache, or reads it from the libraries.
 
     Args:
-        options: Which docstrings to take.
+        options: The choice of the docstrings.
         folder: Folder of the cache; `None` for the user's cache folder.
 
     Returns:
         The docstrings, grouped by library and module.
 
     Raises:
-        StudyError: If fewer than two of the libraries are installed.
+        InputError: If fewer than two of the libraries are installed.
     """
     path = cache_path(options, folder or cache_folder())
     documents = read_cache(path)
@@ -310,13 +311,13 @@ def cached_corpus(
 def split_by_module(
     documents: list[Docstring], fraction: float = 0.1
 ) -> dict[str, list[Docstring]]:
-    """Gives each module to one part, within each library.
+    """Assigns the modules of each library to the parts.
 
     Args:
-        documents: The corpus, grouped by library and module; the modules stand in
-            random order.
-        fraction: Share of a library's documents in the test part, and again in the
-            validation part; whole modules make it a little more.
+        documents: The corpus, grouped by library and module; the modules are in random
+            order.
+        fraction: Share of a library's documents in the test part, and in the validation
+            part. Both get a little more, since modules are not split.
 
     Returns:
         The documents of the parts `"train"`, `"validation"` and `"test"`.
@@ -351,15 +352,15 @@ def load_docstrings(
     """Loads the docstrings of the installed numerical libraries.
 
     Args:
-        max_words: How many of the most frequent words become features.
-        options: Which docstrings to take.
+        max_words: Number of the most frequent words that become features.
+        options: The choice of the docstrings; `None` for the default.
         folder: Folder of the cache; `None` for the user's cache folder.
 
     Returns:
         The dataset, split by module.
 
     Raises:
-        StudyError: If fewer than two of the libraries are installed.
+        InputError: If fewer than two of the libraries are installed.
     """
     options = options or DocstringOptions()
     documents = cached_corpus(options, folder)

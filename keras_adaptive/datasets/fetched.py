@@ -1,4 +1,4 @@
-"""Real tables by name, from a folder or, where there is a network, from their sites."""
+"""Real tables by name, from a folder or downloaded from their sites."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
+from keras_adaptive.datasets.dataset import Dataset, Split, Task, three_parts
 from keras_adaptive.datasets.files import OPENERS
 from keras_adaptive.datasets.frames import load_frame, table
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     import pandas as pd
@@ -22,32 +22,37 @@ ADULT_COLUMNS = (
 )
 
 
-def fetch(what: str, function: Callable, data_home: str | Path | None, **arguments):
+def fetch(
+    what: str,
+    function: Callable[..., Any],
+    data_home: str | Path | None,
+    **arguments: Any,
+) -> Any:
     """Calls one of scikit-learn's fetchers.
 
     Args:
-        what: What is fetched, for the error message.
-        function: The fetcher; it looks into its cache before the network.
+        what: The name of the data, for the error message.
+        function: The fetcher; it looks into its cache first.
         data_home: Folder of the cache; `None` for scikit-learn's own.
-        arguments: The fetcher's own arguments.
+        arguments: Other arguments of the fetcher.
 
     Raises:
-        StudyError: If the data are neither in the folder nor can be downloaded.
+        InputError: If the data are not in the folder and cannot be downloaded.
     """
     folder = Path(data_home or datasets.get_data_home()).expanduser()
     try:
         return function(data_home=folder, **arguments)
     except (OSError, ValueError, EOFError) as error:
         shown = "".join(f"{name}={value!r}, " for name, value in arguments.items())
-        raise StudyError(
+        raise InputError(
             f"{what}: neither found in {folder} nor downloaded ({error}). Run "
             f"sklearn.datasets.{function.__name__}({shown}data_home='.') on a machine "
-            "with a network, copy the folder, and name it with --data-home."
+            "with a network, copy the folder, and pass it as data_home (--data-home)."
         ) from error
 
 
 def find(folder: str | Path | None, name: str) -> Path | None:
-    """Returns the path of a file, plain or compressed, or `None` if it is not there."""
+    """Returns the path of a file, plain or compressed; `None` if it does not exist."""
     if folder is None:
         return None
     names = [name, *(name + suffix for suffix in OPENERS)]
@@ -56,42 +61,43 @@ def find(folder: str | Path | None, name: str) -> Path | None:
 
 
 def load_adult(data_home: str | Path | None = None, seed: int = 0) -> Dataset:
-    """Loads the census records of Adult: is the income above 50,000 dollars?
+    """Loads the census records of Adult, labelled by an income above 50,000 dollars.
 
     Args:
         data_home: Folder with UCI's files `adult.data` and `adult.test`, plain or
-            compressed; they hold the official test part. Without them, folder of
-            scikit-learn's cache of OpenML, whose copy has no test part: then a tenth
-            of the rows is held out, and the dataset is called `openml:adult`.
+            compressed; the second is the official test part. If it does not contain
+            them, the folder of scikit-learn's cache of OpenML. The copy there has no
+            test part: a tenth of the rows is held out, and the dataset is called
+            `openml:adult`.
         seed: Seed of the split.
 
     Returns:
         The dataset, with eight categories and six numbers.
 
     Raises:
-        StudyError: If the records cannot be had.
+        InputError: If the records cannot be found or downloaded.
     """
-    paths = [find(data_home, name) for name in ("adult.data", "adult.test")]
-    if not all(paths):
+    train, test = (find(data_home, name) for name in ("adult.data", "adult.test"))
+    if train is None or test is None:
         try:
             return load_openml("adult", data_home, version=2, seed=seed)
-        except StudyError as error:
-            raise StudyError(
+        except InputError as error:
+            raise InputError(
                 f"There are no adult.data and adult.test in {data_home}. {error}"
             ) from error
-    frames = [read_adult(path) for path in paths]
-    source = f"UCI Adult, {paths[0]} and {paths[1]}"
+    source = f"UCI Adult, {train} and {test}"
+    frames = read_adult(train), read_adult(test)
     return load_frame("adult", source, frames[0], "income", frames[1], seed=seed)
 
 
 def read_adult(path: Path) -> pd.DataFrame:
-    """Reads a file of UCI's Adult: lines without header, in the test file a remark.
+    """Reads a file of UCI's Adult: lines without a header, after a remark in one file.
 
     Args:
         path: Path of the file.
 
     Raises:
-        StudyError: If it is not such a file.
+        InputError: If it is not a file of Adult.
     """
     try:
         frame = pd.read_csv(
@@ -102,11 +108,13 @@ def read_adult(path: Path) -> pd.DataFrame:
             comment="|",
         )
     except (OSError, EOFError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read: {error}. Get it again.") from error
+        raise InputError(
+            f"{path} cannot be read: {error}. Download it again."
+        ) from error
     if frame["income"].isna().any():
-        raise StudyError(
+        raise InputError(
             f"{path}, row {int(frame['income'].isna().argmax()) + 1} does not have 15 "
-            "fields. Expected the file as UCI has it."
+            "fields. Expected the original file of UCI."
         )
     frame["income"] = frame["income"].str.rstrip(".")
     return frame
@@ -121,17 +129,18 @@ def load_openml(
     """Loads a table of OpenML with its default target.
 
     Args:
-        name: Its name on openml.org.
+        name: Name of the table on openml.org.
         data_home: Folder of scikit-learn's cache.
-        version: Its version there.
+        version: Version of the table on openml.org.
         seed: Seed of the split.
 
     Returns:
-        The dataset, called `openml:` and the name; a tenth of the rows each is the
-        validation and the test part.
+        The dataset, called `openml:` and the name; validation and test part are a tenth
+        of the rows each.
 
     Raises:
-        StudyError: If the table cannot be had, or has no one target.
+        InputError: If the table cannot be found or downloaded, or does not have exactly
+            one target.
     """
     bunch = fetch(
         f"OpenML's table {name!r}",
@@ -143,9 +152,9 @@ def load_openml(
         parser="pandas",
     )
     if not isinstance(bunch.target, pd.Series):
-        raise StudyError(
-            f"OpenML's table {name!r} has no one target column. Save it as a file and "
-            "name the column with --target."
+        raise InputError(
+            f"OpenML's table {name!r} does not have exactly one target column. Save it "
+            "as a file and name the column with --target."
         )
     source = f"OpenML {name}, version {bunch.details['version']}"
     return load_frame(
@@ -154,17 +163,17 @@ def load_openml(
 
 
 def load_covertype(data_home: str | Path | None = None, seed: int = 0) -> Dataset:
-    """Loads 581,012 patches of forest with one of seven kinds of trees.
+    """Loads 581,012 patches of forest, each covered by one of seven kinds of trees.
 
     Args:
         data_home: Folder of scikit-learn's cache.
         seed: Seed of the split.
 
     Returns:
-        The dataset; a tenth of the rows each is the validation and the test part.
+        The dataset; validation and test part are a tenth of the rows each.
 
     Raises:
-        StudyError: If the data cannot be had.
+        InputError: If the data cannot be found or downloaded.
     """
     bunch = fetch("Covertype", datasets.fetch_covtype, data_home)
     return _numbers("covertype", bunch, "classification", seed)
@@ -180,17 +189,18 @@ def load_california_housing(
         seed: Seed of the split.
 
     Returns:
-        The dataset; a tenth of the rows each is the validation and the test part.
+        The dataset; validation and test part are a tenth of the rows each.
 
     Raises:
-        StudyError: If the data cannot be had.
+        InputError: If the data cannot be found or downloaded.
     """
     bunch = fetch("California housing", datasets.fetch_california_housing, data_home)
     return _numbers("california_housing", bunch, "regression", seed)
 
 
-def _numbers(name: str, bunch: Any, task: str, seed: int) -> Dataset:
-    y, classes = bunch.target, ()
+def _numbers(name: str, bunch: Any, task: Task, seed: int) -> Dataset:
+    y = bunch.target
+    classes: tuple[str, ...] = ()
     if task == "classification":
         names, y = np.unique(y, return_inverse=True)
         classes = tuple(map(str, names))

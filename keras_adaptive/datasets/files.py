@@ -1,40 +1,45 @@
-"""Reading plain and compressed files line by line, with errors that name the line."""
+"""Plain and compressed files, read line by line with errors that name the line."""
 
 import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPENERS: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
 def existing_file(path: str | Path) -> Path:
-    """Returns the path of a file that is there and not empty.
+    """Returns the path of a file after checking that it exists and is not empty.
 
     Args:
         path: Path as the user wrote it.
 
     Raises:
-        StudyError: If there is no such file, or if it is a folder or empty.
+        InputError: If the file does not exist, is a folder or is empty.
     """
     found = Path(path).expanduser()
     if not found.is_file():
         what = "is a folder" if found.is_dir() else "does not exist"
-        raise StudyError(f"{found} {what}. Expected the path of a data file.")
+        raise InputError(f"{found} {what}. Expected the path of a data file.")
     if found.stat().st_size == 0:
-        raise StudyError(f"{found} is empty. Expected a file with one row a line.")
+        raise InputError(f"{found} is empty. Expected a file with one row a line.")
     return found
 
 
 def open_binary(path: Path) -> IO[bytes]:
     """Opens a file for reading, decompressing `.gz`, `.bz2` and `.xz`."""
-    return OPENERS.get(path.suffix.lower(), open)(path, "rb")
+    file: IO[bytes] = OPENERS.get(path.suffix.lower(), open)(path, "rb")
+    return file
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
@@ -47,7 +52,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
         The lines, each with its line end.
 
     Raises:
-        StudyError: If the file cannot be read, with the number of the line.
+        InputError: If the file cannot be read, with the number of the line.
     """
     line = 0
     try:
@@ -56,7 +61,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
                 line += 1
                 yield content
     except UNREADABLE as error:
-        raise StudyError(
+        raise InputError(
             f"{path} cannot be read at line {line + 1}: {error}. The file is damaged, "
-            "cut off, or not of the kind that its name ends in: get it again."
+            "cut off, or not of the kind that its name ends in. Download it again."
         ) from error

@@ -1,24 +1,26 @@
 """Tables with categories and numbers, as arrays for a model.
 
-The rules, the same for every table. What they need to know is learned from the training
+The rules are the same for every table. All statistics are learned from the training
 part alone.
 
-- A category becomes its number in Keras's `StringLookup` or `IntegerLookup`; 0 is for
-  those that the training part does not have. A missing category is one by itself.
-- Numbers become one array of mean 0 and deviation 1 by Keras's `Normalization`. A
-  missing number becomes the median, and another column of 0 and 1 says where one was.
-- An input is called like its column, but Keras allows no "/": it becomes "_".
-- A column of numbers with one value in all training rows tells nothing: left out.
+- A category becomes its number in Keras's `StringLookup` or `IntegerLookup`; 0 stands
+  for categories that the training part does not have. A missing category is a category.
+- Numbers become one array, scaled to mean 0 and deviation 1 by Keras's `Normalization`.
+  A missing number is replaced by the median, and another column marks it with 1.
+- An input has the name of its column, with "_" for "/", which Keras does not allow.
+- A column of numbers is left out if all training rows have the same value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import keras
 import numpy as np
 
 from keras_adaptive.datasets.dataset import (
+    Array,
     Dataset,
     Features,
     Split,
@@ -27,20 +29,20 @@ from keras_adaptive.datasets.dataset import (
     encode_test_labels,
     three_parts,
 )
-from keras_adaptive.errors import StudyError, did_you_mean, needs_extra
+from keras_adaptive.errors import InputError, did_you_mean, needs_extra
 
 with needs_extra("study"):
     import pandas as pd
     from pandas.api import types
 
 NUMBERS = "numbers"
-"""Name of the input that holds all numbers, beside one input a category."""
+"""Name of the input of all numbers; each category is an input of its own."""
 
 MISSING = "(missing)"
-"""What a missing category is called."""
+"""Name of the category of rows without one."""
 
 MOST_CLASSES = 50
-"""Whole numbers with more different values than this are no classes, unless told."""
+"""A target of whole numbers with more distinct values is guessed to be a regression."""
 
 Columns = dict[str, np.ndarray]
 
@@ -59,23 +61,25 @@ def load_frame(
 
     Args:
         name: Name of the dataset.
-        source: Where it comes from, in words.
-        frame: All rows, or all but those of `test`. Columns of text, of truth values
-            and of pandas's categories are categories; columns of numbers are numbers.
+        source: The origin of the table, in words.
+        frame: All rows, or all rows except those of `test`. Columns of text, of truth
+            values and of pandas's categories are categories.
         target: Name of the column to predict.
-        test: The official test rows; without them a tenth of `frame` is held out.
-        task: `None` for classification, if the target is not a number, or a whole
-            number with at most 50 different values; else regression.
+        test: The official test rows; `None` to hold out a tenth of `frame`.
+        task: `"classification"` or `"regression"`. `None` guesses: classification if
+            the target is not a number, or a whole number with at most 50 distinct
+            values.
         categories: Columns of whole numbers that stand for categories.
         seed: Seed of the split.
 
     Returns:
-        The dataset. With categories its features are a dictionary with one input for
-        each, and one of all numbers called `"numbers"`; else they are one array.
+        The dataset. The features of a table with categories are a dictionary: an input
+        for each category, and the input `"numbers"` of all numbers. The features of a
+        table without categories are one array.
 
     Raises:
-        StudyError: If a column is not there, is of a type that is neither numbers nor
-            categories, or if a row has no target.
+        InputError: If a column does not exist, is neither of numbers nor of categories,
+            or if a row has no target.
 
     Example:
 
@@ -87,9 +91,9 @@ def load_frame(
     for column in (target, *categories):
         require_column(column, known, source)
     if target in categories:
-        raise StudyError(f"{source}: {target!r} is the target and cannot be a feature.")
+        raise InputError(f"{source}: {target!r} is the target and cannot be a feature.")
     if test is not None and [str(column) for column in test.columns] != known:
-        raise StudyError(
+        raise InputError(
             f"The test rows of {source} have the columns {', '.join(test.columns)}. "
             f"Expected those of the training rows: {', '.join(known)}."
         )
@@ -113,22 +117,22 @@ def require_column(column: str, known: Sequence[str], source: str) -> None:
     """Checks that a table has a column.
 
     Args:
-        column: Its name.
-        known: The columns that there are.
-        source: Where the table comes from, for the error message.
+        column: Name of the column.
+        known: Names of the existing columns.
+        source: The origin of the table, for the error message.
 
     Raises:
-        StudyError: If it is not there; the message suggests the nearest name.
+        InputError: If the column does not exist; the message suggests a similar name.
     """
     if column not in known:
-        raise StudyError(
+        raise InputError(
             f"{source} has no column {column!r}. Its columns are: "
             f"{', '.join(known) or '(none)'}.{did_you_mean(column, known)}"
         )
 
 
 def guess_task(target: pd.Series) -> Task:
-    """Returns the task that a target stands for: see `load_frame`."""
+    """Guesses the task from the target, as `load_frame` describes."""
     if not is_number(target):
         return "classification"
     values = target.dropna().unique()
@@ -137,20 +141,20 @@ def guess_task(target: pd.Series) -> Task:
 
 
 def labels_of(target: pd.Series, task: Task, source: str) -> np.ndarray:
-    """Returns the labels of a column, complete and of one type.
+    """Returns the labels of a column after checking them.
 
     Args:
         target: The column.
-        task: What to do with it.
-        source: Where the table comes from, for the error message.
+        task: The task that the labels belong to.
+        source: The origin of the table, for the error message.
 
     Raises:
-        StudyError: If a row has no label, or a label that is not a finite number in
-            a regression.
+        InputError: If a row has no label, or if the labels of a regression are not
+            numbers.
     """
     missing = np.flatnonzero(target.isna())
     if len(missing):
-        raise StudyError(
+        raise InputError(
             f"{source}: {len(missing)} of {len(target)} rows have no label in column "
             f"{target.name!r}, the first is row {missing[0] + 1}. Expected a label in "
             "every row: fill it in or remove the row."
@@ -158,7 +162,7 @@ def labels_of(target: pd.Series, task: Task, source: str) -> np.ndarray:
     if not is_number(target):
         if task == "classification":
             return target.astype(str).to_numpy(dtype=str)
-        raise StudyError(
+        raise InputError(
             f"{source}: the column {target.name!r} does not hold numbers. Expected "
             "numbers for a regression."
         )
@@ -167,8 +171,8 @@ def labels_of(target: pd.Series, task: Task, source: str) -> np.ndarray:
 
 
 def is_number(column: pd.Series) -> bool:
-    """Says whether a column holds real numbers; truth values are none."""
-    return types.is_any_real_numeric_dtype(column)
+    """Says whether a column contains real numbers; truth values are not numbers."""
+    return bool(types.is_any_real_numeric_dtype(column))
 
 
 def columns_of(frame: pd.DataFrame, categories: Sequence[str], source: str) -> Columns:
@@ -177,16 +181,16 @@ def columns_of(frame: pd.DataFrame, categories: Sequence[str], source: str) -> C
     Args:
         frame: The features.
         categories: Columns of whole numbers that stand for categories.
-        source: Where the table comes from, for the error message.
+        source: The origin of the table, for the error message.
 
     Returns:
         Categories as text or whole numbers; numbers as float64, NaN where missing.
 
     Raises:
-        StudyError: If a column is of another type, or holds infinite numbers.
+        InputError: If a column is of another type, or contains infinite numbers.
     """
     if len(frame.columns) == 0:
-        raise StudyError(f"{source} has no column beside the target to learn from.")
+        raise InputError(f"{source} has no column except the target to learn from.")
     columns = {}
     for name, column in frame.items():
         if is_number(column) and name in categories:
@@ -194,16 +198,16 @@ def columns_of(frame: pd.DataFrame, categories: Sequence[str], source: str) -> C
         elif is_number(column):
             values = column.to_numpy(np.float64, na_value=np.nan)
             if np.isinf(values).any():
-                raise StudyError(
+                raise InputError(
                     f"{source}: the column {name!r} is infinite in row "
                     f"{np.flatnonzero(np.isinf(values))[0] + 1}. Expected finite "
-                    "numbers, or nothing where one is missing."
+                    "numbers; leave the field empty where a number is missing."
                 )
             columns[str(name)] = values
         else:
             kind = types.infer_dtype(column, skipna=True)
             if kind not in ("string", "boolean", "categorical", "empty"):
-                raise StudyError(
+                raise InputError(
                     f"{source}: the column {name!r} is of type {kind}. Expected "
                     "numbers, text or truth values: convert it or leave it out."
                 )
@@ -212,10 +216,10 @@ def columns_of(frame: pd.DataFrame, categories: Sequence[str], source: str) -> C
 
 
 def whole_categories(column: pd.Series, source: str) -> np.ndarray:
-    """Returns categories that are whole numbers; as text, if some are missing."""
+    """Returns categories as whole numbers, or as text if some are missing."""
     present = column.dropna()
     if (present != np.floor(present)).any():
-        raise StudyError(
+        raise InputError(
             f"{source}: the column {column.name!r} is named as a category and holds "
             f"{present[present != np.floor(present)].iloc[0]}. Expected whole numbers "
             "or text."
@@ -226,7 +230,7 @@ def whole_categories(column: pd.Series, source: str) -> np.ndarray:
 
 
 def text_of(column: pd.Series) -> np.ndarray:
-    """Returns categories as text, with a word for those that are missing."""
+    """Returns categories as text; missing ones become `MISSING`."""
     text = column.astype(object).where(column.notna(), MISSING)
     return text.to_numpy().astype(str)
 
@@ -242,9 +246,10 @@ def table(
 
     Args:
         name: Name of the dataset.
-        source: Where it comes from, in words.
-        parts: The training, the validation and the test part; `x` of each are columns
-            of text or whole numbers, the categories, and of floats, the numbers.
+        source: The origin of the table, in words.
+        parts: The training, the validation and the test part; `x` of each is a
+            dictionary of columns. Columns of text or whole numbers are categories,
+            columns of floats are numbers.
         task: `"classification"` or `"regression"`.
         classes: Names of the classes.
 
@@ -252,32 +257,38 @@ def table(
         The dataset.
 
     Raises:
-        StudyError: If nothing is left to learn from.
+        InputError: If nothing is left to learn from.
     """
     train, validation, test = parts
-    encode = encoder(train.x, source)
+    encode = encoder(cast(Columns, train.x), source)
+
+    def encoded(part: Split) -> Split:
+        return Split(encode(cast(Columns, part.x)), part.y)
+
     return Dataset(
         name,
         source,
-        *(Split(encode(part.x), part.y) for part in (train, validation, test)),
+        encoded(train),
+        encoded(validation),
+        encoded(test),
         task=task,
         classes=classes,
     )
 
 
 def encoder(train: Columns, source: str) -> Callable[[Columns], Features]:
-    """Learns from the training columns how columns become features.
+    """Learns the encoding of columns as features from the training columns.
 
     Args:
         train: The training columns.
-        source: Where they come from, for the error message.
+        source: The origin of the table, for the error message.
 
     Returns:
         A function from the columns of any part to its features.
 
     Raises:
-        StudyError: If nothing is left to learn from, or a category is called like the
-            input of the numbers.
+        InputError: If nothing is left to learn from, or if two inputs would have the
+            same name.
     """
     lookups = {
         name: lookup(column)
@@ -286,21 +297,23 @@ def encoder(train: Columns, source: str) -> Callable[[Columns], Features]:
     }
     inputs = {name: name.replace("/", "_") for name in lookups}
     if len({NUMBERS, *inputs.values()}) <= len(inputs):
-        raise StudyError(
-            f"{source}: two inputs would have one name. {NUMBERS!r} is that of all "
+        raise InputError(
+            f"{source}: two inputs would have one name. {NUMBERS!r} is the name of all "
             "numbers, and '/' becomes '_'. Rename one of the columns: "
             f"{', '.join(lookups)}."
         )
     names = [name for name in train if name not in lookups]
     numbers = number_encoder({name: train[name] for name in names}, source)
     if not lookups and numbers is None:
-        raise StudyError(
+        raise InputError(
             f"{source}: every column has one value in all training rows, so there is "
             "nothing to learn from."
         )
 
     def encode(columns: Columns) -> Features:
-        encoded = {inputs[name]: find(columns[name]) for name, find in lookups.items()}
+        encoded: dict[str, Array] = {
+            inputs[name]: find(columns[name]) for name, find in lookups.items()
+        }
         if numbers is None:
             return encoded
         array = numbers(columns)
@@ -310,14 +323,22 @@ def encoder(train: Columns, source: str) -> Callable[[Columns], Features]:
 
 
 def lookup(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Numbers the categories of a training column from 1, the most frequent first."""
+    """Numbers the categories of a training column from 1, the most frequent first.
+
+    Args:
+        train: The training column.
+
+    Returns:
+        A function from a column to its numbers; unknown categories become 0.
+    """
     whole = np.issubdtype(train.dtype, np.integer)
     layer = keras.layers.IntegerLookup() if whole else keras.layers.StringLookup()
     layer.adapt(train)
 
     def find(column: np.ndarray) -> np.ndarray:
         found = keras.ops.convert_to_numpy(layer(column)) if len(column) else column
-        return found.astype(np.int32)
+        numbers: np.ndarray = found.astype(np.int32)
+        return numbers
 
     return find
 
@@ -325,21 +346,21 @@ def lookup(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def number_encoder(
     train: Columns, source: str
 ) -> Callable[[Columns], np.ndarray] | None:
-    """Learns how numbers are filled in and scaled.
+    """Learns to fill in and to scale numbers.
 
     Args:
         train: The training columns, NaN where a number is missing.
-        source: Where they come from, for the error message.
+        source: The origin of the table, for the error message.
 
     Returns:
         A function from columns to one array of float32; `None` if no column is left.
 
     Raises:
-        StudyError: If a column has no number at all.
+        InputError: If a column has no number in any training row.
     """
     for name, column in train.items():
         if np.isnan(column).all():
-            raise StudyError(
+            raise InputError(
                 f"{source}: the column {name!r} has no value in any training row. "
                 "Leave it out."
             )
@@ -361,6 +382,9 @@ def number_encoder(
     layer.adapt(filled[:, varying])
 
     def scale(columns: Columns) -> np.ndarray:
-        return keras.ops.convert_to_numpy(layer(fill(columns)[:, varying]))
+        scaled: np.ndarray = keras.ops.convert_to_numpy(
+            layer(fill(columns)[:, varying])
+        )
+        return scaled
 
     return scale

@@ -1,16 +1,17 @@
-"""Fashion-MNIST, from its own files or by Keras's loader."""
+"""Fashion-MNIST, from its own files or from Keras's loader."""
 
 import gzip
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
 from keras_adaptive.datasets.files import UNREADABLE
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -27,7 +28,7 @@ UNSIGNED_BYTES = 8
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads a gzipped IDX file of bytes: MNIST's format.
+    """Reads a gzipped IDX file of bytes, the format of MNIST.
 
     Args:
         path: Path of the file.
@@ -36,7 +37,7 @@ def read_idx(path: Path) -> np.ndarray:
         The array of uint8.
 
     Raises:
-        StudyError: If the file is damaged or of another kind.
+        InputError: If the file is damaged or of another kind.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -46,13 +47,14 @@ def read_idx(path: Path) -> np.ndarray:
             raise ValueError("its size is not what its header says")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
     except (ValueError, struct.error, *UNREADABLE) as error:
-        raise StudyError(
-            f"{path} cannot be read as an IDX file of bytes: {error}. Get it again."
+        raise InputError(
+            f"{path} cannot be read as an IDX file of bytes: {error}. "
+            "Download it again."
         ) from error
 
 
 def read_fashion_mnist(data_home: str | Path | None) -> tuple[Split, Split]:
-    """Returns the official training and test part, images and labels as bytes."""
+    """Returns the official training and test part: images and labels as bytes."""
     folders = [Path(data_home).expanduser()] if data_home else []
     for folder in [each / sub for each in folders for sub in ("fashion-mnist", ".")]:
         paths = [folder / name for name in FILES]
@@ -60,14 +62,15 @@ def read_fashion_mnist(data_home: str | Path | None) -> tuple[Split, Split]:
             x, y, x_test, y_test = map(read_idx, paths)
             return Split(x, y), Split(x_test, y_test)
     try:
-        return tuple(Split(*part) for part in keras.datasets.fashion_mnist.load_data())
+        (x, y), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
+        return Split(x, y), Split(x_test, y_test)
     except Exception as error:  # Keras raises a bare Exception for a failed download
         places = f"in {folders[0]} nor " if folders else ""
-        raise StudyError(
+        raise InputError(
             f"Fashion-MNIST is neither {places}in Keras's cache, and cannot be "
             f"downloaded ({error}). Put {', '.join(FILES)} from "
-            "github.com/zalandoresearch/fashion-mnist into a folder and name it with "
-            "--data-home."
+            "github.com/zalandoresearch/fashion-mnist into a folder and pass it as "
+            "data_home (--data-home)."
         ) from error
 
 
@@ -75,8 +78,8 @@ def load_fashion_mnist(data_home: str | Path | None = None, seed: int = 0) -> Da
     """Loads 70,000 grey images of clothes, 28 × 28 pixels from 0 to 255.
 
     Args:
-        data_home: Folder with the four IDX files, or with a folder `fashion-mnist`
-            that has them; else they come from Keras's cache or are downloaded.
+        data_home: Folder that contains the four IDX files, or a folder `fashion-mnist`
+            with them. Otherwise they come from Keras's cache or are downloaded.
         seed: Seed of the split of the official training part.
 
     Returns:
@@ -84,12 +87,14 @@ def load_fashion_mnist(data_home: str | Path | None = None, seed: int = 0) -> Da
         training part is the validation part.
 
     Raises:
-        StudyError: If the images cannot be had.
+        InputError: If the images cannot be found or downloaded.
     """
-    rows, test = (
-        Split(part.x[..., None], part.y.astype(np.int64))
-        for part in read_fashion_mnist(data_home)
-    )
+
+    def with_channel(part: Split) -> Split:
+        x: Any = part.x
+        return Split(x[..., None], part.y.astype(np.int64))
+
+    rows, test = map(with_channel, read_fashion_mnist(data_home))
     return Dataset(
         "fashion_mnist",
         "Fashion-MNIST",

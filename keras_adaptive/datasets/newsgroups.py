@@ -2,12 +2,13 @@
 
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
 from keras_adaptive.datasets.text import MAX_WORDS, vectorize
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     from sklearn.datasets import fetch_20newsgroups, get_data_home
@@ -17,7 +18,7 @@ ARCHIVE_URL = "https://ndownloader.figshare.com/files/5975967"
 
 
 def archive_is_reachable(timeout: float = 10.0) -> bool:
-    """Says whether the archive that scikit-learn downloads can be reached."""
+    """Says whether the archive that scikit-learn downloads is reachable."""
     request = urllib.request.Request(ARCHIVE_URL, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=timeout):
@@ -26,8 +27,8 @@ def archive_is_reachable(timeout: float = 10.0) -> bool:
         return False
 
 
-def fetch(subset: str, data_home: Path | None, headers: bool):
-    """Fetches a subset from the cache, or from the network where there is no cache.
+def fetch(subset: str, data_home: Path | None, headers: bool) -> Any:
+    """Fetches a subset from the cache, or from the network if there is no cache.
 
     Args:
         subset: `"train"` or `"test"`.
@@ -38,17 +39,17 @@ def fetch(subset: str, data_home: Path | None, headers: bool):
         The bunch that scikit-learn returns.
 
     Raises:
-        StudyError: If the cache is damaged, or absent with no network.
+        InputError: If the cache is damaged, or missing without a network.
     """
     folder = Path(data_home or get_data_home()).expanduser()
     cache = folder / CACHE_NAME
     if not cache.exists() and not archive_is_reachable():
-        raise StudyError(
+        raise InputError(
             f"The 20 Newsgroups texts are not in {folder} and cannot be downloaded: "
             f"{ARCHIVE_URL} is not reachable. On a machine with a network, run "
             'python -c "from sklearn.datasets import fetch_20newsgroups as f; f('
-            f"data_home='.')\" and put the file {CACHE_NAME} into {folder}, or name "
-            "the folder that has it with --data-home."
+            f"data_home='.')\" and put the file {CACHE_NAME} into {folder}, or pass "
+            "its folder as data_home (--data-home)."
         )
     try:
         return fetch_20newsgroups(
@@ -59,9 +60,9 @@ def fetch(subset: str, data_home: Path | None, headers: bool):
         )
     except OSError as error:
         state = "cannot be read" if cache.exists() else "could not be downloaded"
-        raise StudyError(
-            f"The 20 Newsgroups texts in {cache} {state}: {error}. Delete that file if "
-            "it is there, and run again with a network or with a good copy of it."
+        raise InputError(
+            f"The 20 Newsgroups texts in {cache} {state}: {error}. Delete the file if "
+            "it exists, and run again with a network or with an intact copy."
         ) from error
 
 
@@ -74,10 +75,10 @@ def load_newsgroups(
     """Loads the 20 Newsgroups texts with their official split by date.
 
     Args:
-        max_words: How many of the most frequent words become features.
+        max_words: Number of the most frequent words that become features.
         data_home: Folder of scikit-learn's cache.
         headers: Whether headers, footers and quotes are kept. Without them the task
-            is much harder and nearer to real text.
+            is much harder and more realistic.
         seed: Seed of the split of the official training texts into training and
             validation.
 
@@ -85,7 +86,7 @@ def load_newsgroups(
         The dataset; a tenth of the official training texts is the validation part.
 
     Raises:
-        StudyError: If the texts cannot be had.
+        InputError: If the texts cannot be found or downloaded.
     """
     home = Path(data_home) if data_home else None
     fetched = [fetch(subset, home, headers) for subset in ("train", "test")]

@@ -1,45 +1,45 @@
-"""Which test rows hang on features that are rare in training?"""
+"""Test rows whose informative features are rare in training."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from keras_adaptive.datasets.dataset import (
     Dataset,
     is_category,
+    is_sparse_matrix,
     named,
 )
-from keras_adaptive.errors import StudyError, counted, needs_extra
-
-with needs_extra("study"):
-    from scipy import sparse
+from keras_adaptive.errors import InputError, counted
 
 RARE_BELOW = 50
 """A category or a word is rare if fewer training rows than this have it."""
 
 HALF = 0.5
-"""A text hangs on rare words if they hold at least this share of its weight."""
+"""A text depends on rare words if they have at least this share of its weight."""
 
 
 def rare_rows(data: Dataset, below: int = RARE_BELOW) -> np.ndarray:
-    """Tells the test rows whose informative features are rare in training.
+    """Finds the test rows whose informative features are rare in training.
 
-    Of a table, these are the rows with a category that fewer than `below` training rows
-    have, but one at least: nobody can learn about a category that training never shows.
-    Of a text (a CSR matrix), the rows that have at least half of their squared weight
-    on words of that kind; with weights that grow with rarity, as those of our texts do,
-    these are the words that tell the text from others.
+    A feature is rare if at least one, but fewer than `below` training rows have it: a
+    feature that training never shows cannot be learned. In a table, a test row counts
+    if it has a rare category. In a CSR matrix (a text), it counts if rare words have at
+    least half of its squared weight. With weights that grow with rarity, as in TF-IDF,
+    these words distinguish the text from others.
 
     Args:
         data: A dataset with categories or with a CSR matrix.
-        below: Training rows from which on a feature is not rare.
+        below: Number of training rows from which a feature is no longer rare.
 
     Returns:
         True or False for each test row.
 
     Raises:
-        StudyError: If the data have neither categories nor a CSR matrix, or if no test
-            row is like that.
+        InputError: If the data have neither categories nor a CSR matrix, or if no test
+            row has rare features.
 
     Example:
 
@@ -50,10 +50,10 @@ def rare_rows(data: Dataset, below: int = RARE_BELOW) -> np.ndarray:
     """
     counted("below", below)
     rare = np.zeros(len(data.test.y), bool)
-    looked_at = False
-    tested = dict(named(data.test.x))
+    known_kind = False
+    tested: dict[str, Any] = dict(named(data.test.x))
     for name, train in named(data.train.x):
-        if sparse.issparse(train):
+        if is_sparse_matrix(train):
             weights = tested[name].power(2)
             seen = train.getnnz(axis=0)
             share = weights @ ((seen > 0) & (seen < below))
@@ -64,16 +64,16 @@ def rare_rows(data: Dataset, below: int = RARE_BELOW) -> np.ndarray:
             rare |= ((seen > 0) & (seen < below))[tested[name]]
         else:
             continue
-        looked_at = True
-    if not looked_at:
-        raise StudyError(
+        known_kind = True
+    if not known_kind:
+        raise InputError(
             f"{data.name} has neither categories nor sparse features, so no row has "
             "rare ones. Expected a text or a table with categories."
         )
     if not rare.any():
-        raise StudyError(
-            f"No test row of {data.name} hangs on features that fewer than {below} "
-            "training rows have. Name a higher limit."
+        raise InputError(
+            f"No test row of {data.name} depends on features that fewer than {below} "
+            "training rows have. Pass a higher limit as 'below'."
         )
     return rare
 
@@ -83,9 +83,9 @@ def rare_slice(data: Dataset, below: int = RARE_BELOW) -> dict[str, np.ndarray]:
 
     Args:
         data: A dataset with categories or with a CSR matrix.
-        below: Training rows from which on a feature is not rare.
+        below: Number of training rows from which a feature is no longer rare.
 
     Raises:
-        StudyError: As `rare_rows` does.
+        InputError: For the reasons of `rare_rows`.
     """
     return {"rare": rare_rows(data, below)}

@@ -1,7 +1,8 @@
-"""Any file in LIBSVM (svmlight) format."""
+"""Files in the LIBSVM (svmlight) format."""
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from keras_adaptive.datasets.files import (
     open_binary,
     read_lines,
 )
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     from sklearn.datasets import load_svmlight_files
@@ -27,14 +28,14 @@ with needs_extra("study"):
 
 
 def line_fault(line: bytes, task: Task) -> str | None:
-    """Says what is wrong with a line of a LIBSVM file.
+    """Returns what is wrong with a line of a LIBSVM file.
 
     Args:
         line: A line such as `b"+1 3:0.5 7:1"`.
-        task: What the label is for.
+        task: The task that the label belongs to.
 
     Returns:
-        The fault in words, or `None` for a good line, a comment or an empty line.
+        The fault in words; `None` for a valid line, a comment or an empty line.
     """
     fields = line.split(b"#", 1)[0].split()
     if not fields:
@@ -48,7 +49,7 @@ def line_fault(line: bytes, task: Task) -> str | None:
     if not math.isfinite(value):
         return f"the label {shown!r} is not a finite number"
     if task == "classification" and not value.is_integer():
-        return f"the label {shown!r} is not a whole number, so it names no class"
+        return f"the label {shown!r} is not a whole number, so it is not a class"
     previous = -1
     for pair in pairs:
         shown = pair.decode("utf-8", "replace")[:40]
@@ -70,14 +71,14 @@ def line_fault(line: bytes, task: Task) -> str | None:
 
 
 def first_fault(path: Path, task: Task) -> str:
-    """Finds the first bad line of a LIBSVM file.
+    """Finds the first malformed line of a LIBSVM file.
 
     Args:
         path: Path of the file.
-        task: What the labels are for.
+        task: The task that the labels belong to.
 
     Returns:
-        Number and fault of that line, or words that say there is none.
+        The number of the line and its fault, or a sentence that no line was found.
     """
     for number, line in enumerate(read_lines(path), start=1):
         if fault := line_fault(line, task):
@@ -90,13 +91,13 @@ def read_svmlight(paths: list[Path], task: Task = "classification") -> list[Spli
 
     Args:
         paths: Paths of the files.
-        task: What the labels are for: those of classes are whole numbers.
+        task: The task that the labels belong to; classes are whole numbers.
 
     Returns:
-        The rows of each file, with the labels as they stand there.
+        The rows of each file, with the labels of the file.
 
     Raises:
-        StudyError: If a file is damaged, malformed or without rows; the message names
+        InputError: If a file is damaged, malformed or has no rows; the message names
             the line.
     """
     files = [open_binary(path) for path in paths]
@@ -104,7 +105,7 @@ def read_svmlight(paths: list[Path], task: Task = "classification") -> list[Spli
         loaded = load_svmlight_files(files, dtype=np.float32)
     except (ValueError, OverflowError, *UNREADABLE) as error:
         faults = [f"{path}, {first_fault(path, task)}" for path in paths]
-        raise StudyError(
+        raise InputError(
             "; ".join(faults) + f" ({error}). Expected lines of the form 'label "
             "index:value index:value …' with rising indices."
         ) from error
@@ -112,11 +113,12 @@ def read_svmlight(paths: list[Path], task: Task = "classification") -> list[Spli
         for file in files:
             file.close()
     splits = [Split(*pair) for pair in zip(loaded[::2], loaded[1::2], strict=True)]
-    for path, (x, y) in zip(paths, splits, strict=True):
+    for path, (features, y) in zip(paths, splits, strict=True):
+        x: Any = features
         finite = np.isfinite(y).all() and np.isfinite(x.data).all()
         classes = task == "regression" or (y == np.floor(y)).all()
         if len(y) == 0 or not finite or not classes:
-            raise StudyError(
+            raise InputError(
                 f"{path}, {first_fault(path, task)}. Expected lines of the form 'label "
                 "index:value index:value …' with finite values, and with whole labels "
                 "unless the task is regression."
@@ -134,7 +136,7 @@ def load_svmlight(
 
     Args:
         path: The file to train on.
-        test_path: The file to test on. Without it a tenth of the rows is held out.
+        test_path: The file to test on; `None` to hold out a tenth of the rows.
         task: `"classification"` or `"regression"`.
         seed: Seed of the split.
 
@@ -142,7 +144,7 @@ def load_svmlight(
         The dataset; a tenth of the rows is the validation part.
 
     Raises:
-        StudyError: If a file cannot be used.
+        InputError: If a file cannot be used.
     """
     paths = [existing_file(path)] + ([existing_file(test_path)] if test_path else [])
     splits = read_svmlight(paths, task)

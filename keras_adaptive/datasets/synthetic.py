@@ -1,4 +1,4 @@
-"""Tables made up so that the best possible answer is known."""
+"""Synthetic tables whose best possible accuracy is known."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
 from keras_adaptive.datasets.frames import table
-from keras_adaptive.errors import StudyError, counted, needs_extra
+from keras_adaptive.errors import InputError, counted, needs_extra
 
 with needs_extra("study"):
     from scipy.special import expit
@@ -15,27 +15,27 @@ with needs_extra("study"):
 
 @dataclass(frozen=True)
 class RareCategories:
-    """Tables of two classes in which rare categories tell more than frequent ones.
+    """A table of two classes with rare categories that are the most informative.
 
-    A row has a `code`, one of many and the rarer the higher its number (code k occurs
-    in proportion to 1/k), a `region`, one of few and all equally frequent, and numbers
-    that tell nothing. Each code and each region has a weight; the odds of class 1 in a
-    row are exp(weight of its code + weight of its region). The weight of a code is
-    `rare_weight`, positive or negative, if fewer than `rare_below` training rows are
-    to be expected of it, and `common_weight` else.
+    Each row has a `code`, a `region` and some numbers. There are many codes; code k
+    occurs in proportion to 1/k. There are few regions, all equally frequent. The
+    numbers are noise. Each code and each region has a weight; the odds of class 1 in a
+    row are exp(weight of the code + weight of the region). The weight of a rare code is
+    plus or minus `rare_weight`, that of any other code plus or minus `common_weight`. A
+    code is rare if fewer than `rare_below` training rows are expected to have it.
 
     Args:
-        rows: Rows in all three parts together.
-        codes: How many codes there are.
-        regions: How many regions there are.
-        numbers: How many numbers there are.
-        rare_below: Expected training rows below which a code is rare.
-        rare_weight: Size of the weight of a rare code.
-        common_weight: Size of the weight of any other code.
+        rows: Number of rows in all three parts together.
+        codes: Number of codes.
+        regions: Number of regions.
+        numbers: Number of columns of noise.
+        rare_below: Expected number of training rows below which a code is rare.
+        rare_weight: Absolute weight of a rare code.
+        common_weight: Absolute weight of any other code.
         seed: Seed of weights, rows and split.
 
     Raises:
-        StudyError: If a count is not a whole number above 0.
+        InputError: If a count is not a whole number above 0.
 
     Example:
 
@@ -58,7 +58,7 @@ class RareCategories:
         for field in ("rows", "codes", "regions", "numbers", "rare_below"):
             counted(f"RareCategories: {field}", getattr(self, field))
         if self.rows < 100:
-            raise StudyError(
+            raise InputError(
                 f"RareCategories: rows is {self.rows}. Expected at least 100."
             )
 
@@ -70,12 +70,12 @@ class RareCategories:
 
     @cached_property
     def rare(self) -> np.ndarray:
-        """Which codes are rare."""
+        """True for each rare code."""
         return 0.8 * self.rows * self.frequencies < self.rare_below
 
     @cached_property
     def log_odds(self) -> np.ndarray:
-        """The log of the odds of class 1, for each code (row) and region (column)."""
+        """The log odds of class 1 for each code (row) and region (column)."""
         rng = np.random.default_rng([self.seed, 0])
         sizes = np.where(self.rare, self.rare_weight, self.common_weight)
         codes = sizes * rng.choice([-1, 1], self.codes)
@@ -84,15 +84,15 @@ class RareCategories:
 
     @property
     def best_accuracy(self) -> float:
-        """The expected accuracy of somebody who knows all weights: Bayes's.
+        """The expected accuracy of a classifier that knows all weights.
 
-        Nobody can do better on rows that nobody has seen.
+        This is the Bayes classifier: no other is expected to be better on unseen rows.
         """
         return self._expected(np.ones(self.codes, bool))
 
     @property
     def best_accuracy_on_rare(self) -> float:
-        """The same on the rows with a rare code alone."""
+        """The expected accuracy of the Bayes classifier on rows with a rare code."""
         return self._expected(self.rare)
 
     def _expected(self, codes: np.ndarray) -> float:
@@ -104,13 +104,13 @@ class RareCategories:
         """Makes the table.
 
         Returns:
-            The dataset; its source says the best accuracy there can be.
+            The dataset; its source contains the best possible accuracy.
         """
         rng = np.random.default_rng([self.seed, 1])
         code = rng.choice(self.codes, self.rows, p=self.frequencies)
         region = rng.integers(0, self.regions, self.rows)
         y = rng.random(self.rows) < expit(self.log_odds[code, region])
-        columns = {"code": code, "region": region}
+        columns: dict[str, np.ndarray] = {"code": code, "region": region}
         for number in range(self.numbers):
             columns[f"number {number}"] = rng.normal(size=self.rows)
         parts = three_parts(

@@ -1,16 +1,16 @@
-"""From labelled texts to sparse features."""
+"""Sparse features of labelled texts."""
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, Split
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):
     from sklearn.feature_extraction.text import TfidfVectorizer
-
 
 MAX_WORDS = 30_000
 
@@ -22,22 +22,22 @@ def vectorize(
     parts: Iterable[Split],
     max_words: int,
 ) -> Dataset:
-    """Turns texts into rows of unit length that hold log counts times rarity.
+    """Turns texts into sparse rows of unit length: log counts times rarity (TF-IDF).
 
-    Vocabulary and rarity of the words are those of the training texts alone.
+    Vocabulary and rarity of the words are learned from the training texts alone.
 
     Args:
         name: Name of the workload.
-        source: Where the texts come from, in words.
+        source: The origin of the texts, in words.
         classes: Names of the classes.
         parts: The training, the validation and the test part; `x` of each are texts.
-        max_words: How many of the most frequent words become features.
+        max_words: Number of the most frequent words that become features.
 
     Returns:
         The dataset with `scipy` CSR matrices of float32.
 
     Raises:
-        StudyError: If the training texts hold no words.
+        InputError: If the training texts hold no words.
     """
     train, validation, test = parts
     vectorizer = TfidfVectorizer(
@@ -46,13 +46,13 @@ def vectorize(
     try:
         x = vectorizer.fit_transform(train.x)
     except ValueError as error:
-        raise StudyError(
+        raise InputError(
             f"{source}: the {len(train.x)} training texts hold no words. Expected "
             "ordinary texts: check that the right column is used as the text."
         ) from error
 
     def features(part: Split) -> Split:
-        # scikit-learn refuses to transform no texts; the dataset says why it does.
+        # scikit-learn does not transform an empty list; `Dataset` refuses the result.
         return Split(vectorizer.transform(part.x) if len(part.x) else x[:0], part.y)
 
     return Dataset(
@@ -70,7 +70,7 @@ def keep_words(data: Dataset, count: int) -> Dataset:
 
     Args:
         data: The dataset.
-        count: How many words are kept: those that most training texts have.
+        count: Number of words to keep: those that occur in most training texts.
 
     Returns:
         The dataset, with the size of the vocabulary in its name.
@@ -84,7 +84,18 @@ def keep_words(data: Dataset, count: int) -> Dataset:
     >>> small.name, small.train.x.toarray().tolist()
     ('texts-1-words', [[1.0], [1.0]])
     """
-    by_frequency = np.argsort(-data.train.x.getnnz(axis=0), kind="stable")
+    x: Any = data.train.x
+    by_frequency = np.argsort(-x.getnnz(axis=0), kind="stable")
     words = np.sort(by_frequency[:count])
-    parts = {name: Split(part.x[:, words], part.y) for name, part in data.parts.items()}
-    return replace(data, name=f"{data.name}-{len(words)}-words", **parts)
+
+    def keep(part: Split) -> Split:
+        x: Any = part.x
+        return Split(x[:, words], part.y)
+
+    return replace(
+        data,
+        name=f"{data.name}-{len(words)}-words",
+        train=keep(data.train),
+        validation=keep(data.validation),
+        test=keep(data.test),
+    )

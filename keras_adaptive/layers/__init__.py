@@ -1,4 +1,4 @@
-"""Layers whose gradients are sparse."""
+"""The layer `SparseDense`, whose gradient is sparse for sparse inputs."""
 
 from keras_adaptive.layers.sparse_dense import SparseDense
 

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    from keras_adaptive.optimizers.engine.tensorflow import (
-        csr_products as sparse_products,
-    )
+    from keras_adaptive.optimizers.engine.tensorflow import csr_products
 
 
 @keras.saving.register_keras_serializable("keras_adaptive")
 class SparseDense(keras.layers.Dense):
-    """`keras.layers.Dense`, with a faster way for sparse matrices on TensorFlow.
+    """`keras.layers.Dense` with a faster path for sparse matrices on TensorFlow.
 
-    The same layer, with the same arguments, weights and results. From a sparse input
-    (`keras.Input(shape, sparse=True)`) it reads those rows of the kernel that occur in
-    the batch, and the gradient has each of them once. What that gains is
-    measured by `benchmarks/bag_of_words.py`. Left to `Dense` are all other inputs,
-    other backends, mixed precision, LoRA and quantization.
+    Arguments, weights and results are those of `Dense`. With a sparse input
+    (`keras.Input(shape, sparse=True)`) the layer reads only the rows of the kernel that
+    occur in the batch, and the gradient has each of these rows once.
+    `benchmarks/bag_of_words.py` measures the gain. All other inputs, other backends,
+    mixed precision, LoRA and quantization take the path of `Dense`.
 
     Args:
-        units: As all other arguments: see `keras.layers.Dense`.
+        units: Number of outputs. This and all other arguments are those of
+            `keras.layers.Dense`.
 
     Example:
 
@@ -34,7 +35,8 @@ class SparseDense(keras.layers.Dense):
     >>> model = keras.Model(words, keras.layers.Dense(2)(hidden))
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns the outputs of the layer."""
         if not self._is_plain_kernel or not _is_sparse_matrix(inputs):
             return super().call(inputs, training=training)
         kernel = _by_reference(self._kernel.value)
@@ -54,7 +56,7 @@ class SparseDense(keras.layers.Dense):
         )
 
 
-def _is_sparse_matrix(inputs) -> bool:
+def _is_sparse_matrix(inputs: Any) -> bool:
     return (
         keras.backend.backend() == "tensorflow"
         and isinstance(inputs, tf.SparseTensor)
@@ -62,20 +64,20 @@ def _is_sparse_matrix(inputs) -> bool:
     )
 
 
-def _by_reference(variable):
-    """The value of a variable, without a copy.
+def _by_reference(variable: Any) -> Any:
+    """Returns the value of a variable without a copy.
 
-    Scattering into a variable, as Keras's SGD does, brings TensorFlow to copy it
-    whenever it is read, until that is switched off. What is written while somebody
-    still reads it is copied all the same.
+    After a scatter into a variable, as in Keras's SGD, TensorFlow copies the variable
+    each time it is read, until that is switched off. TensorFlow still makes a copy when
+    the variable is written while its value is in use.
     """
     if isinstance(variable, tf.Variable) and not tf.distribute.has_strategy():
         tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
     return tf.convert_to_tensor(variable)
 
 
-def _product(matrix, kernel):
-    """The product, with a gradient of those rows of the kernel that it takes."""
+def _product(matrix: Any, kernel: Any) -> Any:
+    """Returns the product, whose gradient has only the rows of the kernel in use."""
     texts, words = tf.unstack(matrix.indices, axis=1)
     unsorted = (
         "SparseDense: the rows of a sparse input have to come in order. Call "
@@ -85,24 +87,24 @@ def _product(matrix, kernel):
     check = tf.debugging.Assert(in_order, [unsorted])
 
     @tf.custom_gradient
-    def product(values, kernel):
-        def backward(upstream):
+    def product(values: Any, kernel: Any) -> Any:
+        def backward(upstream: Any) -> tuple[Any, Any]:
             terms = tf.gather(upstream, texts) * tf.gather(kernel, words)
-            # None of this waits for the product.
+            # These operations do not depend on the product.
             ids, places = tf.unique(words, tf.int64)
             taken = tf.SparseTensor(
-                sparse_products.pairs(texts, places),
+                csr_products.pairs(texts, places),
                 values,
                 [matrix.dense_shape[0], tf.size(ids, tf.int64)],
             )
-            rows = sparse_products.transposed_product(taken, upstream)
+            rows = csr_products.transposed_product(taken, upstream)
             return (
                 tf.reduce_sum(terms, axis=1),
                 tf.IndexedSlices(rows, ids, tf.shape(kernel, tf.int64)),
             )
 
-        result = sparse_products.product(matrix.with_values(values), kernel)
-        # The product does not wait for the check, but what comes after it does.
+        result = csr_products.product(matrix.with_values(values), kernel)
+        # The product runs beside the check; only its result waits for the check.
         with tf.control_dependencies([check]):
             return tf.identity(result), backward
 

@@ -41,14 +41,20 @@ from keras_adaptive.optimizers.catalogue.sgd import SGD
 from keras_adaptive.optimizers.catalogue.shampoo import Shampoo
 from keras_adaptive.optimizers.catalogue.soap import SOAP
 from keras_adaptive.optimizers.catalogue.yogi import Yogi
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    NON_NEGATIVE_OR_NONE,
     POSITIVE,
+    POSITIVE_OR_NONE,
+    Hyper,
     Interval,
+    LearningRate,
+    Slot,
+    choice,
+    hyperparameter,
+    standing_still,
 )
-from keras_adaptive.optimizers.contract.slot import Hyper, Slot
-from keras_adaptive.optimizers.engine.tensorflow.catch_up import standing_still
 from keras_adaptive.optimizers.wrappers.lookahead import Lookahead
 from keras_adaptive.optimizers.wrappers.mechanic import Mechanic
 from keras_adaptive.optimizers.wrappers.sam import ASAM, SAM
@@ -62,7 +68,9 @@ __all__ = [
     "LARS",
     "MARS",
     "NON_NEGATIVE",
+    "NON_NEGATIVE_OR_NONE",
     "POSITIVE",
+    "POSITIVE_OR_NONE",
     "SAM",
     "SGD",
     "SOAP",
@@ -89,6 +97,7 @@ __all__ = [
     "LDoG",
     "LaProp",
     "Lamb",
+    "LearningRate",
     "Lion",
     "Lookahead",
     "Mechanic",
@@ -104,5 +113,7 @@ __all__ = [
     "Shampoo",
     "Slot",
     "Yogi",
+    "choice",
+    "hyperparameter",
     "standing_still",
 ]

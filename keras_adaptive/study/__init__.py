@@ -13,6 +13,7 @@ from keras_adaptive.renamed import moved_modules
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset as Dataset
     from keras_adaptive.datasets.dataset import Split as Split
+    from keras_adaptive.errors import InputError as InputError
     from keras_adaptive.errors import StudyError as StudyError
     from keras_adaptive.study.analysis.run_table import RunTable as RunTable
     from keras_adaptive.study.analysis.verdicts import Verdict as Verdict
@@ -54,6 +55,7 @@ _PLACES = {
     "default_workload": "study.design.defaults",
     "Epochs": "study.design.workload",
     "InProcess": "study.execution.executors",
+    "InputError": "errors",
     "Processes": "study.execution.executors",
     "Protocol": "study.design.protocol",
     "Results": "study.results",

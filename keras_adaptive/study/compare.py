@@ -6,25 +6,18 @@ study, and `Results.recommendation` recommends an optimizer.
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_adaptive import datasets
-from keras_adaptive.commands import options as command
-from keras_adaptive.commands.options import count
 from keras_adaptive.datasets.batches import evaluation_batches
 from keras_adaptive.datasets.dataset import Dataset
 from keras_adaptive.datasets.rare import rare_slice
-from keras_adaptive.errors import StudyError, did_you_mean, needs_extra
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.design.defaults import (
     default_batch_size,
     default_contenders,
@@ -33,13 +26,7 @@ from keras_adaptive.study.design.defaults import (
 from keras_adaptive.study.design.protocol import MOMENTUM, Protocol
 from keras_adaptive.study.design.workload import Epochs, Workload
 from keras_adaptive.study.execution.prepared_workload import checked_model
-from keras_adaptive.study.publish import publish
-from keras_adaptive.study.results import Results
 from keras_adaptive.study.study import Study
-
-with needs_extra("study"):
-    import cloudpickle
-    from rich.console import Console
 
 OPTIMIZERS = ("adagrad", "rmsprop", "adam", "adamw")
 """The optimizers that are compared by default, besides SGD with momentum."""
@@ -85,7 +72,7 @@ def comparison(
         get a metric of their own.
 
     Raises:
-        StudyError: If an optimizer does not exist, if the model cannot be built or does
+        InputError: If an optimizer does not exist, if the model cannot be built or does
             not fit the data, or if there is no default model for such data.
 
     Example:
@@ -95,7 +82,7 @@ def comparison(
         ('compare on wine', ['keras/sgd-momentum', 'adam'])
     """
     if not optimizers:
-        raise StudyError(
+        raise InputError(
             "There are no optimizers to compare. Expected at least one name, such as "
             "'adam'."
         )
@@ -117,7 +104,7 @@ def rare_part(data: Dataset) -> Slices | None:
     """Returns the slice of rows with rare features, `None` if there are none."""
     try:
         rare_slice(data)
-    except StudyError:
+    except InputError:
         return None
     return rare_slice
 
@@ -130,7 +117,7 @@ def fitting_workload(data: Dataset, build: Build) -> Workload:
         build: Makes the uncompiled model, from a seed or without arguments.
 
     Raises:
-        StudyError: If the model cannot be built, or its outputs do not fit the data.
+        InputError: If the model cannot be built, or its outputs do not fit the data.
     """
     called = getattr(build, "__name__", type(build).__name__)
     workload = Workload(
@@ -155,7 +142,7 @@ def from_seed(build: Build) -> Callable[[int], keras.Model]:
             initializers (see `Workload`).
 
     Raises:
-        StudyError: If the function needs other arguments.
+        InputError: If the function needs other arguments.
 
     Example:
         >>> from_seed(lambda: "a model")(0), from_seed(lambda seed: seed)(3)
@@ -174,7 +161,7 @@ def from_seed(build: Build) -> Callable[[int], keras.Model]:
         return lambda seed: build()
     if len(needed) == 1:
         return build
-    raise StudyError(
+    raise InputError(
         f"The model builder needs the arguments {', '.join(needed)}. Expected a "
         "function from a seed, or without arguments, to an uncompiled keras.Model."
     )
@@ -188,16 +175,16 @@ def objective(model: keras.Model, data: Dataset) -> tuple[keras.losses.Loss, Met
         data: The dataset.
 
     Raises:
-        StudyError: If the model does not take the data, or if no loss fits its
+        InputError: If the model does not take the data, or if no loss fits its
             outputs.
     """
     few = data.train.take(np.arange(min(LOOKED_AT, len(data.train.y))))
     try:
         outputs = model.predict(evaluation_batches(few), verbose=0)
-    except StudyError:
+    except InputError:
         raise
     except Exception as error:
-        raise StudyError(
+        raise InputError(
             f"The model cannot be called with {data.describe()}: "
             f"{type(error).__name__}: {error}"
         ) from error
@@ -218,7 +205,7 @@ def objective(model: keras.Model, data: Dataset) -> tuple[keras.losses.Loss, Met
     given = (
         " × ".join(map(str, shape)) if isinstance(outputs, np.ndarray) else "several"
     )
-    raise StudyError(
+    raise InputError(
         f"The model's outputs do not fit {data.name}. Expected {expected}, but it "
         f"gives {given}. Change its last layer."
     )
@@ -237,119 +224,3 @@ def _one_output_for_two_classes(
     half = 0.0 if logits else 0.5
     accuracy = partial(keras.metrics.BinaryAccuracy, "accuracy", threshold=half)
     return keras.losses.BinaryCrossentropy(from_logits=logits), accuracy
-
-
-def load_builder(text: str) -> Build:
-    """Loads a model builder from a Python file.
-
-    Args:
-        text: The file and the function in it, as in `my_model.py:build_model`. What
-            lies beside the file can be imported by it.
-
-    Raises:
-        StudyError: If there is no such file or function, or the file cannot be run.
-    """
-    file, _, name = text.rpartition(":")
-    path = Path(file).expanduser().resolve()
-    if not file or not name or path.suffix != ".py":
-        raise StudyError(
-            f"--model is {text!r}. Expected a Python file and a function in it, such "
-            "as my_model.py:build_model."
-        )
-    if not path.is_file():
-        raise StudyError(f"--model: {path} does not exist. Expected a Python file.")
-    specification = importlib.util.spec_from_file_location(f"{path.stem}_file", path)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[module.__name__] = module
-    sys.path.insert(0, str(path.parent))
-    try:
-        specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise StudyError(
-            f"--model: {path} cannot be run: {type(error).__name__}: {error}"
-        ) from error
-    # Other processes cannot import it by this name.
-    cloudpickle.register_pickle_by_value(module)
-    known = [each for each, thing in vars(module).items() if callable(thing)]
-    if name not in known:
-        raise StudyError(
-            f"--model: {path} has no function {name!r}.{did_you_mean(name, known)}"
-        )
-    return getattr(module, name)
-
-
-def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
-    """Parses the command line."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--model",
-        metavar="FILE.py:FUNCTION",
-        help="the function that makes the uncompiled model, from a seed or without "
-        "arguments (default: a small model that fits the data)",
-    )
-    datasets.add_arguments(parser)
-    parser.add_argument(
-        "--optimizers",
-        default=",".join(OPTIMIZERS),
-        metavar="NAMES",
-        help="with commas between them, ours or keras/NAME; SGD with momentum takes "
-        "part anyway (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--loss", metavar="NAME", help="a loss of Keras (default: by the data)"
-    )
-    parser.add_argument(
-        "--metric", metavar="NAME", help="a metric of Keras (default: by the data)"
-    )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="a first look: fewer trials, seeds and epochs, which decide nothing",
-    )
-    for option, what in (
-        ("--epochs", "epochs of a run"),
-        ("--seeds", "seeds to judge by; fewer than 6 cannot decide anything"),
-        ("--tuning-seeds", "seeds to tune by; fewer than 6 cannot decide robustness"),
-    ):
-        parser.add_argument(option, type=count, metavar="N", help=what)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="folder for report, plots and tables (default: %(default)s)",
-    )
-    command.add_run_options(parser)
-    return parser.parse_args(argv)
-
-
-def run(options: argparse.Namespace) -> Results:
-    """Runs the comparison."""
-    names = [name.strip() for name in options.optimizers.split(",") if name.strip()]
-    protocol = QUICK if options.quick else FULL
-    changed = {
-        "budget": options.epochs and Epochs(options.epochs),
-        "seeds": options.seeds,
-        "tuning_seeds": options.tuning_seeds,
-    }
-    protocol = replace(
-        protocol, **{name: each for name, each in changed.items() if each}
-    )
-    default_contenders(names, protocol.tuning_trials)
-    build = load_builder(options.model) if options.model else None
-    output = command.output_folder(options.output)
-    console = Console()
-    data = datasets.load(options)
-    console.print(f"{data.describe()}; {data.source}", highlight=False)
-    study = comparison(data, build, names, protocol, options.loss, options.metric)
-    results = command.run_study(study, options, console)
-    (workload,) = study.workloads
-    publish(results, f"{study.name}-{workload.name}", output, console)
-    why = results.recommendation(workload.name).why
-    console.print(f"\n{why}", highlight=False, markup=False)
-    return results
-
-
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Runs the comparison from the command line and returns its exit status."""
-    return command.main(parse, run, argv, prog)

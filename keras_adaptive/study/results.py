@@ -125,7 +125,7 @@ class Results:
             The files.
 
         Raises:
-            StudyError: If the folder cannot be made.
+            InputError: If the folder cannot be made.
         """
         folder = output_folder(Path(folder))
         files = []
@@ -165,7 +165,7 @@ class Results:
             The path.
 
         Raises:
-            StudyError: If the folder cannot be made.
+            InputError: If the folder cannot be made.
         """
         path = Path(path)
         output_folder(path.parent)

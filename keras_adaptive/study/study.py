@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.all_promises import Judge, judge_all
 from keras_adaptive.study.analysis.run_table import RunTable
 from keras_adaptive.study.design.contender import Contender
@@ -43,7 +43,7 @@ class Study:
             judges every promise for which there are runs.
 
     Raises:
-        StudyError: If there are no workloads or contenders, if two of them have one
+        InputError: If there are no workloads or contenders, if two of them have one
             name, or if the reference does not take part.
     """
 
@@ -64,7 +64,7 @@ class Study:
             each.name for each in self.workloads
         }
         if unknown:
-            raise StudyError(
+            raise InputError(
                 f"The protocol has a target for {unknown.pop()!r}, which is none of "
                 "the workloads."
             )
@@ -106,7 +106,7 @@ class Study:
             The results.
 
         Raises:
-            StudyError: Before any training, if a model, data, a budget or MLflow's
+            InputError: Before any training, if a model, data, a budget or MLflow's
                 store cannot be used.
             KeyboardInterrupt: After an interrupt, with a note on how to resume.
         """
@@ -194,7 +194,7 @@ def _with_reference(
     if isinstance(reference, Contender):
         return contenders if reference in contenders else [reference, *contenders]
     if reference not in (each.label for each in contenders):
-        raise StudyError(
+        raise InputError(
             f"The reference {reference!r} is none of the contenders: "
             f"{', '.join(each.label for each in contenders)}."
         )
@@ -203,10 +203,10 @@ def _with_reference(
 
 def _distinct(what: str, names: Sequence[str]) -> None:
     if not names:
-        raise StudyError(f"The study has no {what}. Expected at least one.")
+        raise InputError(f"The study has no {what}. Expected at least one.")
     for name in names:
         if names.count(name) > 1:
-            raise StudyError(
+            raise InputError(
                 f"Two {what} of the study are called {name!r}. Give them different "
                 "names; a contender's is its label."
             )

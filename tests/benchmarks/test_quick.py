@@ -22,6 +22,8 @@ from benchmarks import (
     sparse_step,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def short_samples(monkeypatch):
@@ -117,7 +119,7 @@ def test_each_way_of_a_small_table_is_the_one_it_says():
         steps = small_tables.keras_steps(optimizer, problem)
         with small_tables.mock.patch.multiple(small_tables.sparse, **limits):
             next(steps)
-        return optimizer._sparse.state
+        return optimizer._engine.rows.kept.by_name
 
     def has_row_state(limits):
         return bool(row_state("SMALL_TABLE", 1024, limits))

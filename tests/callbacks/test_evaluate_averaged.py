@@ -244,7 +244,8 @@ def schedule_free_adam(sparse):
     return optimizers.ScheduleFreeAdamW(0.1, warmup_steps=3, sparse=sparse)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has sparse rows")
+@pytest.mark.slow
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("make", "wrap"),
     [

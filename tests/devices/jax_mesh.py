@@ -17,7 +17,7 @@ def under(distribution, make):
     try:
         model = build(make())
         weights = fit(model)
-        slots = model.optimizer._slots(0)
+        slots = model.optimizer._engine.states[0].slots
         table = model.layers[0].embeddings
         shardings = [v.value.sharding.spec for v in (table, *slots.values())]
     finally:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 # The sum over two halves of a batch rounds otherwise than that over the whole.
 ROUNDING = 1e-6

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import gallery
+from keras_adaptive.experiments import gallery
 
 SURFACES = gallery.SURFACES.values()
 
@@ -20,10 +20,13 @@ def on_jax(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_optimizers_from_the_command_line(tmp_path):
     names = ["--optimizers", "DoG", "Lookahead", "--surfaces", "ravine", "beale"]
     output = ["--output", tmp_path / "out"]
-    done = on_jax("-m", "experiments.gallery", "--quick", *names, *output)
+    done = on_jax(
+        "-m", "keras_adaptive.experiments.gallery", "--quick", *names, *output
+    )
     assert done.returncode == 0, done.stderr
     files = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert files == ["beale.png", "ravine.png", "table.csv", "table.md"]
@@ -41,7 +44,7 @@ def test_two_optimizers_from_the_command_line(tmp_path):
 
 AS_APPLY = """
 import jax, keras, numpy as np
-from experiments import gallery
+from keras_adaptive.experiments import gallery
 
 starts = np.array([[0.5, 1.0], [-1.0, 0.25]], "float32")
 for name in ("Adam", "DoWG", "ScheduleFreeAdamW", "SAM"):
@@ -58,6 +61,7 @@ for name in ("Adam", "DoWG", "ScheduleFreeAdamW", "SAM"):
 """
 
 
+@pytest.mark.slow
 def test_it_trains_as_apply_does():
     done = on_jax("-c", AS_APPLY)
     assert done.returncode == 0, done.stderr

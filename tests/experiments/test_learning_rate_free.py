@@ -4,8 +4,8 @@ import mlflow
 import numpy as np
 import pytest
 
-from experiments import learning_rate_free as experiment
-from experiments.learning_rate_free import Line
+from keras_adaptive.experiments import learning_rate_free as experiment
+from keras_adaptive.experiments.learning_rate_free import Line
 from keras_adaptive.study.reporting.tables import Spread
 
 
@@ -15,6 +15,7 @@ def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_mlflow(
     in_empty_folder, tmp_path, monkeypatch, capsys
 ):

@@ -5,9 +5,14 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import reproductions
-from experiments.reproductions import Absent, Check, descend, wilson_examples
 from keras_adaptive import optimizers
+from keras_adaptive.experiments import reproductions
+from keras_adaptive.experiments.reproductions import (
+    Absent,
+    Check,
+    descend,
+    wilson_examples,
+)
 
 
 def missed(checks):
@@ -35,6 +40,7 @@ def test_wilson_s_solutions():
     np.testing.assert_allclose(adam, np.sign(x.T @ y) / 4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_reddi():
     checks = list(reproductions.reddi(None))
     assert len(checks) == 4
@@ -61,6 +67,7 @@ def test_reddi_s_paths():
         assert check.measured == f"x = {x:.3f}, average regret {regret:.4f}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(reproductions.REPRODUCTIONS)[2:])
 def test_on_real_data(name, real_data):
     checks = list(reproductions.REPRODUCTIONS[name](real_data))
@@ -107,7 +114,7 @@ def test_exit_status(monkeypatch, capsys, checks, status, words):
 
 def test_bad_data_is_an_error(tmp_path, capsys):
     assert reproductions.main(["--data-home", str(tmp_path / "none")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 def test_damaged_data_is_an_error(tmp_path, monkeypatch, capsys):

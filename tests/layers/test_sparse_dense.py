@@ -10,6 +10,8 @@ from keras_adaptive.layers import SparseDense
 from keras_adaptive.optimizers import Adam
 from keras_adaptive.optimizers.engine.tensorflow import csr_products as sparse_products
 
+pytestmark = pytest.mark.tensorflow
+
 FEATURES, UNITS = 4999, 3
 CLASSES = {"Dense": keras.layers.Dense, "SparseDense": SparseDense}
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_adaptive import optimizers
+from keras_adaptive.optimizers import Hyper
 
 SPARSE_MODES = ("deferred", "lazy", "dense")
 
@@ -44,7 +45,7 @@ class Case:
         """Whether a row moves while its gradient is zero."""
         optimizer = self.make()
         optimizer.build([keras.Variable(0.0)])
-        return optimizer.drift(optimizer._hyper(0.1, "float64")) is not None
+        return optimizer.drift(Hyper(optimizer, 0.1, 0, "float64")) is not None
 
     @functools.cached_property
     def namesake(self) -> type | None:
@@ -66,7 +67,7 @@ class Case:
     @functools.cached_property
     def separable(self) -> bool:
         """Whether a variable's update depends on nothing of the other variables."""
-        return not self.make().shared_slots
+        return not self.make().global_slots
 
     def make_namesake(self, **options):
         return self.namesake(**{**self.arguments, **options})

@@ -12,6 +12,7 @@ from keras_adaptive.optimizers import (
     AdaBelief,
     Adam,
     AdEMAMix,
+    Hyper,
     LaProp,
     RAdam,
     Yogi,
@@ -47,7 +48,7 @@ def steps(optimizer, gradients, dtype="float64"):
 
 
 def slot(optimizer, name):
-    return np.array(ops.convert_to_numpy(optimizer._state[name][0]))
+    return np.array(ops.convert_to_numpy(optimizer._engine.states[0].slots[name]))
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -58,7 +59,7 @@ def test_row_wise(cls):
     assert_same(steps(cls(**ADAM, row_wise=True), gradients), want)
     optimizer = cls(**ADAM, row_wise=True)
     steps(optimizer, np.repeat(gradients, 5, axis=2))
-    slots = [v for slots in optimizer._state.values() for v in slots.values()]
+    slots = [v for s in optimizer._engine.states for v in s.slots.values()]
     shapes = [tuple(v.shape) for v in slots]
     assert shapes.count((3, 1)) == 1
     assert shapes.count((3, 5)) == len(shapes) - 1
@@ -203,7 +204,7 @@ def test_ademamix_warms_up_weight_and_half_life(beta_1):
 
     for step, share in ((0, 0.125), (3, 0.5), (7, 1.0), (99, 1.0)):
         optimizer.iterations.assign(step)
-        hyper = optimizer._hyper(0.1, "float64")
+        hyper = Hyper(optimizer, 0.1, optimizer.iterations, "float64")
         assert float(optimizer._alpha(hyper)) == pytest.approx(4 * share, rel=1e-6)
         want = (1 - share) * half_life(beta_1) + share * half_life(0.99)
         got = half_life(float(optimizer._beta_3(hyper)))

@@ -7,6 +7,8 @@ from test_deferred import OPTIONS, assert_close, trajectory
 
 from keras_adaptive.optimizers import AdaBelief, AdEMAMix, RAdam, Yogi
 
+pytestmark = pytest.mark.tensorflow
+
 CLOSED_FORMS = [c for c in CATALOGUE if c.name in ("laprop", "adopt", "yogi")]
 
 

@@ -1,6 +1,5 @@
 """Adan and MARS, which learn from the difference to the last gradient."""
 
-import keras
 import pytest
 from test_catalogue import assert_close, assert_equal, gradients, trained
 
@@ -8,10 +7,6 @@ from keras_adaptive.optimizers import MARS, Adam, AdamW, Adan
 
 EPSILON = 2**-45
 RATE = {"learning_rate": 2**-6, "epsilon": EPSILON}
-
-tensorflow_only = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="the others have no sparse ones"
-)
 
 
 def final(optimizer, steps=None):
@@ -90,7 +85,7 @@ def test_mars_decays_vectors_only_if_only_they_have_a_decay():
     assert_close(got, [(1 - 0.125) * w for w in start], 1e-12)
 
 
-@tensorflow_only
+@pytest.mark.tensorflow
 def test_lazy_mars_takes_the_norm_of_the_rows_at_hand():
     """And of no others: under XLA there are unused places beside them."""
     from training import distance, trajectory

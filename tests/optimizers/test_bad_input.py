@@ -12,6 +12,8 @@ from training import HEIGHT, WIDTH, batches, gradients, stepper, values, variabl
 from keras_adaptive import optimizers
 from keras_adaptive.optimizers import AdaptiveOptimizer
 
+pytestmark = pytest.mark.tensorflow
+
 NOT_NUMBERS = [-1.0, math.nan, math.inf, -math.inf, True, "0.1"]
 DECAY_RATES = {"beta_1", "beta_2", "rho", "momentum"}
 
@@ -48,7 +50,7 @@ def test_deferred_adam_needs_a_ratio_of_at_most_one():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_hyper_parameters_outside_their_bounds(cls):
-    numeric = {*cls.bounds, "learning_rate", "weight_decay", "loss_scale_factor"}
+    numeric = {*cls.constraints, "learning_rate", "weight_decay", "loss_scale_factor"}
     numeric |= {"clipnorm", "clipvalue", "global_clipnorm", "ema_momentum"}
     for name in numeric:
         bad = [*NOT_NUMBERS, *([1.0] if name in DECAY_RATES else [])]
@@ -136,6 +138,7 @@ def test_bad_gradients(bad):
     assert_unchanged(state(optimizer, model), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["eager", "graph"])
 @pytest.mark.parametrize("mode", ["deferred", "lazy", "dense"])
 @pytest.mark.parametrize("ids", [[0, HEIGHT], [3, -1], [2**31 + 3], []], ids=str)

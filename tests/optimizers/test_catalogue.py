@@ -102,7 +102,7 @@ def test_unknown_arguments(case):
 
 @every
 def test_bounds_are_checked(case):
-    for name in {"learning_rate", "weight_decay", *case.cls.bounds}:
+    for name in {"learning_rate", "weight_decay", *case.cls.constraints}:
         for bad in (float("nan"), -1e30, "0.1"):
             with pytest.raises(ValueError, match=f"{case.cls.__name__}.*`{name}`"):
                 case.cls(**{name: bad})
@@ -133,6 +133,7 @@ def train(model, start, stop):
     return [np.array(w) for w in model.get_weights()]
 
 
+@pytest.mark.slow
 @every
 def test_saved_model_goes_on_as_if_nothing_had_happened(case, tmp_path):
     options = {"use_ema": True, "gradient_accumulation_steps": 2}
@@ -147,12 +148,14 @@ def test_saved_model_goes_on_as_if_nothing_had_happened(case, tmp_path):
 # Base options.
 
 
+@pytest.mark.slow
 @every
 def test_loss_scale(case):
     scaled = case.make(loss_scale_factor=8.0)
     assert_close(trained(scaled, gradients(scale=8.0)), trained(case.make()), 1e-6)
 
 
+@pytest.mark.slow
 @every
 def test_clipping(case):
     limit = 0.5
@@ -239,7 +242,7 @@ def test_16_bits(case, dtype):
         apply(optimizer, model, grads)
     assert all(np.isfinite(v).all() for v in values(model))
     assert {keras.backend.standardize_dtype(v.dtype) for v in model} == {dtype}
-    state = [v for slots in optimizer._state.values() for v in slots.values()]
+    state = [v for s in optimizer._engine.states for v in s.slots.values()]
     dtypes = {keras.backend.standardize_dtype(v.dtype) for v in state}
     assert dtypes <= {"float32"}
     unit = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
@@ -248,6 +251,7 @@ def test_16_bits(case, dtype):
     assert max(np.abs(w).max() for w in want) < 1e3 / unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @every
 def test_policies_and_frozen_layers(case, policy):

@@ -7,6 +7,8 @@ import tensorflow as tf
 from optimizer_cases import EVERY, name_of
 from test_deferred import trajectory
 
+pytestmark = pytest.mark.tensorflow
+
 HEIGHT, WIDTH, STEPS = 6, 3, 5
 
 every = pytest.mark.parametrize("case", EVERY, ids=name_of)
@@ -59,6 +61,7 @@ def assert_close(got, want, tolerance):
         np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["graph", "xla"])
 @every
 def test_graph_and_xla_equal_eager(case, how):
@@ -68,6 +71,7 @@ def test_graph_and_xla_equal_eager(case, how):
     assert_close(got, want, 1e-6)
 
 
+@pytest.mark.slow
 @modes
 def test_sparse_gradient_of_all_rows_is_the_dense_gradient(case, mode):
     want = trained(case.make(sparse="dense"), sparse=False)

@@ -10,6 +10,8 @@ from test_deferred import OPTIONS, batches, trajectory
 
 from keras_adaptive.optimizers import SGD, Ftrl, Lion
 
+pytestmark = pytest.mark.tensorflow
+
 DEFERRED = [c for c in CATALOGUE if c.cls in CLASSES and c.cls is not Ftrl]
 FTRL = next(case for case in CATALOGUE if case.cls is Ftrl)
 
@@ -21,6 +23,7 @@ def assert_equals_dense(case, **options):
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DEFERRED, ids=name_of)
 def test_deferred_equals_dense(case):
     assert_equals_dense(case, **OPTIONS["average"])
@@ -67,4 +70,7 @@ def test_lazy_ftrl_that_starts_from_zeros_equals_dense():
 def test_plain_sgd_keeps_nothing_of_its_rows():
     optimizer = SGD()
     trajectory(optimizer, "eager", steps=2)
-    assert not optimizer._sparse.state and not optimizer._sparse.tables
+    assert (
+        not optimizer._engine.rows.kept.by_name
+        and not optimizer._engine.rows.kept.coefficients
+    )

@@ -10,11 +10,13 @@ from training import batches, distance, gradients, stepper, trajectory, variable
 
 from keras_adaptive.optimizers import DECAY_RATE, Adam, AdaptiveOptimizer, Slot
 
+pytestmark = pytest.mark.tensorflow
+
 
 @keras.saving.register_keras_serializable("tests")
 class SignMomentum(AdaptiveOptimizer):
     slots = {"momentum": Slot()}
-    bounds = {"beta": DECAY_RATE}
+    constraints = {"beta": DECAY_RATE}
 
     def __init__(self, learning_rate=0.001, beta=0.9, **options):
         super().__init__(learning_rate, **options)
@@ -93,10 +95,15 @@ def test_lazy_rows_and_their_state_stand_still():
         first, second = batches(2)
         first[0][:] %= 6
         step(first)
-        before = [v.numpy().copy() for v in (model[0], *optimizer._slots(0).values())]
+        before = [
+            v.numpy().copy()
+            for v in (model[0], *optimizer._engine.states[0].slots.values())
+        ]
         second[0][:] = 6 + second[0] % 5
         step(second)
-        after = [v.numpy() for v in (model[0], *optimizer._slots(0).values())]
+        after = [
+            v.numpy() for v in (model[0], *optimizer._engine.states[0].slots.values())
+        ]
         for old, new in zip(before, after, strict=True):
             np.testing.assert_array_equal(new[:6], old[:6])
             assert (new[6:] != old[6:]).any()
@@ -115,7 +122,7 @@ def test_frozen_and_unused_variables(mode):
     trained = {id(v) for v in optimizer._trainable_variables}
     assert id(model.unused) in trained
     assert id(model.frozen.kernel) not in trained
-    sparse = [i for i in range(len(trained)) if optimizer._sparse.knows(i)]
+    sparse = [i for i in range(len(trained)) if optimizer._engine.rows.kept.has_any(i)]
     assert len(sparse) == (0 if mode == "dense" else 2)
 
 
@@ -193,6 +200,7 @@ MIXED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [None, 2], ids=["", "accumulation"])
 @pytest.mark.parametrize("order", MIXED)
 @pytest.mark.parametrize("case", CASES[2:6], ids=name_of)

@@ -14,6 +14,8 @@ from training import distance
 from keras_adaptive.optimizers import Adam
 from keras_adaptive.optimizers.engine.tensorflow import catch_up as deferred
 
+pytestmark = pytest.mark.tensorflow
+
 HEIGHT, WIDTH, COUNT, STEPS = 101, 2, 4, 40
 OPTIONS = {
     "schedule": {"learning_rate": Ramp(), "weight_decay": 0.1, "clipnorm": 1.0},
@@ -72,6 +74,7 @@ def assert_close(got, want):
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("case", CLOSED_FORMS, ids=name_of)
 def test_equals_dense(case, option):
@@ -96,6 +99,7 @@ def test_some_rows_are_behind_in_between(case):
     assert np.max(np.abs(got[-1] - lazy[-1])) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DRIFTING, ids=name_of)
 def test_equals_dense_under_xla(case):
     got = trajectory(case.make(sparse="deferred", **OPTIONS["average"]), "xla")
@@ -112,6 +116,7 @@ def test_flushing_changes_nothing_but_the_time(case):
         assert_close(got[step], want[step])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DRIFTING, ids=name_of)
 def test_equals_dense_when_the_history_wraps_around(case, monkeypatch):
     monkeypatch.setattr(deferred, "HISTORY", 32)
@@ -144,7 +149,9 @@ def test_no_row_is_further_behind_than_documented(count):
     worst = 0
     for _ in range(steps):
         step(tf.range(count))
-        behind = int(optimizer.iterations) - optimizer._sparse.state["clock"][0].numpy()
+        behind = (
+            int(optimizer.iterations) - optimizer._engine.rows.kept.clocks[0].numpy()
+        )
         worst = max(worst, behind.max())
     assert 0 < worst <= 32 * -(-height // count)
 
@@ -158,12 +165,12 @@ def test_rows_in_turn_are_flushed_every_few_steps(accumulation):
     gradient = tf.IndexedSlices(tf.ones((count, 1)), ids, tf.constant([height, 1]))
     for step in range(1, 300):
         optimizer.apply([gradient], [table])
-        clock = optimizer._sparse.state["clock"][0].numpy()
+        clock = optimizer._engine.rows.kept.clocks[0].numpy()
         turns = step // 32
         current = np.arange(count * (turns - 1), count * turns) % height
         if step % 32 == 0:
             np.testing.assert_array_equal(clock[current], step)
-        assert int(optimizer._sparse.state["cursor"][0]) == count * turns % height
+        assert int(optimizer._engine.rows.kept.cursors[0]) == count * turns % height
 
 
 def test_zipf_logistic_regression_ends_within_two_percent_of_dense():

@@ -19,7 +19,8 @@ def numbers(cls, shape) -> int:
     """How many numbers the optimizer keeps of a variable."""
     optimizer = cls()
     optimizer.build([keras.Variable(np.zeros(shape))])
-    return sum(int(np.prod(slots[0].shape)) for slots in optimizer._state.values())
+    (state,) = optimizer._engine.states
+    return sum(int(np.prod(slot.shape)) for slot in state.slots.values())
 
 
 def test_a_matrix_takes_rows_plus_columns():
@@ -78,8 +79,7 @@ def test_relative_step_caps_the_learning_rate():
 
 
 def test_came_without_memory_is_adafactor_without_memory():
-    """With ε₂ = 1 and û = m nothing is left of the confidence, and of the weights'
-    size nothing if ε₂ is larger."""
+    """Without confidence (û = m) and without the weights' size (ε₂ above it)."""
     came = CAME(2**-6, beta_1=0.0, beta_2=0.0, beta_3=0.0, epsilon_2=1.0)
     options = {"beta_2_decay": 0.0, "epsilon_2": 8.0, "relative_step": False}
     assert_close(trained(came), trained(Adafactor(2**-9, **options)), 1e-6)

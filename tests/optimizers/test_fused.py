@@ -10,6 +10,8 @@ from keras_adaptive import optimizers
 from keras_adaptive.optimizers import AdaptiveOptimizer, Slot
 from keras_adaptive.optimizers.engine.tensorflow import fused
 
+pytestmark = pytest.mark.tensorflow
+
 SHAPES = {
     "kernel": (5, 4),
     "bias": (4,),
@@ -56,6 +58,7 @@ def plain(monkeypatch):
     return lambda: monkeypatch.setenv("KERAS_ADAPTIVE_FUSED", "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("case", EVERY, ids=name_of)
 def test_the_same_numbers_as_the_plain_way(case, small, monkeypatch, plain):
@@ -97,7 +100,7 @@ def test_small_variables_share_one_call():
 
 
 def test_large_variables_of_a_shape_share_calls_and_compilations():
-    alike = {f"layer{n}": (130, 130) for n in range(2 * fused.ALIKE)}
+    alike = {f"layer{n}": (130, 130) for n in range(2 * fused.MAX_VARIABLES_PER_CALL)}
     found = operations(optimizers.Adam(), {**alike, "other": (260, 65)})
     calls = [op for op in found if op.type == "StatefulPartitionedCall"]
     assert len(calls) == 2 + 1
@@ -107,7 +110,7 @@ def test_large_variables_of_a_shape_share_calls_and_compilations():
 
 def test_calls_have_about_as_many_variables():
     # They run side by side, and a short one leaves a core without work in the end.
-    count = 2 * fused.ALIKE + 1
+    count = 2 * fused.MAX_VARIABLES_PER_CALL + 1
     found = operations(
         optimizers.Adam(), {f"layer{n}": (130, 130) for n in range(count)}
     )
@@ -134,10 +137,12 @@ def test_op_determinism_takes_the_plain_way(monkeypatch):
 def test_a_variable_without_a_gradient_stands_still(plain):
     optimizer, model = optimizers.Adam(0.1), variables()
     got = train(optimizer, model, steps=2)
-    state = [s.numpy() for s in optimizer._slots(1).values()]
+    state = [s.numpy() for s in optimizer._engine.states[1].slots.values()]
     got += train(optimizer, model, steps=2, without=["bias"], first=2)
     np.testing.assert_array_equal(got[3][1], got[1][1])
-    for before, slot in zip(state, optimizer._slots(1).values(), strict=True):
+    for before, slot in zip(
+        state, optimizer._engine.states[1].slots.values(), strict=True
+    ):
         np.testing.assert_array_equal(before, slot.numpy())
     plain()
     optimizer, model = optimizers.Adam(0.1), variables()
@@ -170,7 +175,7 @@ class PerAxis(AdaptiveOptimizer):
 def test_a_rule_that_looks_at_whole_variables_is_not_grouped(cls, plain):
     optimizer = cls()
     got = train(optimizer, variables())
-    assert not optimizer._fused.groups
+    assert not optimizer._engine.fused.groups
     plain()
     want = train(cls(), variables())
     np.testing.assert_allclose(got[-1][0], want[-1][0], rtol=1e-12)
@@ -179,7 +184,7 @@ def test_a_rule_that_looks_at_whole_variables_is_not_grouped(cls, plain):
 def test_a_rule_that_treats_entries_alone_is_grouped():
     optimizer = optimizers.Adam()
     optimizer.build(variables())
-    (group,) = optimizer._fused.groups
+    (group,) = optimizer._engine.fused.groups
     assert group.indices == [0, 1, 2, 3, 4]
 
 
@@ -187,7 +192,10 @@ def test_those_that_decay_and_those_that_do_not_are_apart():
     optimizer = optimizers.AdamW()
     optimizer.exclude_from_weight_decay(var_names=["bias", "cube"])
     optimizer.build(variables())
-    assert [group.indices for group in optimizer._fused.groups] == [[0, 3, 4], [1, 2]]
+    assert [group.indices for group in optimizer._engine.fused.groups] == [
+        [0, 3, 4],
+        [1, 2],
+    ]
 
 
 def test_a_slot_that_starts_at_the_weights():
@@ -202,9 +210,9 @@ def test_a_slot_that_starts_at_the_weights():
 
     optimizer, model = Anchored(), variables()
     optimizer.build(model)
-    assert optimizer._fused.groups
+    assert optimizer._engine.fused.groups
     for i, variable in enumerate(model):
-        start = optimizer._slots(i)["start"].numpy()
+        start = optimizer._engine.states[i].slots["start"].numpy()
         np.testing.assert_array_equal(start, variable.numpy())
 
 
@@ -236,7 +244,7 @@ def test_state_moves_between_the_two_ways(writer, plain, monkeypatch):
     for v, value in zip(model, after, strict=True):
         v.assign(value)
     second.build(model)
-    assert bool(second._fused.groups) == (writer == "plain")
+    assert bool(second._engine.fused.groups) == (writer == "plain")
     second.load_own_variables(store)
     got = train(second, model, steps=2, first=2)[-1]
     for a, b in zip(got, want, strict=True):
@@ -271,7 +279,7 @@ def test_state_by_position_moves_too(plain):
     plain()
     again = trained(variables())
     again.load_own_variables(store)
-    assert not again.inner_optimizer._fused.groups
+    assert not again.inner_optimizer._engine.fused.groups
     for number, variable in enumerate(again.variables):
         np.testing.assert_array_equal(variable.numpy(), store[str(number)])
     want = trained(variables(), steps=3)

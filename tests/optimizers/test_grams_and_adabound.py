@@ -41,7 +41,7 @@ def test_grams_goes_as_far_as_adam_along_the_gradient():
         assert_close(got, along, 1e-12)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others have no sparse ones")
+@pytest.mark.tensorflow
 def test_deferred_grams_needs_nothing_of_its_betas():
     from test_deferred import OPTIONS, trajectory
 

@@ -10,6 +10,8 @@ from keras_adaptive.optimizers import Adam
 from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
 from keras_adaptive.optimizers.engine.tensorflow import rows
 
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
 HEIGHT, WIDTH, COUNT = 4999, 3, 8
 OPTIONS = {
     "clipnorm": 0.5,

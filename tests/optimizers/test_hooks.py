@@ -104,7 +104,7 @@ def test_ours_really_override():
     assert plain == OVERRIDDEN.keys()
 
 
-@pytest.mark.skipif(not on_tensorflow, reason="row updates are for TensorFlow")
+@pytest.mark.tensorflow
 def test_names_of_tensorflow():
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util

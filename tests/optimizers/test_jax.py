@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from optimizer_cases import CASES, EVERY, NAMESAKES, name_of
 
+pytestmark = pytest.mark.jax
+
 STEPS = 7
 OPTIONS = {
     "weight_decay": 0.125,

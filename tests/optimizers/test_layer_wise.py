@@ -129,4 +129,6 @@ def test_the_first_gradient_that_is_not_zero_sets_the_velocity_of_novograd():
     zeros = [[0 * g for g in grads] for grads in gradients(2)]
     got = final(optimizer, zeros + gradients())
     assert_close(got, final(NovoGrad(RATE)), 1e-12)
-    assert {tuple(v.shape) for v in optimizer._state["velocity"].values()} == {()}
+    assert {
+        tuple(v.shape) for v in (s.slots["velocity"] for s in optimizer._engine.states)
+    } == {()}

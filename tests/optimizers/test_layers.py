@@ -7,6 +7,8 @@ import scipy.sparse
 from optimizer_cases import CASES, name_of
 from training import HEIGHT, WIDTH, distance, values
 
+pytestmark = pytest.mark.tensorflow
+
 LENGTH, BATCH, STEPS = 4, 8, 5
 
 
@@ -49,6 +51,7 @@ def fitted(model, x, optimizer, **options):
     return values(model.trainable_variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_embedding_equals_one_hot(case):
     options = {"clipnorm": 0.5, "weight_decay": 0.01, "epsilon": 1e-3}
@@ -81,6 +84,7 @@ def test_embedding_equals_one_hot_in_mixed_precision(kind, policy):
     assert distance(got, want) < steps * rate / np.sqrt(0.1) * unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparse", ["dense", "deferred"])
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_dense_on_sparse_input_equals_dense_input(case, sparse):
@@ -106,4 +110,6 @@ def test_dense_on_sparse_input_equals_dense_input(case, sparse):
 def test_a_step_is_sparse_in_these_models():
     optimizer = CASES[0].make(sparse="lazy", use_ema=True)
     fitted(embedding_model(), ids(), optimizer)
-    assert optimizer._sparse.has_clock(0) and not optimizer._sparse.has_clock(1)
+    assert (
+        0 in optimizer._engine.rows.kept.clocks
+    ) and 1 not in optimizer._engine.rows.kept.clocks

@@ -21,9 +21,6 @@ PATHS = {
     "user/embeddings": (6, 2),
 }
 
-tensorflow_only = pytest.mark.skipif(
-    BACKEND != "tensorflow", reason="only TensorFlow has sparse gradients and this XLA"
-)
 every = pytest.mark.parametrize("cls", [Muon, SOAP, Shampoo])
 
 
@@ -185,7 +182,7 @@ def test_sparse_modes_are_those_of_the_fallback():
         Muon(fallback=Adam(sparse="lazy"), sparse="deferred")
 
 
-@tensorflow_only
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("cls", "mode"),
     [(Muon, "lazy"), *((cls, "deferred") for cls in (Muon, SOAP, Shampoo))],
@@ -219,7 +216,7 @@ def test_sparse_gradients(cls, mode):
         for pairs in steps:
             step(*[(tf.constant(ids), tf.constant(g)) for ids, g in pairs])
         optimizer.finalize_variable_values(model)
-        state = optimizer._sparse.named_variables()
+        state = optimizer._engine.named_row_state()
         assert not any(name.endswith(":1") for name in state)
         return values(model)
 
@@ -344,11 +341,13 @@ def test_soap_keeps_its_bases_orthogonal():
     trained(optimizer)
     for side, lengths in (("left", {KERNEL: 5, SQUARE: 3}), ("right", {KERNEL: 3})):
         for i, length in lengths.items():
-            basis = ops.convert_to_numpy(optimizer._state[f"{side}_basis"][i])
+            basis = ops.convert_to_numpy(
+                optimizer._engine.states[i].slots[f"{side}_basis"]
+            )
             assert_close([basis.T @ basis], [np.eye(length)])
 
 
-@tensorflow_only
+@pytest.mark.tensorflow
 def test_soap_under_xla():
     import tensorflow as tf
 

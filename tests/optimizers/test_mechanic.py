@@ -105,6 +105,7 @@ def test_held_at_one_it_is_its_optimizer(make):
         assert_close(g, w)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EVERY, ids=name_of)
 def test_held_at_one_it_is_any_of_ours(case):
     """Ftrl without its penalties, which Mechanic refuses."""
@@ -202,6 +203,7 @@ SOME = ("schedule-free-adamw", "lookahead", "accumulation-theirs")
 some = around({name: (PLAIN | POINTS)[name] for name in SOME})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW[BACKEND], ids=str)
 @some
 def test_fit(make, how):
@@ -213,6 +215,7 @@ def test_fit(make, how):
     assert loss[-1] < loss[0]
 
 
+@pytest.mark.slow
 @some
 def test_inside_loss_scale(make):
     scaled = keras.optimizers.LossScaleOptimizer(Mechanic(make(), s_init=2**-6), 8.0)
@@ -230,7 +233,7 @@ def test_inside_multi_optimizer():
     assert loss[-1] < loss[0]
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="`stateless_apply` is for JAX")
+@pytest.mark.jax
 @some
 def test_stateless_apply_under_jit_equals_apply(make):
     import jax

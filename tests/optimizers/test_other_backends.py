@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
 HERE = Path(__file__).parent
 CATALOGUE = HERE / "test_catalogue.py"
 PARTS = {

@@ -136,7 +136,10 @@ def test_distances_are_those_from_the_initial_weights(cls):
     start = [np.array(ops.convert_to_numpy(v)) for v in model]
     for grads in gradients():
         apply(optimizer, model, grads)
-    kept = [ops.convert_to_numpy(optimizer._state["start"][i]) for i in range(3)]
+    kept = [
+        ops.convert_to_numpy(optimizer._engine.states[i].slots["start"])
+        for i in range(3)
+    ]
     for got, want, now in zip(kept, start, model, strict=True):
         np.testing.assert_array_equal(got, want)
         assert (ops.convert_to_numpy(now) != want).any()
@@ -200,9 +203,7 @@ def test_learning_rate_of_cocob_scales_the_steps():
     np.testing.assert_allclose(half, 0.5 * one, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="sparse gradients: TensorFlow only"
-)
+@pytest.mark.tensorflow
 def test_deferred_cocob_follows_dense():
     """Exact; without weight decay nothing has to be made up for, nor kept."""
     from test_deferred import trajectory
@@ -213,4 +214,4 @@ def test_deferred_cocob_follows_dense():
     np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-11)
     plain = COCOB(sparse="deferred")
     trajectory(plain, "eager", steps=1)
-    assert not plain._sparse.has_clock(0)
+    assert 0 not in plain._engine.rows.kept.clocks

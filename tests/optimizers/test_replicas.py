@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from replicas import MAKE
 
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def distances():

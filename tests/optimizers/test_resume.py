@@ -15,6 +15,8 @@ from training import batches, stepper, values, variables
 
 from keras_adaptive import optimizers
 
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
 CASE = next(case for case in CASES if case.name == "adam-amsgrad")
 OPTIONS = {
     "weight_decay": 0.1,

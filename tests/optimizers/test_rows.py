@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from keras_adaptive.optimizers.engine.tensorflow import rows
 
+pytestmark = pytest.mark.tensorflow
+
 HEIGHT = 6
 id_lists = st.lists(st.integers(0, HEIGHT - 1), min_size=1, max_size=12)
 quickly = settings(max_examples=50, deadline=None)
@@ -102,6 +104,7 @@ def test_pending_rows_are_drained_once_in_order(batches):
         assert int(queue[2]) == 0 and not queue[1].numpy().any()
 
 
+@pytest.mark.slow
 def test_pending_rows_under_xla():
     queue = queue_variables()
 

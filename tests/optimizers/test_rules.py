@@ -22,5 +22,8 @@ def test_slots_may_change_places(shape):
     optimizer.build([variable])
     for want in [(2, 1), (1, 2)]:
         optimizer.apply([ops.ones(shape)], [variable])
-        got = [ops.convert_to_numpy(optimizer._state[n][0]) for n in ("one", "two")]
+        got = [
+            ops.convert_to_numpy(optimizer._engine.states[0].slots[n])
+            for n in ("one", "two")
+        ]
         assert [np.unique(slot).tolist() for slot in got] == [[want[0]], [want[1]]]

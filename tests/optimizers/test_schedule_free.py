@@ -18,9 +18,6 @@ MAKE = {
 STEPS = 8
 
 every = pytest.mark.parametrize("name", MAKE)
-on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="only TensorFlow has sparse rows"
-)
 
 
 def variable(dtype="float64"):
@@ -45,7 +42,7 @@ def test_x_is_the_average_of_z(name):
     optimizer, kernel, seen = MAKE[name](weight_decay=0.25), variable(), []
     for gradient in gradients():
         apply(optimizer, kernel, gradient)
-        seen.append(values(optimizer._state["z"][0]))
+        seen.append(values(optimizer._engine.states[0].slots["z"]))
     y = values(kernel)
     optimizer.to_evaluation()
     x = np.mean(seen, axis=0)
@@ -60,7 +57,7 @@ def test_no_weight_for_steps_without_a_rate():
         apply(optimizer, kernel, gradient)
         np.testing.assert_array_equal(values(kernel), values(variable()))
     apply(optimizer, kernel, gradients()[4])
-    z = values(optimizer._state["z"][0])
+    z = values(optimizer._engine.states[0].slots["z"])
     assert (z != values(variable())).all()
     optimizer.to_evaluation()
     np.testing.assert_allclose(values(kernel), z, rtol=1e-12)
@@ -140,7 +137,8 @@ def test_what_cannot_be_had():
     assert optimizers.ScheduleFreeSGD(weight_decay=0.1).sparse == "lazy"
 
 
-@on_tensorflow
+@pytest.mark.slow
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 3}])
 @every
 def test_deferred_ends_where_dense_does(name, options):
@@ -155,7 +153,8 @@ def test_deferred_ends_where_dense_does(name, options):
     np.testing.assert_allclose(finals("deferred"), want, rtol=1e-9, atol=1e-10)
 
 
-@on_tensorflow
+@pytest.mark.slow
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("mode", ["deferred", "lazy"])
 @every
 def test_no_operation_is_as_large_as_the_table(name, mode):

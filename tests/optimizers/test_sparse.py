@@ -7,6 +7,8 @@ import pytest
 from optimizer_cases import CASES, name_of
 from training import distance, trajectory
 
+pytestmark = pytest.mark.tensorflow
+
 OPTIONS = {
     "clipnorm": {
         "clipnorm": 0.5,
@@ -53,6 +55,7 @@ def equals_one_hot(case, option, how, tolerance=1e-12, dtype="float64"):
     assert_equal(got, reference(case, option, dtype), tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_equals_one_hot_in_graph_mode(case, option):
@@ -64,6 +67,7 @@ def test_equals_one_hot_eagerly(case):
     equals_one_hot(case, "everything", "eager")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_equals_one_hot_under_xla(case):
     equals_one_hot(case, "everything", "xla")
@@ -74,6 +78,7 @@ def test_equals_one_hot_in_float32(case):
     equals_one_hot(case, "clipvalue", "eager", 1e-5, "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_equals_one_hot_in_16_bits(case, dtype):
@@ -83,6 +88,7 @@ def test_equals_one_hot_in_16_bits(case, dtype):
     equals_one_hot(case, "everything", "eager", 4 * unit, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_equals_one_hot_inside_loss_scale_optimizer(case):
     def wrapped(sparse):

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from keras_adaptive import optimizers
 from keras_adaptive.optimizers.engine.tensorflow import fused
-from keras_adaptive.optimizers.engine.tensorflow.write_order import dependencies, stages
+from keras_adaptive.optimizers.engine.tensorflow.write_order import (
+    dependencies,
+    write_order,
+)
+
+pytestmark = pytest.mark.tensorflow
 
 NAMES = "abcd"
 SHAPE = (512, 512)
@@ -32,7 +37,7 @@ def updates(draw):
 @given(update=updates(), large=st.sets(st.sampled_from(NAMES)))
 def test_nothing_is_overwritten_before_it_is_read(update, large):
     reads, needs = update
-    found = stages(NAMES, reads, needs, large)
+    found = write_order(NAMES, reads, needs, large)
     assert sorted(name for stage in found for name in stage) == list(NAMES)
     for k, stage in enumerate(found):
         before = {name for earlier in found[:k] for name in earlier}
@@ -42,15 +47,15 @@ def test_nothing_is_overwritten_before_it_is_read(update, large):
 @given(update=updates())
 def test_a_stage_more_is_a_copy_less(update):
     reads, needs = update
-    found = stages(NAMES, reads, needs, set(NAMES))
+    found = write_order(NAMES, reads, needs, set(NAMES))
     copies = sum(len(copied(stage, reads)) for stage in found)
     assert copies + len(found) - 1 <= len(copied(NAMES, reads))
 
 
 def test_copies_of_small_arrays_do_not_count():
     reads = {"a": {"a", "b"}, "b": {"b"}}
-    assert stages("ab", reads, reads, {"a", "b"}) == [["a"], ["b"]]
-    assert stages("ab", reads, reads, {"a"}) == [["a", "b"]]
+    assert write_order("ab", reads, reads, {"a", "b"}) == [["a"], ["b"]]
+    assert write_order("ab", reads, reads, {"a"}) == [["a", "b"]]
 
 
 def test_what_is_read_by_way_of_a_new_value_is_only_needed():
@@ -69,13 +74,15 @@ def programs(optimizer):
     variable = keras.Variable(np.ones(SHAPE), dtype="float32")
     optimizer.build([variable])
     tf.function(lambda: optimizer.apply([tf.ones(SHAPE)], [variable]))()
-    slots = {name: slot.value for name, slot in optimizer._slots(0).items()}
-    moment = optimizer._fused._moment(optimizer.learning_rate)
+    slots = optimizer._engine.states[0].slots
+    arrays = {"parameter": variable.value, **{n: s.value for n, s in slots.items()}}
+    context = optimizer._context()
+    tensors = {name: fused._tensors(getattr(context, name)) for name in fused.TENSORS}
     return [
-        function.experimental_get_compiler_ir(
-            [variable.value], [slots], [tf.ones(SHAPE)], moment
-        )(stage="optimized_hlo")
-        for function in optimizer._fused._compiled.values()
+        function.experimental_get_compiler_ir([arrays], [tf.ones(SHAPE)], tensors)(
+            stage="optimized_hlo"
+        )
+        for function in optimizer._engine.fused._compiled.values()
     ]
 
 
@@ -83,6 +90,7 @@ def copies(program):
     return len(re.findall(r"= f32\[512,512\]\S* copy\(", program))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "calls"),
     [("Adam", 1), ("Lion", 2), ("ADOPT", 2), ("COCOB", 3), ("ScheduleFreeSGD", 2)],
@@ -91,7 +99,7 @@ def test_large_arrays_are_not_copied(name, calls, monkeypatch):
     compiled = programs(getattr(optimizers, name)())
     assert len(compiled) == calls
     assert not any(map(copies, compiled))
-    monkeypatch.setattr(fused, "stages", lambda names, *_: [names])
+    monkeypatch.setattr(fused, "write_order", lambda names, *_: [names])
     (together,) = programs(getattr(optimizers, name)())
     assert (copies(together) > 0) == (calls > 1)
 
@@ -103,6 +111,6 @@ def test_a_change_of_a_number_may_change_the_stages():
     optimizer.weight_decay = 0.1
     before = variable.numpy()
     tf.function(lambda: optimizer.apply([tf.zeros(SHAPE)], [variable]))()
-    found = list(optimizer._fused._found_stages.values())
+    found = list(optimizer._engine.fused._write_orders.values())
     assert found == [[["parameter"], ["z"]], [["parameter", "z"]]]
     assert np.all(variable.numpy() < before)

@@ -73,6 +73,7 @@ def test_mechanic_moves_along_the_sum_of_steps(adam):
         assert (w < w_0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EVERY, ids=name_of)
 def test_around_any_of_ours(case):
     got = trained(Lookahead(SAM(case.make(), rho=0.0), 1, 1.0), gradients())
@@ -382,6 +383,7 @@ def by_hand(optimizer):
     return values(trainable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW[BACKEND], ids=str)
 @every
 def test_fit(case, how):
@@ -392,6 +394,7 @@ def test_fit(case, how):
     assert loss[-1] < loss[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW[BACKEND], ids=str)
 @pytest.mark.parametrize("wrapper", [Lookahead, SAM])
 @around
@@ -452,6 +455,7 @@ def saved_and_loaded(model, folder):
     return again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", NESTED.values(), ids=NESTED)
 @around
 def test_saved_model_goes_on_as_if_nothing_had_happened(adam, make, tmp_path):
@@ -517,7 +521,7 @@ def test_another_state_is_refused(saved, into, message):
         built(into).load_own_variables(stored(built(saved)))
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="`stateless_apply` is for JAX")
+@pytest.mark.jax
 @every
 def test_stateless_apply_under_jit_equals_apply(case):
     import jax
@@ -533,7 +537,7 @@ def test_stateless_apply_under_jit_equals_apply(case):
     assert_close(values(weights), trained(case.make(), gradients()))
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="only JAX traces it")
+@pytest.mark.jax
 @every
 def test_evaluation_point_under_jit(case):
     import jax

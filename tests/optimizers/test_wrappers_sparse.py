@@ -20,6 +20,8 @@ from training import (
 
 from keras_adaptive.optimizers import SAM, Adam, Lookahead, Mechanic
 
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
 MAKE = {
     "sam": lambda inner: SAM(inner, rho=0.5),
     "lookahead": lambda inner: Lookahead(inner, sync_period=4),

@@ -62,6 +62,7 @@ def workload(dense):
     )
 
 
+@pytest.mark.slow
 def test_processes(torch_workers, workload, dense, trial_of):
     """Runs that end well, raise or die, more of them than processes."""
     local = replace(workload, build=lambda seed: dense_model(seed))

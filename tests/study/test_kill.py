@@ -76,6 +76,7 @@ def kept(client, name):
     return by_key
 
 
+@pytest.mark.slow
 def test_ten_kills_lose_and_double_nothing(driver, store):
     driver.start("whole")
     assert len(list(driver.runs())) == RUNS
@@ -102,6 +103,7 @@ def test_ten_kills_lose_and_double_nothing(driver, store):
     assert RUNS - KILLS <= printed <= RUNS
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_processes_and_says_how_to_go_on(driver, store):
     process = driver.start("stopped", workers=2)
     lines = driver.lines()

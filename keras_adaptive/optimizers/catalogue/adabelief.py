@@ -5,10 +5,16 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged, unbiased
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -30,17 +36,6 @@ class AdaBelief(AdaptiveOptimizer):
         Adam's: it is inside the root too and adds up, so that 1e-8 acts as 3e-3 would
         in Adam. What matters: `learning_rate`, then `epsilon`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the variance, in `[0, 1)`. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero. It is added to s at every
-            step, so that s is at least ε / (1 - β₂) in the long run, and once more
-            beside the root. Defaults to `1e-16`.
-        amsgrad: Use the largest variance so far. Defaults to `False`.
-        row_wise: Keep one variance a row, of mean((g - m)²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients are `"lazy"`. There is no closed form: while the gradient is zero
     s takes up m², at a pace of its own in each entry, and the direction of
     m / √s turns.
@@ -57,24 +52,20 @@ class AdaBelief(AdaptiveOptimizer):
     - [Reddi et al., 2018](https://arxiv.org/abs/1904.09237) for `amsgrad`
     """
 
-    bounds = {"beta_1": DECAY_RATE, "beta_2": DECAY_RATE, "epsilon": NON_NEGATIVE}
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-16,
-        amsgrad: bool = False,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.amsgrad = amsgrad
-        self.row_wise = row_wise
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the variance.")
+    epsilon: float = hyperparameter(
+        1e-16,
+        NON_NEGATIVE,
+        """Keeps the denominator away from zero. It is added to s at every step,
+        so that s is at least ε / (1 - β₂) in the long run, and once more
+        beside the root.""",
+    )
+    amsgrad: bool = hyperparameter(False, doc="Use the largest variance so far.")
+    row_wise: bool = hyperparameter(
+        False, doc="Keep one variance a row, of mean((g - m)²)."
+    )
 
     @property
     def slots(self):

@@ -5,13 +5,20 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE
-from keras_adaptive.optimizers.catalogue.adam import Adam
-from keras_adaptive.optimizers.contract.constraints import POSITIVE
+from keras_adaptive.optimizers.catalogue.adam import AdamRule
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    POSITIVE,
+    POSITIVE_OR_NONE,
+    LearningRate,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class AdaBound(Adam):
+class AdaBound(AdamRule):
     """AdaBound: Adam at first, SGD with momentum in the end.
 
     With the gradient g at step t, the momentum m, the velocity v, the learning rate η
@@ -30,20 +37,6 @@ class AdaBound(Adam):
         both; a schedule around AdamW is the more usual answer. Not without tuning
         `final_learning_rate`, which is a second learning rate. What matters:
         `final_learning_rate`, then `learning_rate` and `gamma`.
-
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        final_learning_rate: η*, the rate of SGD. Defaults to `0.1`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        gamma: γ > 0: how fast the bounds close in. Defaults to `0.001`.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-8`.
-        amsbound: Use the largest velocity so far. Defaults to `False`.
-        base_learning_rate: The learning rate that η* goes with: while the learning rate
-            is another, η* is scaled by their ratio. By default the learning rate to
-            begin with; a schedule that warms up from (almost) 0 needs its peak here.
-        row_wise: Keep one velocity a row, of mean(g²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
 
     Sparse gradients: `"lazy"`. There is no closed form for the steps that a row
     misses: some rates follow v, others the bounds, and they change sides as both
@@ -65,36 +58,32 @@ class AdaBound(Adam):
     - [Luo et al., 2019](https://arxiv.org/abs/1902.09843)
     """
 
-    bounds = {
-        **Adam.bounds,
-        "final_learning_rate": POSITIVE,
-        "gamma": POSITIVE,
-        "base_learning_rate": POSITIVE,
-    }
-    idle = None
+    learning_rate: LearningRate = hyperparameter(0.001)
+    final_learning_rate: float = hyperparameter(0.1, POSITIVE, "η*, the rate of SGD.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    gamma: float = hyperparameter(
+        0.001, POSITIVE, "γ > 0: how fast the bounds close in."
+    )
+    epsilon: float = hyperparameter(
+        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+    amsbound: bool = hyperparameter(False, doc="Use the largest velocity so far.")
+    base_learning_rate: float | None = hyperparameter(
+        None,
+        POSITIVE_OR_NONE,
+        """The learning rate that η* goes with: while the learning rate is
+        another, η* is scaled by their ratio. By default the learning rate to
+        begin with; a schedule that warms up from (almost) 0 needs its peak
+        here.""",
+    )
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        final_learning_rate: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        gamma: float = 0.001,
-        epsilon: float = 1e-8,
-        amsbound: bool = False,
-        base_learning_rate: float | None = None,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, amsbound, row_wise, **options
-        )
-        self.final_learning_rate = final_learning_rate
-        self.gamma = gamma
-        self.amsbound = amsbound
-        if base_learning_rate is None:
-            base_learning_rate = float(self.learning_rate)
-        self.base_learning_rate = base_learning_rate
+    catch_up = None
+
+    def complete(self):
+        if self.base_learning_rate is None:
+            self.base_learning_rate = float(self.learning_rate)
 
     def _rates(self, v, hyper):
         scale = hyper.learning_rate / hyper.base_learning_rate

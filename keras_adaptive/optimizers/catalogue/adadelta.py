@@ -5,9 +5,15 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -28,16 +34,6 @@ class Adadelta(AdaptiveOptimizer):
         slow progress will do. Otherwise Adam. What matters: `learning_rate` (begin
         with 1.0) and `epsilon`, which is the size of the first steps.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. The paper has none, that is
-            `1.0`; defaults to `0.001`, as in Keras, which is slow.
-        rho: Decay rate of the averages, in `[0, 1)`. Defaults to `0.95`.
-        epsilon: Starts the steps and keeps the denominator away from zero. Defaults
-            to `1e-7`.
-        row_wise: Keep one number of each kind a row, of mean(g²) and mean(Δ²): the
-            state of a table shrinks by its width.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients, `"deferred"`: after d steps with zero gradient both means have
     decayed by ρᵈ, and nothing has moved. Exact.
 
@@ -52,20 +48,20 @@ class Adadelta(AdaptiveOptimizer):
     - [Zeiler, 2012](https://arxiv.org/abs/1212.5701)
     """
 
-    bounds = {"rho": DECAY_RATE, "epsilon": NON_NEGATIVE}
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        rho: float = 0.95,
-        epsilon: float = 1e-7,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.rho = rho
-        self.epsilon = epsilon
-        self.row_wise = row_wise
+    learning_rate: LearningRate = hyperparameter(
+        0.001,
+        doc="""The paper has none, that is `1.0`; defaults to `0.001`, as in Keras,
+        which is slow.""",
+    )
+    rho: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the averages.")
+    epsilon: float = hyperparameter(
+        1e-7, NON_NEGATIVE, "Starts the steps and keeps the denominator away from zero."
+    )
+    row_wise: bool = hyperparameter(
+        False,
+        doc="""Keep one number of each kind a row, of mean(g²) and mean(Δ²): the
+        state of a table shrinks by its width.""",
+    )
 
     @property
     def slots(self):
@@ -85,6 +81,6 @@ class Adadelta(AdaptiveOptimizer):
             "squared_step": mean("squared_step", step),
         }
 
-    def idle(self, state, missed, hyper):
-        decay = ops.power(hyper.rho, missed)
+    def catch_up(self, state, skipped_steps, hyper):
+        decay = ops.power(hyper.rho, skipped_steps)
         return None, {name: decay * value for name, value in state.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.factored_moments import (
     DENSE_ONLY,
     clipped,
@@ -13,10 +13,13 @@ from keras_adaptive.optimizers.catalogue.shared.factored_moments import (
     moment,
     root_mean_square,
 )
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
+    PACKAGE,
     POSITIVE,
     Interval,
+    LearningRate,
+    hyperparameter,
 )
 
 
@@ -40,19 +43,6 @@ class Adafactor(AdaptiveOptimizer):
         `learning_rate`, about 0.01 here, as steps are relative to the weights; and
         `clip_threshold` if training is unstable.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable; relative to the size of
-            the weights. Defaults to `0.001`.
-        beta_2_decay: c, in `[-1, 0]`. Defaults to `-0.8`.
-        epsilon_1: ε₁, keeps the denominator away from zero. Defaults to `1e-30`.
-        epsilon_2: ε₂, the least size of the weights that steps are relative to.
-            Defaults to `1e-3`.
-        clip_threshold: d, the largest root mean square of u. Defaults to `1.0`.
-        relative_step: Cap the learning rate at 1/√t, as in the paper. With `False`
-            it is used as it is, at every step (Keras's class caps it even then).
-            Defaults to `True`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients: always `"dense"`, since the means of the columns, rms(u) and
     rms(w) take every row.
 
@@ -70,31 +60,29 @@ class Adafactor(AdaptiveOptimizer):
     - [Shazeer & Stern, 2018](https://arxiv.org/abs/1804.04235)
     """
 
-    slots = factored_slots("velocity")
-    bounds = {
-        "beta_2_decay": Interval(-1.0, 0.0),
-        "epsilon_1": NON_NEGATIVE,
-        "epsilon_2": NON_NEGATIVE,
-        "clip_threshold": POSITIVE,
-    }
-    dense_only = DENSE_ONLY
+    learning_rate: LearningRate = hyperparameter(
+        0.001, doc="relative to the size of the weights."
+    )
+    beta_2_decay: float = hyperparameter(-0.8, Interval(-1.0, 0.0), "c.")
+    epsilon_1: float = hyperparameter(
+        1e-30, NON_NEGATIVE, "ε₁, keeps the denominator away from zero."
+    )
+    epsilon_2: float = hyperparameter(
+        1e-3,
+        NON_NEGATIVE,
+        "ε₂, the least size of the weights that steps are relative to.",
+    )
+    clip_threshold: float = hyperparameter(
+        1.0, POSITIVE, "d, the largest root mean square of u."
+    )
+    relative_step: bool = hyperparameter(
+        True,
+        doc="""Cap the learning rate at 1/√t, as in the paper. With `False` it is
+        used as it is, at every step (Keras's class caps it even then).""",
+    )
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_2_decay: float = -0.8,
-        epsilon_1: float = 1e-30,
-        epsilon_2: float = 1e-3,
-        clip_threshold: float = 1.0,
-        relative_step: bool = True,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_2_decay = beta_2_decay
-        self.epsilon_1 = epsilon_1
-        self.epsilon_2 = epsilon_2
-        self.clip_threshold = clip_threshold
-        self.relative_step = relative_step
+    slots = factored_slots("velocity")
+    dense_only = DENSE_ONLY
 
     def rule(self, gradient, state, hyper):
         beta_2 = 1 - ops.power(hyper.step, hyper.beta_2_decay)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.contract.constraints import NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
-from keras_adaptive.optimizers.engine.tensorflow.catch_up import standing_still
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+    standing_still,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -28,17 +33,6 @@ class Adagrad(AdaptiveOptimizer):
         tables. Not for long training of deep networks, whose rates it lets die. What
         matters: `learning_rate`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`; this
-            algorithm tends to want more (0.01 to 1).
-        initial_accumulator_value: The accumulator to start from, at least 0.
-            Defaults to `0.1`.
-        epsilon: Keeps the denominator away from zero; inside the root, as in Keras.
-            Defaults to `1e-7`.
-        row_wise: Keep one accumulator a row, a ← a + mean(g²), with ε outside the
-            root (arXiv:1906.00091): the state of a table shrinks by its width.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients: a row with zero gradients stands still, so `"deferred"`, `"lazy"`
     and `"dense"` are the same without weight decay and moving average.
 
@@ -54,21 +48,24 @@ class Adagrad(AdaptiveOptimizer):
     - [Naumov et al., 2019](https://arxiv.org/abs/1906.00091) for `row_wise`
     """
 
-    bounds = {"initial_accumulator_value": NON_NEGATIVE, "epsilon": NON_NEGATIVE}
-    idle = standing_still
+    learning_rate: LearningRate = hyperparameter(
+        0.001, doc="; this algorithm tends to want more (0.01 to 1)."
+    )
+    initial_accumulator_value: float = hyperparameter(
+        0.1, NON_NEGATIVE, "The accumulator to start from."
+    )
+    epsilon: float = hyperparameter(
+        1e-7,
+        NON_NEGATIVE,
+        "Keeps the denominator away from zero; inside the root, as in Keras.",
+    )
+    row_wise: bool = hyperparameter(
+        False,
+        doc="""Keep one accumulator a row, a ← a + mean(g²), with ε outside the root
+        (arXiv:1906.00091): the state of a table shrinks by its width.""",
+    )
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        initial_accumulator_value: float = 0.1,
-        epsilon: float = 1e-7,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.initial_accumulator_value = initial_accumulator_value
-        self.epsilon = epsilon
-        self.row_wise = row_wise
+    catch_up = standing_still
 
     @property
     def slots(self):

@@ -2,17 +2,88 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
+
+
+class AdamRule(AdaptiveOptimizer):
+    """The rule of Adam, from which others of its family are made."""
+
+    amsgrad: ClassVar[bool] = False
+
+    @property
+    def slots(self):
+        slots = {"momentum": Slot(), "velocity": Slot(row_wise=self.row_wise)}
+        if self.amsgrad:
+            slots["velocity_hat"] = Slot(row_wise=self.row_wise)
+        return slots
+
+    def _rate(self, hyper):
+        return corrected_rate(hyper, hyper.step)
+
+    def _moments(self, gradient, state, hyper):
+        m = averaged(state["momentum"], gradient, hyper.beta_1)
+        v = averaged(state["velocity"], self.squared(gradient), hyper.beta_2)
+        return {"momentum": m, "velocity": v}
+
+    def _rates(self, v, hyper):
+        """The learning rate of each entry."""
+        return self._rate(hyper) / (ops.sqrt(v) + hyper.epsilon)
+
+    def rule(self, gradient, state, hyper):
+        new = self._moments(gradient, state, hyper)
+        m, v = new["momentum"], new["velocity"]
+        if self.amsgrad:
+            v = new["velocity_hat"] = ops.maximum(state["velocity_hat"], v)
+        return self._rates(v, hyper) * m, new
+
+    def catch_up(self, state, skipped_steps, hyper):
+        m, v = state["momentum"], state["velocity"]
+        new = {
+            "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
+            "velocity": ops.power(hyper.beta_2, skipped_steps) * v,
+        }
+        if self.amsgrad:
+            v = new["velocity_hat"] = state["velocity_hat"]
+        return 1 / (ops.sqrt(v) + hyper.epsilon) * m, new
+
+    def drift(self, hyper):
+        ratio = hyper.beta_1
+        if not self.amsgrad and self.beta_1 > 0:
+            ratio = ratio / ops.sqrt(hyper.beta_2)
+        return self._rate(hyper), ratio
+
+    def why_not_deferred(self):
+        if self.amsgrad or self.beta_1**2 <= self.beta_2:
+            return super().why_not_deferred()
+        return (
+            "it needs beta_1 <= sqrt(beta_2), or the steps of an untouched row grow "
+            f"without bound. Received: beta_1={self.beta_1}, beta_2={self.beta_2}."
+        )
+
+
+def corrected_rate(hyper, step):
+    """Returns the learning rate with both bias corrections of Adam."""
+    correction_1 = 1 - ops.power(hyper.beta_1, step)
+    correction_2 = 1 - ops.power(hyper.beta_2, step)
+    return hyper.learning_rate * ops.sqrt(correction_2) / correction_1
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Adam(AdaptiveOptimizer):
+class Adam(AdamRule):
     """Adam: running means of the gradient and of its square.
 
     With the gradient g at step t, the momentum m, the velocity v and the learning
@@ -28,18 +99,6 @@ class Adam(AdaptiveOptimizer):
         (two numbers a parameter). What matters: `learning_rate` and its schedule,
         `beta_2` for small batches, and `epsilon`, which is a hyper-parameter and not a
         detail.
-
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero. It is the paper's
-            "epsilon hat", beside the root of the uncorrected v, as in Keras.
-            Defaults to `1e-7`.
-        amsgrad: Use the largest velocity so far. Defaults to `False`.
-        row_wise: Keep one velocity a row, of mean(g²): the state of a table
-            shrinks by almost half.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
 
     Sparse gradients, `"deferred"`: after d steps with zero gradient m and v have
     decayed by β₁ᵈ and β₂ᵈ, and the weights have moved by
@@ -66,78 +125,25 @@ class Adam(AdaptiveOptimizer):
     - [Reddi et al., 2018](https://arxiv.org/abs/1904.09237) for `amsgrad`
     """
 
-    bounds = {"beta_1": DECAY_RATE, "beta_2": DECAY_RATE, "epsilon": NON_NEGATIVE}
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.amsgrad = amsgrad
-        self.row_wise = row_wise
-        self._deferred_needs(
-            amsgrad or beta_1**2 <= beta_2,
-            "beta_1 <= sqrt(beta_2), or the steps of an untouched row grow without "
-            f"bound. Received: beta_1={beta_1}, beta_2={beta_2}.",
-            options.get("sparse"),
-        )
-
-    @property
-    def slots(self):
-        slots = {"momentum": Slot(), "velocity": Slot(row_wise=self.row_wise)}
-        if self.amsgrad:
-            slots["velocity_hat"] = Slot(row_wise=self.row_wise)
-        return slots
-
-    def _rate(self, hyper):
-        correction_1 = 1 - ops.power(hyper.beta_1, hyper.step)
-        correction_2 = 1 - ops.power(hyper.beta_2, hyper.step)
-        return hyper.learning_rate * ops.sqrt(correction_2) / correction_1
-
-    def _moments(self, gradient, state, hyper):
-        m = averaged(state["momentum"], gradient, hyper.beta_1)
-        v = averaged(state["velocity"], self.squared(gradient), hyper.beta_2)
-        return {"momentum": m, "velocity": v}
-
-    def _rates(self, v, hyper):
-        """The learning rate of each entry."""
-        return self._rate(hyper) / (ops.sqrt(v) + hyper.epsilon)
-
-    def rule(self, gradient, state, hyper):
-        new = self._moments(gradient, state, hyper)
-        m, v = new["momentum"], new["velocity"]
-        if self.amsgrad:
-            v = new["velocity_hat"] = ops.maximum(state["velocity_hat"], v)
-        return self._rates(v, hyper) * m, new
-
-    def idle(self, state, missed, hyper):
-        m, v = state["momentum"], state["velocity"]
-        new = {
-            "momentum": ops.power(hyper.beta_1, missed) * m,
-            "velocity": ops.power(hyper.beta_2, missed) * v,
-        }
-        if self.amsgrad:
-            v = new["velocity_hat"] = state["velocity_hat"]
-        return 1 / (ops.sqrt(v) + hyper.epsilon) * m, new
-
-    def drift(self, hyper):
-        ratio = hyper.beta_1
-        if not self.amsgrad and self.beta_1 > 0:
-            ratio = ratio / ops.sqrt(hyper.beta_2)
-        return self._rate(hyper), ratio
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    epsilon: float = hyperparameter(
+        1e-7,
+        NON_NEGATIVE,
+        """Keeps the denominator away from zero. It is the paper's "epsilon hat",
+        beside the root of the uncorrected v, as in Keras.""",
+    )
+    amsgrad: bool = hyperparameter(False, doc="Use the largest velocity so far.")
+    row_wise: bool = hyperparameter(
+        False,
+        doc="""Keep one velocity a row, of mean(g²): the state of a table shrinks by
+        almost half.""",
+    )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class AdamW(Adam):
+class AdamW(AdamRule):
     """Adam with decoupled weight decay.
 
     Adam, but before each step the weights shrink: w ← w - η λ w. Every optimizer
@@ -147,17 +153,7 @@ class AdamW(Adam):
         transformers and fine-tuning. Exclude biases and normalization from the decay.
         What matters: `learning_rate`, its schedule, and `weight_decay`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        weight_decay: λ, at least 0. Defaults to `0.004`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-7`.
-        amsgrad: Use the largest velocity so far. Defaults to `False`.
-        row_wise: Keep one velocity a row.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
-    Sparse gradients: as `Adam`; the decay that a row missed is exact under any
+    Sparse gradients: as `Adam`; the decay that a row skipped is exact under any
     schedule.
 
     Raises:
@@ -174,26 +170,12 @@ class AdamW(Adam):
     - [Loshchilov & Hutter, 2017](https://arxiv.org/abs/1711.05101)
     """
 
-    bounds = {**Adam.bounds, "weight_decay": NON_NEGATIVE}
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        weight_decay: float = 0.004,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(
-            learning_rate,
-            beta_1,
-            beta_2,
-            epsilon,
-            amsgrad,
-            row_wise,
-            weight_decay=weight_decay,
-            **options,
-        )
+    learning_rate: LearningRate = hyperparameter(0.001)
+    weight_decay: float = hyperparameter(0.004, NON_NEGATIVE, "λ.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    epsilon: float = hyperparameter(
+        1e-7, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+    amsgrad: bool = hyperparameter(False, doc="Use the largest velocity so far.")
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row.")

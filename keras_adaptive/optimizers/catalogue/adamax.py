@@ -5,9 +5,15 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -27,19 +33,12 @@ class Adamax(AdaptiveOptimizer):
         gradients are noise: it takes thousands of steps to forget one. What matters:
         `learning_rate`, then `beta_2`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the norm, in `[0, 1)`. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-7`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients, `"deferred"`: after d steps with zero gradient m and u have
     decayed by β₁ᵈ and β₂ᵈ, and the weights have moved by
 
         -m / (u + ε) · Σⱼ aₜ₊ⱼ rʲ,  aₜ = η / (1 - β₁ᵗ),  r = β₁ / β₂
 
-    It is exact but for ε, which is taken as decaying with u: the j-th missed step is
+    It is exact but for ε, which is taken as decaying with u: the j-th skipped step is
     too long by the share (β₂⁻ʲ - 1) ε / (u + ε). It needs r ≤ 1: otherwise the
     default is `"lazy"`.
 
@@ -58,26 +57,21 @@ class Adamax(AdaptiveOptimizer):
     - [Kingma & Ba, 2014](https://arxiv.org/abs/1412.6980), section 7.1
     """
 
-    slots = {"momentum": Slot(), "norm": Slot()}
-    bounds = {"beta_1": DECAY_RATE, "beta_2": DECAY_RATE, "epsilon": NON_NEGATIVE}
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the norm.")
+    epsilon: float = hyperparameter(
+        1e-7, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self._deferred_needs(
-            beta_1 <= beta_2,
-            "beta_1 <= beta_2, or the steps of an untouched row grow without bound. "
-            f"Received: beta_1={beta_1}, beta_2={beta_2}.",
-            options.get("sparse"),
+    slots = {"momentum": Slot(), "norm": Slot()}
+
+    def why_not_deferred(self):
+        if self.beta_1 <= self.beta_2:
+            return super().why_not_deferred()
+        return (
+            "it needs beta_1 <= beta_2, or the steps of an untouched row grow without "
+            f"bound. Received: beta_1={self.beta_1}, beta_2={self.beta_2}."
         )
 
     def _rate(self, hyper):
@@ -90,11 +84,11 @@ class Adamax(AdaptiveOptimizer):
         step = self._rate(hyper) * m / (u + hyper.epsilon)
         return step, {"momentum": m, "norm": u}
 
-    def idle(self, state, missed, hyper):
+    def catch_up(self, state, skipped_steps, hyper):
         m, u = state["momentum"], state["norm"]
         return m / (u + hyper.epsilon), {
-            "momentum": ops.power(hyper.beta_1, missed) * m,
-            "norm": ops.power(hyper.beta_2, missed) * u,
+            "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
+            "norm": ops.power(hyper.beta_2, skipped_steps) * u,
         }
 
     def drift(self, hyper):

@@ -5,10 +5,16 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged, unbiased
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -31,18 +37,6 @@ class Adan(AdaptiveOptimizer):
         differences of gradients are mostly noise. What matters: `learning_rate`,
         `weight_decay`, then `beta_3`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`; the
-            authors use 5 to 10 times the rate of Adam.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.98`.
-        beta_2: Decay rate of the differences, in `[0, 1)`. Defaults to `0.92`.
-        beta_3: Decay rate of the second moment, in `[0, 1)`. Defaults to `0.99`.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-8`.
-        no_prox: How `weight_decay` λ is applied. By default the weights are divided
-            by 1 + η λ after the step (a proximal step, the paper's); with `True`
-            they are multiplied by 1 - η λ before it, as AdamW's.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients: `"lazy"`, and the gradient before is that of the row's last
     touch. There is no closed form for the steps that a row misses: the first of them
     has a difference of -g′, the others of zero, and then m and v drift on at two
@@ -60,35 +54,28 @@ class Adan(AdaptiveOptimizer):
     - [Xie et al., 2022](https://arxiv.org/abs/2208.06677)
     """
 
+    learning_rate: LearningRate = hyperparameter(
+        0.001, doc="; the authors use 5 to 10 times the rate of Adam."
+    )
+    beta_1: float = hyperparameter(0.98, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.92, DECAY_RATE, "Decay rate of the differences.")
+    beta_3: float = hyperparameter(0.99, DECAY_RATE, "Decay rate of the second moment.")
+    epsilon: float = hyperparameter(
+        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+    no_prox: bool = hyperparameter(
+        False,
+        doc="""How `weight_decay` λ is applied. By default the weights are divided by
+        1 + η λ after the step (a proximal step, the paper's); with `True`
+        they are multiplied by 1 - η λ before it, as AdamW's.""",
+    )
+
     slots = {
         "momentum": Slot(),
         "difference": Slot(),
         "velocity": Slot(),
         "last_gradient": Slot(),
     }
-    bounds = {
-        "beta_1": DECAY_RATE,
-        "beta_2": DECAY_RATE,
-        "beta_3": DECAY_RATE,
-        "epsilon": NON_NEGATIVE,
-    }
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.98,
-        beta_2: float = 0.92,
-        beta_3: float = 0.99,
-        epsilon: float = 1e-8,
-        no_prox: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.beta_3 = beta_3
-        self.epsilon = epsilon
-        self.no_prox = no_prox
 
     def decayed(self, parameter, hyper):
         return super().decayed(parameter, hyper) if self.no_prox else parameter

@@ -5,14 +5,17 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged, unbiased
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    PACKAGE,
     Interval,
+    LearningRate,
+    Slot,
+    hyperparameter,
 )
-from keras_adaptive.optimizers.contract.slot import Slot
 
 WARMUP = Interval(1, whole=True, optional=True)
 
@@ -38,22 +41,6 @@ class AdEMAMix(AdaptiveOptimizer):
         parameter). What matters: `learning_rate`, `beta_3`, `alpha`, and both warmups:
         without them a large `alpha` can diverge early.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the fast momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        beta_3: Decay rate of the slow momentum, in `[0, 1)`. Defaults to `0.9999`.
-        alpha: The weight of the slow momentum, at least 0. Defaults to `5.0`.
-        epsilon: Keeps the denominator away from zero; beside the root of the
-            corrected velocity. Defaults to `1e-8`.
-        alpha_warmup: Int or `None`: the weight grows linearly from zero over so many
-            steps. The authors take the length of the training.
-        beta_3_warmup: Int or `None`: over so many steps the half-life of the slow
-            momentum grows linearly from that of the fast one. The authors take the
-            length of the training.
-        row_wise: Keep one velocity a row, of mean(g²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients are `"lazy"`. There is no closed form: while the gradient is zero
     the two momenta decay at different rates, and the direction of their sum turns.
 
@@ -69,38 +56,33 @@ class AdEMAMix(AdaptiveOptimizer):
     - [Pagliardini et al., 2024](https://arxiv.org/abs/2409.03137)
     """
 
-    bounds = {
-        "beta_1": DECAY_RATE,
-        "beta_2": DECAY_RATE,
-        "beta_3": DECAY_RATE,
-        "alpha": NON_NEGATIVE,
-        "epsilon": NON_NEGATIVE,
-        "alpha_warmup": WARMUP,
-        "beta_3_warmup": WARMUP,
-    }
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        beta_3: float = 0.9999,
-        alpha: float = 5.0,
-        epsilon: float = 1e-8,
-        alpha_warmup: int | None = None,
-        beta_3_warmup: int | None = None,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.beta_3 = beta_3
-        self.alpha = alpha
-        self.epsilon = epsilon
-        self.alpha_warmup = alpha_warmup
-        self.beta_3_warmup = beta_3_warmup
-        self.row_wise = row_wise
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the fast momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    beta_3: float = hyperparameter(
+        0.9999, DECAY_RATE, "Decay rate of the slow momentum."
+    )
+    alpha: float = hyperparameter(5.0, NON_NEGATIVE, "The weight of the slow momentum.")
+    epsilon: float = hyperparameter(
+        1e-8,
+        NON_NEGATIVE,
+        """Keeps the denominator away from zero; beside the root of the corrected
+        velocity.""",
+    )
+    alpha_warmup: int | None = hyperparameter(
+        None,
+        WARMUP,
+        """Int or `None`: the weight grows linearly from zero over so many steps.
+        The authors take the length of the training.""",
+    )
+    beta_3_warmup: int | None = hyperparameter(
+        None,
+        WARMUP,
+        """Int or `None`: over so many steps the half-life of the slow momentum
+        grows linearly from that of the fast one. The authors take the length
+        of the training.""",
+    )
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
 
     @property
     def slots(self):

@@ -5,10 +5,16 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, POSITIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    PACKAGE,
+    POSITIVE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -30,16 +36,6 @@ class ADOPT(AdaptiveOptimizer):
         is zero: their v begins at zero, and the first step is one of the clipped sign.
         What matters: `learning_rate`, then `weight_decay`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.9999`.
-        epsilon: The smallest denominator, above 0: an entry whose first gradient is
-            zero has a v of zero. Defaults to `1e-6`.
-        row_wise: Keep one velocity a row, of mean(g²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. Weight
-            decay acts from the first call on; in the authors' code from the second.
-
     Sparse gradients, `"deferred"`: after d steps with zero gradient v and m have
     decayed by β₂ᵈ and β₁ᵈ, and the weights have moved by -m Σⱼ ηₜ₊ⱼ β₁ʲ. Exact. As
     in a dense update, only the rows of the first call have a v to begin with; the first
@@ -56,22 +52,16 @@ class ADOPT(AdaptiveOptimizer):
     - [Taniguchi et al., 2024](https://arxiv.org/abs/2411.02853)
     """
 
-    bounds = {"beta_1": DECAY_RATE, "beta_2": DECAY_RATE, "epsilon": POSITIVE}
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.9999,
-        epsilon: float = 1e-6,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.row_wise = row_wise
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.9999, DECAY_RATE, "Decay rate of the velocity.")
+    epsilon: float = hyperparameter(
+        1e-6,
+        POSITIVE,
+        """The smallest denominator, above 0: an entry whose first gradient is
+        zero has a v of zero.""",
+    )
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
 
     @property
     def slots(self):
@@ -87,11 +77,11 @@ class ADOPT(AdaptiveOptimizer):
         v = averaged(v, self.squared(gradient), beta_2)
         return hyper.learning_rate * m, {"momentum": m, "velocity": v}
 
-    def idle(self, state, missed, hyper):
+    def catch_up(self, state, skipped_steps, hyper):
         m, v = state["momentum"], state["velocity"]
         return m, {
-            "momentum": ops.power(hyper.beta_1, missed) * m,
-            "velocity": ops.power(hyper.beta_2, missed) * v,
+            "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
+            "velocity": ops.power(hyper.beta_2, skipped_steps) * v,
         }
 
     def drift(self, hyper):

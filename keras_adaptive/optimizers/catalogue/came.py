@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.factored_moments import (
     DENSE_ONLY,
     clipped,
@@ -13,12 +13,15 @@ from keras_adaptive.optimizers.catalogue.shared.factored_moments import (
     moment,
 )
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    PACKAGE,
     POSITIVE,
+    LearningRate,
+    Slot,
+    hyperparameter,
 )
-from keras_adaptive.optimizers.contract.slot import Slot
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -42,16 +45,6 @@ class CAME(AdaptiveOptimizer):
         What matters: `learning_rate`, with a warm-up, since the division by √S makes
         early steps large, and `weight_decay`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of V, in `[0, 1)`. Defaults to `0.999`.
-        beta_3: Decay rate of S, in `[0, 1)`. Defaults to `0.9999`.
-        epsilon_1: ε₁, keeps V away from zero. Defaults to `1e-30`.
-        epsilon_2: ε₂, keeps S away from zero. Defaults to `1e-16`.
-        clip_threshold: d, the largest root mean square of û. Defaults to `1.0`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients: always `"dense"`, since the means of the columns and rms(u)
     take every row.
 
@@ -69,39 +62,26 @@ class CAME(AdaptiveOptimizer):
     - [Luo et al., 2023](https://arxiv.org/abs/2307.02047)
     """
 
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of V.")
+    beta_3: float = hyperparameter(0.9999, DECAY_RATE, "Decay rate of S.")
+    epsilon_1: float = hyperparameter(
+        1e-30, NON_NEGATIVE, "ε₁, keeps V away from zero."
+    )
+    epsilon_2: float = hyperparameter(
+        1e-16, NON_NEGATIVE, "ε₂, keeps S away from zero."
+    )
+    clip_threshold: float = hyperparameter(
+        1.0, POSITIVE, "d, the largest root mean square of û."
+    )
+
     slots = {
         "momentum": Slot(),
         **factored_slots("velocity"),
         **factored_slots("instability"),
     }
-    bounds = {
-        "beta_1": DECAY_RATE,
-        "beta_2": DECAY_RATE,
-        "beta_3": DECAY_RATE,
-        "epsilon_1": NON_NEGATIVE,
-        "epsilon_2": NON_NEGATIVE,
-        "clip_threshold": POSITIVE,
-    }
     dense_only = DENSE_ONLY
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        beta_3: float = 0.9999,
-        epsilon_1: float = 1e-30,
-        epsilon_2: float = 1e-16,
-        clip_threshold: float = 1.0,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.beta_3 = beta_3
-        self.epsilon_1 = epsilon_1
-        self.epsilon_2 = epsilon_2
-        self.clip_threshold = clip_threshold
 
     def rule(self, gradient, state, hyper):
         squares = ops.square(gradient) + hyper.epsilon_1

@@ -5,10 +5,15 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.contract.constraints import POSITIVE
-from keras_adaptive.optimizers.contract.slot import Slot
-from keras_adaptive.optimizers.engine.tensorflow.catch_up import standing_still
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
+    PACKAGE,
+    POSITIVE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+    standing_still,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -31,15 +36,6 @@ class COCOB(AdaptiveOptimizer):
         to compete with a tuned Adam, nor where memory is short (four numbers a
         parameter). What matters: nothing much; `alpha` sets the size of first steps.
 
-    Args:
-        learning_rate: η; the paper's algorithm has none: `1.0`, the default. A float,
-            a schedule, or a callable; it scales the steps but not the bets that
-            they follow, so it can anneal the end of training.
-        alpha: α, how small the first steps are. Defaults to `100.0`.
-        epsilon: The L to start from. Defaults to `1e-8`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. As the
-            learning rate is 1, a step decays the weights by all of `weight_decay`.
-
     Sparse gradients: a row with zero gradients stands still, so `"deferred"`, `"lazy"`
     and `"dense"` are the same without weight decay and moving average.
 
@@ -54,19 +50,16 @@ class COCOB(AdaptiveOptimizer):
     - [Orabona & Tommasi, 2017](https://arxiv.org/abs/1705.07795)
     """
 
-    bounds = {"alpha": POSITIVE, "epsilon": POSITIVE}
-    idle = standing_still
+    learning_rate: LearningRate = hyperparameter(
+        1.0,
+        doc="""η; the paper's algorithm has none: `1.0`, the default. A float, a
+        schedule, or a callable; it scales the steps but not the bets that
+        they follow, so it can anneal the end of training.""",
+    )
+    alpha: float = hyperparameter(100.0, POSITIVE, "α, how small the first steps are.")
+    epsilon: float = hyperparameter(1e-8, POSITIVE, "The L to start from.")
 
-    def __init__(
-        self,
-        learning_rate=1.0,
-        alpha: float = 100.0,
-        epsilon: float = 1e-8,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.alpha = alpha
-        self.epsilon = epsilon
+    catch_up = standing_still
 
     @property
     def slots(self):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged, unbiased
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    PACKAGE,
     POSITIVE,
     Interval,
+    LearningRate,
+    Slot,
+    hyperparameter,
 )
-from keras_adaptive.optimizers.contract.slot import Slot
 
 
 def quotient(numerator, denominator):
@@ -27,29 +30,17 @@ def quotient(numerator, denominator):
 class _DAdaptation(AdaptiveOptimizer):
     """What the D-Adaptation methods have in common: the estimate d, which grows."""
 
-    bounds = {"d0": POSITIVE, "growth_rate": Interval(1.0, optional=True)}
     dense_only = (
         "its estimate of the distance needs sums over whole variables; for large "
         "tables use Adam or Adagrad with sparse='deferred'."
     )
 
-    def __init__(
-        self,
-        learning_rate=1.0,
-        d0: float = 1e-6,
-        growth_rate: float | None = None,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.d0 = d0
-        self.growth_rate = growth_rate
-
     @property
-    def shared_slots(self):
+    def global_slots(self):
         return {"d": Slot(self.d0), "numerator": Slot()}
 
     def _rate(self, hyper):
-        return hyper.shared_before["d"] * hyper.learning_rate
+        return hyper.global_state_before["d"] * hyper.learning_rate
 
     def _grown(self, d, estimate, hyper):
         if self.growth_rate is not None:
@@ -63,8 +54,6 @@ class _Averaging(_DAdaptation):
     x ← μ x + (1 - μ) z. What is kept is x - z, to which a step of z is added; so the
     weights may decay, which an x computed anew from x₀ would forget.
     """
-
-    bounds = {**_DAdaptation.bounds, "momentum": DECAY_RATE}
 
     @property
     def slots(self):
@@ -81,8 +70,22 @@ class _Averaging(_DAdaptation):
         return (1 - hyper.momentum) * lag, {**new, "lag": hyper.momentum * lag}
 
 
+class AdaptedAdam(_DAdaptation):
+    """Adam whose learning rate is multiplied by d."""
+
+    def _rate(self, hyper):
+        rate = super()._rate(hyper)
+        if not self.use_bias_correction:
+            return rate
+        root = ops.sqrt(1 - ops.power(hyper.beta_2, hyper.step))
+        return unbiased(rate * root, hyper.beta_1, hyper.step)
+
+    def decayed(self, parameter, hyper):
+        return parameter - parameter * hyper.weight_decay * self._rate(hyper)
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
-class DAdaptAdam(_DAdaptation):
+class DAdaptAdam(AdaptedAdam):
     """D-Adapted Adam: Adam whose learning rate is estimated.
 
     With the gradient g, the learning rate η, a = d η (times Adam's bias correction
@@ -102,20 +105,6 @@ class DAdaptAdam(_DAdaptation):
         is `Prodigy`, its faster successor. What matters: the schedule of
         `learning_rate`, `weight_decay`, and `growth_rate` if the start is unstable.
 
-    Args:
-        learning_rate: The factor η: a float, a schedule, or a callable. Defaults to
-            `1.0`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-8`.
-        d0: The d to start from; smaller than the rate sought. Defaults to `1e-6`.
-        growth_rate: γ, at least 1; `None`, the default, for no limit. `1.02` is a
-            slow warmup.
-        use_bias_correction: Correct the moments for starting at zero. Defaults to
-            `False`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. A step
-            decays the weights by a · `weight_decay`.
-
     Sparse gradients: always `"dense"`, since the sums take every row.
 
     Raises:
@@ -132,53 +121,38 @@ class DAdaptAdam(_DAdaptation):
     - [Defazio & Mishchenko, 2023](https://arxiv.org/abs/2301.07733)
     """
 
+    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    epsilon: float = hyperparameter(
+        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+    d0: float = hyperparameter(
+        1e-6, POSITIVE, "The d to start from; smaller than the rate sought."
+    )
+    growth_rate: float | None = hyperparameter(
+        None,
+        Interval(1.0, optional=True),
+        "γ; `None`, the default, for no limit. `1.02` is a slow warmup.",
+    )
+    use_bias_correction: bool = hyperparameter(
+        False, doc="Correct the moments for starting at zero."
+    )
+
     slots = {"momentum": Slot(), "velocity": Slot(), "dual_sum": Slot()}
-    bounds = {
-        **_DAdaptation.bounds,
-        "beta_1": DECAY_RATE,
-        "beta_2": DECAY_RATE,
-        "epsilon": NON_NEGATIVE,
-    }
-
-    def __init__(
-        self,
-        learning_rate=1.0,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        d0: float = 1e-6,
-        growth_rate: float | None = None,
-        use_bias_correction: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, d0, growth_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.use_bias_correction = use_bias_correction
-
-    def _rate(self, hyper):
-        rate = super()._rate(hyper)
-        if not self.use_bias_correction:
-            return rate
-        root = ops.sqrt(1 - ops.power(hyper.beta_2, hyper.step))
-        return unbiased(rate * root, hyper.beta_1, hyper.step)
-
-    def decayed(self, parameter, hyper):
-        return parameter - parameter * hyper.weight_decay * self._rate(hyper)
 
     def _dual_sum(self, gradient, state, hyper):
         step = self._rate(hyper) * gradient
         return averaged(state["dual_sum"], step, ops.sqrt(hyper.beta_2))
 
-    def measure(self, gradient, state, hyper):
+    def local_stats(self, gradient, state, hyper):
         dual = quotient(state["dual_sum"], ops.sqrt(state["velocity"]) + hyper.epsilon)
         return {
             "numerator": self._rate(hyper) * ops.sum(gradient * dual),
             "denominator": ops.sum(ops.abs(self._dual_sum(gradient, state, hyper))),
         }
 
-    def share(self, sums, shared, hyper):
+    def reduce_stats(self, sums, shared, hyper):
         decay = ops.sqrt(hyper.beta_2)
         numerator = averaged(shared["numerator"], sums["numerator"], decay)
         estimate = quotient(numerator, (1 - decay) * sums["denominator"])
@@ -215,15 +189,6 @@ class DAdaptSGD(_Averaging):
         with no learning rate to search. Not where SGD itself does badly, as on
         transformers. What matters: the schedule of `learning_rate`, `momentum`.
 
-    Args:
-        learning_rate: The factor η: a float, a schedule, or a callable. Defaults to
-            `1.0`.
-        momentum: μ, in `[0, 1)`. Defaults to `0.0`.
-        d0: The d to start from; smaller than the distance sought. Defaults to `1e-6`.
-        growth_rate: γ, at least 1; `None`, the default, for no limit.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. With
-            η = 1 a step decays the weights by all of `weight_decay`, whatever d is.
-
     Sparse gradients: always `"dense"`, since the sums take every row.
 
     Raises:
@@ -240,29 +205,27 @@ class DAdaptSGD(_Averaging):
     - [Defazio & Mishchenko, 2023](https://arxiv.org/abs/2301.07733)
     """
 
-    def __init__(
-        self,
-        learning_rate=1.0,
-        momentum: float = 0.0,
-        d0: float = 1e-6,
-        growth_rate: float | None = None,
-        **options,
-    ):
-        super().__init__(learning_rate, d0, growth_rate, **options)
-        self.momentum = momentum
+    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
+    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ.")
+    d0: float = hyperparameter(
+        1e-6, POSITIVE, "The d to start from; smaller than the distance sought."
+    )
+    growth_rate: float | None = hyperparameter(
+        None, Interval(1.0, optional=True), "γ; `None`, the default, for no limit."
+    )
 
     @property
-    def shared_slots(self):
-        return {**super().shared_slots, "first_norm": Slot()}
+    def global_slots(self):
+        return {**super().global_slots, "first_norm": Slot()}
 
-    def measure(self, gradient, state, hyper):
+    def local_stats(self, gradient, state, hyper):
         return {
             "numerator": self._rate(hyper) * ops.sum(gradient * state["dual_sum"]),
             "dual": ops.sum(ops.square(self._dual_sum(gradient, state, hyper))),
             "gradient": ops.sum(ops.square(gradient)),
         }
 
-    def share(self, sums, shared, hyper):
+    def reduce_stats(self, sums, shared, hyper):
         first = shared["first_norm"]
         first = ops.where(first > 0, first, ops.sqrt(sums["gradient"]))
         numerator = shared["numerator"] + sums["numerator"]
@@ -275,7 +238,7 @@ class DAdaptSGD(_Averaging):
 
     def rule(self, gradient, state, hyper):
         new = {"dual_sum": self._dual_sum(gradient, state, hyper)}
-        step = self._rate(hyper) * quotient(gradient, hyper.shared["first_norm"])
+        step = self._rate(hyper) * quotient(gradient, hyper.global_state["first_norm"])
         return self._with_momentum(step, state, new, hyper)
 
 
@@ -300,17 +263,6 @@ class DAdaptAdaGrad(_Averaging):
         learning rate to search. Not for deep networks, nor for large tables, which it
         updates whole: `Adagrad` does not. What matters: `d0`, if it starts too slowly.
 
-    Args:
-        learning_rate: The factor η: a float, a schedule, or a callable. Defaults to
-            `1.0`.
-        momentum: μ, in `[0, 1)`. Defaults to `0.0`.
-        epsilon: Keeps the denominator away from zero; outside the root. Defaults to
-            `1e-6`.
-        d0: The d to start from; smaller than the rate sought. Defaults to `1e-6`.
-        growth_rate: γ, at least 1; `None`, the default, for no limit.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. With
-            η = 1 a step decays the weights by all of `weight_decay`, whatever d is.
-
     Sparse gradients: always `"dense"`, since the sums take every row.
 
     Raises:
@@ -327,20 +279,17 @@ class DAdaptAdaGrad(_Averaging):
     - [Defazio & Mishchenko, 2023](https://arxiv.org/abs/2301.07733)
     """
 
-    bounds = {**_Averaging.bounds, "epsilon": NON_NEGATIVE}
-
-    def __init__(
-        self,
-        learning_rate=1.0,
-        momentum: float = 0.0,
-        epsilon: float = 1e-6,
-        d0: float = 1e-6,
-        growth_rate: float | None = None,
-        **options,
-    ):
-        super().__init__(learning_rate, d0, growth_rate, **options)
-        self.momentum = momentum
-        self.epsilon = epsilon
+    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
+    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ.")
+    epsilon: float = hyperparameter(
+        1e-6, NON_NEGATIVE, "Keeps the denominator away from zero; outside the root."
+    )
+    d0: float = hyperparameter(
+        1e-6, POSITIVE, "The d to start from; smaller than the rate sought."
+    )
+    growth_rate: float | None = hyperparameter(
+        None, Interval(1.0, optional=True), "γ; `None`, the default, for no limit."
+    )
 
     @property
     def slots(self):
@@ -349,14 +298,14 @@ class DAdaptAdaGrad(_Averaging):
     def _displacement(self, state, hyper):
         return state["dual_sum"] / (ops.sqrt(state["accumulator"]) + hyper.epsilon)
 
-    def measure(self, gradient, state, hyper):
+    def local_stats(self, gradient, state, hyper):
         displacement = self._displacement(state, hyper)
         return {
             "numerator": self._rate(hyper) * ops.sum(gradient * displacement),
             "denominator": ops.sum(ops.abs(self._dual_sum(gradient, state, hyper))),
         }
 
-    def share(self, sums, shared, hyper):
+    def reduce_stats(self, sums, shared, hyper):
         numerator = shared["numerator"] + sums["numerator"]
         estimate = quotient(numerator, sums["denominator"])
         return {

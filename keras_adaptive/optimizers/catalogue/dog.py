@@ -5,10 +5,17 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.catalogue.shared.norms import squared_norm
-from keras_adaptive.optimizers.contract.constraints import NON_NEGATIVE, POSITIVE
-from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
+    NON_NEGATIVE,
+    PACKAGE,
+    PARAMETER,
+    POSITIVE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
+from keras_adaptive.optimizers.contract.norms import squared_norm
 
 DENSE_ONLY = (
     "distances and norms are those of whole variables; for large tables use Adam or "
@@ -16,8 +23,33 @@ DENSE_ONLY = (
 )
 
 
+class _Distance(AdaptiveOptimizer):
+    """DoG of all variables together or of each on its own."""
+
+    dense_only = DENSE_ONLY
+
+    def local_stats(self, gradient, state, hyper):
+        return {
+            "start": squared_norm(state["start"]),
+            "moved": squared_norm(hyper.parameter - state["start"]),
+            "gradient": squared_norm(gradient),
+        }
+
+    def reduce_stats(self, sums, shared, hyper):
+        first = hyper.reps_rel * (1 + ops.sqrt(sums["start"]))
+        distance = ops.where(hyper.step == 1, first, shared["distance"])
+        return {
+            "distance": ops.maximum(distance, ops.sqrt(sums["moved"])),
+            "gradients": shared["gradients"] + sums["gradient"],
+        }
+
+    def _rate(self, shared, hyper):
+        denominator = ops.sqrt(shared["gradients"] + hyper.epsilon)
+        return hyper.learning_rate * shared["distance"] / denominator
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
-class DoG(AdaptiveOptimizer):
+class DoG(_Distance):
     """DoG: SGD whose learning rate is distance over gradients.
 
     With the gradient g of all variables together at step t, the weights x and their
@@ -33,16 +65,6 @@ class DoG(AdaptiveOptimizer):
     When to use: fine-tuning and convex problems, with no learning rate to search. Not
         for training deep networks from scratch, where a tuned Adam usually wins. What
         matters: averaging the weights; `reps_rel` only if the start is too slow.
-
-    Args:
-        learning_rate: The factor η: a float, a schedule, or a callable. Defaults to
-            `1.0`.
-        reps_rel: r_ε, the size of the first step relative to the weights. Defaults
-            to `1e-6`.
-        epsilon: Keeps the denominator away from zero; inside the root. Defaults to
-            `1e-8`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. With
-            η = 1 a step decays the weights by all of `weight_decay`.
 
     x₀ is what the weights are when the optimizer is built.
 
@@ -62,47 +84,24 @@ class DoG(AdaptiveOptimizer):
     - [Ivgi et al., 2023](https://arxiv.org/abs/2302.12022)
     """
 
+    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
+    reps_rel: float = hyperparameter(
+        1e-6, POSITIVE, "r_ε, the size of the first step relative to the weights."
+    )
+    epsilon: float = hyperparameter(
+        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero; inside the root."
+    )
+
     slots = {"start": Slot(PARAMETER)}
-    shared_slots = {"distance": Slot(), "gradients": Slot()}
-    bounds = {"reps_rel": POSITIVE, "epsilon": NON_NEGATIVE}
+    global_slots = {"distance": Slot(), "gradients": Slot()}
     dense_only = DENSE_ONLY
 
-    def __init__(
-        self,
-        learning_rate=1.0,
-        reps_rel: float = 1e-6,
-        epsilon: float = 1e-8,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.reps_rel = reps_rel
-        self.epsilon = epsilon
-
-    def measure(self, gradient, state, hyper):
-        return {
-            "start": squared_norm(state["start"]),
-            "moved": squared_norm(hyper.parameter - state["start"]),
-            "gradient": squared_norm(gradient),
-        }
-
-    def share(self, sums, shared, hyper):
-        first = hyper.reps_rel * (1 + ops.sqrt(sums["start"]))
-        distance = ops.where(hyper.step == 1, first, shared["distance"])
-        return {
-            "distance": ops.maximum(distance, ops.sqrt(sums["moved"])),
-            "gradients": shared["gradients"] + sums["gradient"],
-        }
-
     def rule(self, gradient, state, hyper):
-        return self._rate(hyper.shared, hyper) * gradient, state
-
-    def _rate(self, shared, hyper):
-        denominator = ops.sqrt(shared["gradients"] + hyper.epsilon)
-        return hyper.learning_rate * shared["distance"] / denominator
+        return self._rate(hyper.global_state, hyper) * gradient, state
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class LDoG(DoG):
+class LDoG(_Distance):
     """LDoG: DoG for each variable on its own.
 
     As `DoG`, but r and v are those of one variable. The authors prefer it for
@@ -111,15 +110,6 @@ class LDoG(DoG):
     When to use: as `DoG`, for networks whose layers differ in scale, such as
         transformers. Not for variables that start at the solution or that hardly get
         gradients: each needs its own time to speed up. What matters: as `DoG`.
-
-    Args:
-        learning_rate: The factor η: a float, a schedule, or a callable. Defaults to
-            `1.0`.
-        reps_rel: r_ε, the size of the first step relative to the weights. Defaults
-            to `1e-6`.
-        epsilon: Keeps the denominator away from zero; inside the root. Defaults to
-            `1e-8`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
 
     Sparse gradients: always `"dense"`, since the norms take every row.
 
@@ -137,15 +127,22 @@ class LDoG(DoG):
     - [Ivgi et al., 2023](https://arxiv.org/abs/2302.12022)
     """
 
+    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
+    reps_rel: float = hyperparameter(
+        1e-6, POSITIVE, "r_ε, the size of the first step relative to the weights."
+    )
+    epsilon: float = hyperparameter(
+        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero; inside the root."
+    )
+
     slots = {
-        **DoG.slots,
+        "start": Slot(PARAMETER),
         "distance": Slot(shape_of=lambda shape: ()),
         "gradients": Slot(shape_of=lambda shape: ()),
     }
-    shared_slots = {}
 
     def rule(self, gradient, state, hyper):
-        new = self.share(self.measure(gradient, state, hyper), state, hyper)
+        new = self.reduce_stats(self.local_stats(gradient, state, hyper), state, hyper)
         return self._rate(new, hyper) * gradient, {**state, **new}
 
 
@@ -166,15 +163,6 @@ class DoWG(AdaptiveOptimizer):
         ones. Not for training deep networks from scratch; it has been tested less than
         DoG. What matters: `init_estim_sq_dist`, as r never shrinks.
 
-    Args:
-        learning_rate: The factor η: a float, a schedule, or a callable. Defaults to
-            `1.0`.
-        init_estim_sq_dist: The r² to start from. Defaults to `1e-4`.
-        epsilon: Keeps the denominator away from zero; outside the root. Defaults to
-            `1e-4`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. With
-            η = 1 a step decays the weights by all of `weight_decay`.
-
     x₀ is what the weights are when the optimizer is built.
 
     Sparse gradients: always `"dense"`, since the norms take every row.
@@ -193,40 +181,34 @@ class DoWG(AdaptiveOptimizer):
     - [Khaled et al., 2023](https://arxiv.org/abs/2305.16284)
     """
 
+    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
+    init_estim_sq_dist: float = hyperparameter(1e-4, POSITIVE, "The r² to start from.")
+    epsilon: float = hyperparameter(
+        1e-4, NON_NEGATIVE, "Keeps the denominator away from zero; outside the root."
+    )
+
     slots = {"start": Slot(PARAMETER)}
-    bounds = {"init_estim_sq_dist": POSITIVE, "epsilon": NON_NEGATIVE}
     dense_only = DENSE_ONLY
 
-    def __init__(
-        self,
-        learning_rate=1.0,
-        init_estim_sq_dist: float = 1e-4,
-        epsilon: float = 1e-4,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.init_estim_sq_dist = init_estim_sq_dist
-        self.epsilon = epsilon
-
     @property
-    def shared_slots(self):
+    def global_slots(self):
         return {
             "squared_distance": Slot(self.init_estim_sq_dist),
             "weighted_gradients": Slot(),
         }
 
-    def measure(self, gradient, state, hyper):
+    def local_stats(self, gradient, state, hyper):
         return {
             "moved": squared_norm(hyper.parameter - state["start"]),
             "gradient": squared_norm(gradient),
         }
 
-    def share(self, sums, shared, hyper):
+    def reduce_stats(self, sums, shared, hyper):
         distance = ops.maximum(shared["squared_distance"], sums["moved"])
         gradients = shared["weighted_gradients"] + distance * sums["gradient"]
         return {"squared_distance": distance, "weighted_gradients": gradients}
 
     def rule(self, gradient, state, hyper):
-        distance = hyper.shared["squared_distance"]
-        denominator = ops.sqrt(hyper.shared["weighted_gradients"]) + hyper.epsilon
+        distance = hyper.global_state["squared_distance"]
+        denominator = ops.sqrt(hyper.global_state["weighted_gradients"]) + hyper.epsilon
         return hyper.learning_rate * distance / denominator * gradient, state

@@ -5,15 +5,23 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
+    PACKAGE,
     POSITIVE,
     Interval,
+    LearningRate,
+    Slot,
+    hyperparameter,
 )
-from keras_adaptive.optimizers.contract.slot import Slot
 
 AT_ONCE = 2.0**60
+
+NO_CLOSED_FORM = (
+    "it needs weights that are a function of the accumulators alone, without "
+    "l2_shrinkage_regularization_strength, weight_decay and use_ema."
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -35,19 +43,6 @@ class Ftrl(AdaptiveOptimizer):
         most weights should be exactly zero. Not for deep networks: it forgets how they
         were initialized. What matters: `learning_rate`, `l1_regularization_strength`,
         then `beta`.
-
-    Args:
-        learning_rate: A float, a schedule, or a callable; always above 0. Defaults to
-            `0.001`; this algorithm tends to want more (0.01 to 1).
-        learning_rate_power: In `[-1, 0]`; 0 for a fixed rate. Defaults to `-0.5`.
-        initial_accumulator_value: The n to start from, at least 0. Defaults to `0.1`.
-        l1_regularization_strength: λ₁, at least 0. Defaults to `0.0`.
-        l2_regularization_strength: λ₂, at least 0: a pull towards zero that matters
-            less the more gradients were seen. Defaults to `0.0`.
-        l2_shrinkage_regularization_strength: s, at least 0: the gradient of s w² is
-            added to g. Defaults to `0.0`.
-        beta: The paper's β, at least 0. Defaults to `0.0`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
 
     Sparse gradients, `"deferred"`: a zero gradient changes neither n nor z; the
     weights are what they are at the rate of the last update, those of rows that were
@@ -74,51 +69,39 @@ class Ftrl(AdaptiveOptimizer):
     - [McMahan et al., 2013](https://research.google.com/pubs/archive/41159.pdf)
     """
 
-    shared_slots = {"last_rate": Slot(1.0)}
-    bounds = {
-        "learning_rate": POSITIVE,
-        "learning_rate_power": Interval(-1.0, 0.0),
-        "initial_accumulator_value": NON_NEGATIVE,
-        "l1_regularization_strength": NON_NEGATIVE,
-        "l2_regularization_strength": NON_NEGATIVE,
-        "l2_shrinkage_regularization_strength": NON_NEGATIVE,
-        "beta": NON_NEGATIVE,
-    }
+    learning_rate: LearningRate = hyperparameter(
+        0.001, POSITIVE, "always.; this algorithm tends to want more (0.01 to 1)."
+    )
+    learning_rate_power: float = hyperparameter(
+        -0.5, Interval(-1.0, 0.0), "In `[-1, 0]`; 0 for a fixed rate."
+    )
+    initial_accumulator_value: float = hyperparameter(
+        0.1, NON_NEGATIVE, "The n to start from."
+    )
+    l1_regularization_strength: float = hyperparameter(0.0, NON_NEGATIVE, "λ₁.")
+    l2_regularization_strength: float = hyperparameter(
+        0.0,
+        NON_NEGATIVE,
+        """λ₂: a pull towards zero that matters less the more gradients were
+        seen.""",
+    )
+    l2_shrinkage_regularization_strength: float = hyperparameter(
+        0.0, NON_NEGATIVE, "s: the gradient of s w² is added to g."
+    )
+    beta: float = hyperparameter(0.0, NON_NEGATIVE, "The paper's β.")
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        learning_rate_power: float = -0.5,
-        initial_accumulator_value: float = 0.1,
-        l1_regularization_strength: float = 0.0,
-        l2_regularization_strength: float = 0.0,
-        l2_shrinkage_regularization_strength: float = 0.0,
-        beta: float = 0.0,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.learning_rate_power = learning_rate_power
-        self.initial_accumulator_value = initial_accumulator_value
-        self.l1_regularization_strength = l1_regularization_strength
-        self.l2_regularization_strength = l2_regularization_strength
-        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
-        self.beta = beta
-        self._deferred_needs(
-            not (
-                l2_shrinkage_regularization_strength
-                or self.weight_decay
-                or self.use_ema
-            ),
-            "weights that are a function of the accumulators alone, without "
-            "l2_shrinkage_regularization_strength, weight_decay and use_ema.",
-            options.get("sparse"),
-        )
+    global_slots = {"last_rate": Slot(1.0)}
+
+    def why_not_deferred(self):
+        if self.l2_shrinkage_regularization_strength or self.weight_decay:
+            return NO_CLOSED_FORM
+        return NO_CLOSED_FORM if self.use_ema else super().why_not_deferred()
 
     @property
     def slots(self):
         return {"accumulator": Slot(self.initial_accumulator_value), "linear": Slot()}
 
-    def share(self, sums, shared, hyper):
+    def reduce_stats(self, sums, shared, hyper):
         return {"last_rate": hyper.learning_rate}
 
     def _weights(self, accumulator, linear, learning_rate, hyper):
@@ -140,11 +123,11 @@ class Ftrl(AdaptiveOptimizer):
         step = w - self._weights(n, z, rate, hyper)
         return step, {"accumulator": n, "linear": z}
 
-    def idle(self, state, missed, hyper):
-        rate = hyper.shared_before["last_rate"]
+    def catch_up(self, state, skipped_steps, hyper):
+        rate = hyper.global_state_before["last_rate"]
         w = self._weights(state["accumulator"], state["linear"], rate, hyper)
         return hyper.parameter - w, state
 
     def drift(self, hyper):
-        # rate * ratio**j is 1 at the first missed step, then too small to be seen.
+        # rate * ratio**j is 1 at the first skipped step, then too small to be seen.
         return AT_ONCE, 1 / AT_ONCE

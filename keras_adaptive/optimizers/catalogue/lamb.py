@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import keras
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import adam_direction
-from keras_adaptive.optimizers.catalogue.shared.norms import norm, trust_ratio
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.catalogue.shared.norms import trust_ratio
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
+from keras_adaptive.optimizers.contract.norms import norm
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -33,13 +40,6 @@ class Lamb(AdaptiveOptimizer):
         `learning_rate` with warm-up and decay, and `weight_decay`, without which the
         weights grow.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-7`.
-        **options: Keras's base options; see `AdaptiveOptimizer`.
-
     Sparse gradients: `"dense"` only, as the norms are of the whole variable.
 
     Example:
@@ -55,25 +55,18 @@ class Lamb(AdaptiveOptimizer):
     - [You et al., 2019](https://arxiv.org/abs/1904.00962)
     """
 
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    epsilon: float = hyperparameter(
+        1e-7, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+
     slots = {"momentum": Slot(), "velocity": Slot()}
-    bounds = {"beta_1": DECAY_RATE, "beta_2": DECAY_RATE, "epsilon": NON_NEGATIVE}
     dense_only = (
         "it needs the norms of whole variables. Use sparse='dense', or for large "
         "tables Adam or AdamW."
     )
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
 
     def decayed(self, parameter, hyper):
         return parameter

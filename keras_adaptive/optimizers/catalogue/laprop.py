@@ -5,10 +5,16 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged, unbiased
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -33,16 +39,6 @@ class LaProp(AdaptiveOptimizer):
         once in a long while its one normalised step is a large one. What matters:
         `learning_rate` and `beta_2`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.0004`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero; beside the root of the
-            corrected velocity. Defaults to `1e-15`.
-        row_wise: Keep one velocity a row, of mean(g²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. Weight
-            decay acts before each step; in the authors' code after it.
-
     Sparse gradients, `"deferred"`: after d steps with zero gradient v and m have
     decayed by β₂ᵈ and β₁ᵈ, and the weights have moved by -m Σⱼ ηₜ₊ⱼ / η̄ₜ₊ⱼ · β₁ʲ.
     Exact, also under a schedule.
@@ -58,29 +54,24 @@ class LaProp(AdaptiveOptimizer):
     - [Ziyin et al., 2020](https://arxiv.org/abs/2002.04839)
     """
 
-    bounds = {"beta_1": DECAY_RATE, "beta_2": DECAY_RATE, "epsilon": NON_NEGATIVE}
-    shared_slots = {"mean_learning_rate": Slot()}
+    learning_rate: LearningRate = hyperparameter(0.0004)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    epsilon: float = hyperparameter(
+        1e-15,
+        NON_NEGATIVE,
+        """Keeps the denominator away from zero; beside the root of the corrected
+        velocity.""",
+    )
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
 
-    def __init__(
-        self,
-        learning_rate=0.0004,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-15,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.row_wise = row_wise
+    global_slots = {"mean_learning_rate": Slot()}
 
     @property
     def slots(self):
         return {"momentum": Slot(), "velocity": Slot(row_wise=self.row_wise)}
 
-    def share(self, sums, shared, hyper):
+    def reduce_stats(self, sums, shared, hyper):
         mean = shared["mean_learning_rate"]
         return {"mean_learning_rate": averaged(mean, hyper.learning_rate, hyper.beta_1)}
 
@@ -93,15 +84,15 @@ class LaProp(AdaptiveOptimizer):
         rate, _ = self.drift(hyper)
         return rate * m, {"momentum": m, "velocity": v}
 
-    def idle(self, state, missed, hyper):
+    def catch_up(self, state, skipped_steps, hyper):
         m, v = state["momentum"], state["velocity"]
         return m, {
-            "momentum": ops.power(hyper.beta_1, missed) * m,
-            "velocity": ops.power(hyper.beta_2, missed) * v,
+            "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
+            "velocity": ops.power(hyper.beta_2, skipped_steps) * v,
         }
 
     def drift(self, hyper):
-        mean = hyper.shared["mean_learning_rate"]
+        mean = hyper.global_state["mean_learning_rate"]
         # A warmup may begin at zero, when m is zero too.
         safe = ops.where(mean > 0, mean, ops.ones_like(mean))
         return hyper.learning_rate / safe, hyper.beta_1

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import keras
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.catalogue.shared.norms import norm, trust_ratio
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.catalogue.shared.norms import trust_ratio
+from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    PACKAGE,
     POSITIVE,
+    LearningRate,
+    Slot,
+    hyperparameter,
 )
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract.norms import norm
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -34,14 +38,6 @@ class LARS(AdaptiveOptimizer):
         `learning_rate` (it multiplies `trust_coefficient`) with warm-up and decay,
         and `weight_decay`; excluding biases and normalization from it helps.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `1.0`.
-        momentum: μ, in `[0, 1)`. Defaults to `0.9`.
-        trust_coefficient: κ > 0. Defaults to `0.001`.
-        epsilon: Keeps the denominator away from zero. Defaults to `0.0`.
-        nesterov: Whether to look one step ahead. Defaults to `False`.
-        **options: Keras's base options; see `AdaptiveOptimizer`.
-
     Sparse gradients: `"dense"` only, as the norms are of the whole variable.
 
     Example:
@@ -56,31 +52,19 @@ class LARS(AdaptiveOptimizer):
     - [You et al., 2017](https://arxiv.org/abs/1708.03888)
     """
 
+    learning_rate: LearningRate = hyperparameter(1.0)
+    momentum: float = hyperparameter(0.9, DECAY_RATE, "μ.")
+    trust_coefficient: float = hyperparameter(0.001, POSITIVE, "κ > 0.")
+    epsilon: float = hyperparameter(
+        0.0, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+    nesterov: bool = hyperparameter(False, doc="Whether to look one step ahead.")
+
     slots = {"momentum": Slot()}
-    bounds = {
-        "momentum": DECAY_RATE,
-        "trust_coefficient": POSITIVE,
-        "epsilon": NON_NEGATIVE,
-    }
     dense_only = (
         "it needs the norms of whole variables. Use sparse='dense', or for large "
         "tables Adagrad or Adam."
     )
-
-    def __init__(
-        self,
-        learning_rate=1.0,
-        momentum: float = 0.9,
-        trust_coefficient: float = 0.001,
-        epsilon: float = 0.0,
-        nesterov: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.momentum = momentum
-        self.trust_coefficient = trust_coefficient
-        self.epsilon = epsilon
-        self.nesterov = nesterov
 
     def decayed(self, parameter, hyper):
         return parameter

@@ -5,9 +5,14 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.contract.constraints import Interval
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
+    PACKAGE,
+    Interval,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 BETWEEN_0_AND_1 = Interval(0.0, 1.0, open_low=True, open_high=True)
 
@@ -30,12 +35,6 @@ class Lion(AdaptiveOptimizer):
         smaller by themselves. What matters: `learning_rate` and `weight_decay`
         together, then `beta_2`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Share of the momentum in the step, in `(0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the momentum, in `(0, 1)`. Defaults to `0.99`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients, `"deferred"`: after d steps with zero gradient m has decayed by
     β₂ᵈ and kept its sign, and the weights have moved by -sign(m) Σ ηₜ₊ⱼ. Exact. A row
     that is never touched again drifts on at full speed, in dense updates too, until m
@@ -53,19 +52,13 @@ class Lion(AdaptiveOptimizer):
     - [Chen et al., 2023](https://arxiv.org/abs/2302.06675)
     """
 
-    slots = {"momentum": Slot()}
-    bounds = {"beta_1": BETWEEN_0_AND_1, "beta_2": BETWEEN_0_AND_1}
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(
+        0.9, BETWEEN_0_AND_1, "Share of the momentum in the step."
+    )
+    beta_2: float = hyperparameter(0.99, BETWEEN_0_AND_1, "Decay rate of the momentum.")
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.99,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
+    slots = {"momentum": Slot()}
 
     def rule(self, gradient, state, hyper):
         m = state["momentum"]
@@ -73,9 +66,9 @@ class Lion(AdaptiveOptimizer):
         m = hyper.beta_2 * m + (1 - hyper.beta_2) * gradient
         return hyper.learning_rate * ops.sign(mixed), {"momentum": m}
 
-    def idle(self, state, missed, hyper):
+    def catch_up(self, state, skipped_steps, hyper):
         m = state["momentum"]
-        return ops.sign(m), {"momentum": ops.power(hyper.beta_2, missed) * m}
+        return ops.sign(m), {"momentum": ops.power(hyper.beta_2, skipped_steps) * m}
 
     def drift(self, hyper):
         return hyper.learning_rate, 1.0

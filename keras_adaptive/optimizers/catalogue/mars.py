@@ -7,11 +7,17 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import adam_direction
-from keras_adaptive.optimizers.catalogue.shared.norms import norm
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
+from keras_adaptive.optimizers.contract.norms import norm
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -36,22 +42,6 @@ class MARS(AdaptiveOptimizer):
         mostly the difference of the batches. What matters: `learning_rate`,
         `weight_decay`, then `gamma`; with `gamma=0` it is AdamW with clipping.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.003`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.95`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.99`.
-        gamma: γ, at least 0: the share of the correction. Defaults to `0.025`.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-8`.
-        optimize_1d: Whether vectors and scalars (biases, scales) are updated like
-            matrices. With `False`, as the authors train, they are updated by AdamW
-            with the four arguments below. Defaults to `True`.
-        beta_1_1d: Their decay rate of the momentum. Defaults to `0.9`.
-        beta_2_1d: Their decay rate of the velocity. Defaults to `0.95`.
-        learning_rate_1d_factor: Their learning rate, as a multiple of
-            `learning_rate`. Defaults to `1.0`.
-        weight_decay_1d: Their weight decay; by default `weight_decay`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients: `"lazy"`. The gradient before is that of the row's last touch,
     and ‖c‖ the norm over the rows at hand. There is no closed form for the steps that a
     row misses: the first of them moves it by -g′, and by how much that is clipped
@@ -68,43 +58,40 @@ class MARS(AdaptiveOptimizer):
     - [Yuan et al., 2024](https://arxiv.org/abs/2411.10438)
     """
 
-    slots = {"momentum": Slot(), "velocity": Slot(), "last_gradient": Slot()}
-    bounds = {
-        "beta_1": DECAY_RATE,
-        "beta_2": DECAY_RATE,
-        "gamma": NON_NEGATIVE,
-        "epsilon": NON_NEGATIVE,
-        "beta_1_1d": DECAY_RATE,
-        "beta_2_1d": DECAY_RATE,
-        "learning_rate_1d_factor": NON_NEGATIVE,
-        "weight_decay_1d": dataclasses.replace(NON_NEGATIVE, optional=True),
-    }
+    learning_rate: LearningRate = hyperparameter(0.003)
+    beta_1: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.99, DECAY_RATE, "Decay rate of the velocity.")
+    gamma: float = hyperparameter(
+        0.025, NON_NEGATIVE, "γ: the share of the correction."
+    )
+    epsilon: float = hyperparameter(
+        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+    optimize_1d: bool = hyperparameter(
+        True,
+        doc="""Whether vectors and scalars (biases, scales) are updated like
+        matrices. With `False`, as the authors train, they are updated by
+        AdamW with the four arguments below.""",
+    )
+    beta_1_1d: float = hyperparameter(
+        0.9, DECAY_RATE, "Their decay rate of the momentum."
+    )
+    beta_2_1d: float = hyperparameter(
+        0.95, DECAY_RATE, "Their decay rate of the velocity."
+    )
+    learning_rate_1d_factor: float = hyperparameter(
+        1.0, NON_NEGATIVE, "Their learning rate, as a multiple of `learning_rate`."
+    )
+    weight_decay_1d: float | None = hyperparameter(
+        None,
+        dataclasses.replace(NON_NEGATIVE, optional=True),
+        "Their weight decay; by default `weight_decay`.",
+    )
 
-    def __init__(
-        self,
-        learning_rate=0.003,
-        beta_1: float = 0.95,
-        beta_2: float = 0.99,
-        gamma: float = 0.025,
-        epsilon: float = 1e-8,
-        optimize_1d: bool = True,
-        beta_1_1d: float = 0.9,
-        beta_2_1d: float = 0.95,
-        learning_rate_1d_factor: float = 1.0,
-        weight_decay_1d: float | None = None,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.gamma = gamma
-        self.epsilon = epsilon
-        self.optimize_1d = optimize_1d
-        self.beta_1_1d = beta_1_1d
-        self.beta_2_1d = beta_2_1d
-        self.learning_rate_1d_factor = learning_rate_1d_factor
-        self.weight_decay_1d = weight_decay_1d
-        if weight_decay_1d is not None and self.weight_decay is None:
+    slots = {"momentum": Slot(), "velocity": Slot(), "last_gradient": Slot()}
+
+    def complete(self):
+        if self.weight_decay_1d is not None and self.weight_decay is None:
             self.weight_decay = 0.0
 
     def _is_adamw_s(self, tensor) -> bool:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.adam import Adam
 from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import MatrixOptimizer
-from keras_adaptive.optimizers.catalogue.shared.norms import norm
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    PACKAGE,
     POSITIVE,
     Interval,
+    LearningRate,
+    Slot,
+    hyperparameter,
 )
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract.norms import norm
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -49,32 +51,6 @@ class Muon(MatrixOptimizer):
         `ns_steps` times three products of matrices. What matters: `learning_rate`,
         `weight_decay`, and naming the last layer in `exclude_layers`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        adam_beta_1: AdamW's `beta_1`. Defaults to `0.9`.
-        adam_beta_2: AdamW's `beta_2`. Defaults to `0.999`.
-        adam_weight_decay: AdamW's weight decay, or `None`. Defaults to `0.004`.
-        epsilon: AdamW's `epsilon`. Defaults to `1e-7`.
-        weight_decay: Of the matrices. Defaults to `0.004`.
-        clipnorm: See `AdaptiveOptimizer`, as the arguments up to `name`.
-        exclude_layers: Regular expressions: a variable in whose path one of them is
-            found is left to AdamW. Defaults to `None`.
-        exclude_embeddings: Whether embeddings are, that is, variables with
-            "embedding" in their path. Defaults to `True`.
-        muon_a: a of the iteration. Defaults to `3.4445`.
-        muon_b: b of the iteration. Defaults to `-4.7750`.
-        muon_c: c of the iteration. Defaults to `2.0315`.
-        adam_lr_ratio: Scales AdamW's step, but, as in Keras, not its weight decay.
-            Above 0. Defaults to `1`.
-        momentum: μ, in `[0, 1)`. Defaults to `0.95`.
-        ns_steps: Steps of Newton-Schulz. Defaults to `5`.
-        nesterov: Whether to orthogonalize G + μ M; otherwise M. Defaults to `True`.
-        rms_rate: Scales the step, see above; `None` for W ← W - η O. Defaults to `0.2`.
-        fallback: An `AdaptiveOptimizer` in place of AdamW; the arguments that begin
-            with `adam_`, and `epsilon`, then mean nothing. Its learning rate is its
-            own, and so is its weight decay; its other base options mean nothing.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients of embeddings are AdamW's or the fallback's, deferred if it can be.
     There is none for matrices, whose singular vectors change with every row: their
     sparse gradients are made dense.
@@ -101,97 +77,81 @@ class Muon(MatrixOptimizer):
     - [Liu et al., 2025](https://arxiv.org/abs/2502.16982) for `rms_rate`
     """
 
+    learning_rate: LearningRate = hyperparameter(0.001)
+    adam_beta_1: float = hyperparameter(0.9, DECAY_RATE, "AdamW's `beta_1`.")
+    adam_beta_2: float = hyperparameter(0.999, DECAY_RATE, "AdamW's `beta_2`.")
+    adam_weight_decay: float | None = hyperparameter(
+        0.004, Interval(0.0, optional=True), "AdamW's weight decay, or `None`."
+    )
+    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "AdamW's `epsilon`.")
+    weight_decay: float | None = hyperparameter(0.004, doc="Of the matrices.")
+    clipnorm: float | None = hyperparameter(None)
+    clipvalue: float | None = hyperparameter(None)
+    global_clipnorm: float | None = hyperparameter(None)
+    use_ema: bool = hyperparameter(False)
+    ema_momentum: float = hyperparameter(0.99)
+    ema_overwrite_frequency: int | None = hyperparameter(None)
+    loss_scale_factor: float | None = hyperparameter(None)
+    gradient_accumulation_steps: int | None = hyperparameter(None)
+    name: str | None = hyperparameter(None)
+    exclude_layers: list[str] | None = hyperparameter(
+        None,
+        doc="""Regular expressions: a variable in whose path one of them is found is
+        left to AdamW.""",
+    )
+    exclude_embeddings: bool = hyperparameter(
+        True,
+        doc="""Whether embeddings are, that is, variables with "embedding" in their
+        path.""",
+    )
+    muon_a: float = hyperparameter(3.4445, doc="a of the iteration.")
+    muon_b: float = hyperparameter(-4.7750, doc="b of the iteration.")
+    muon_c: float = hyperparameter(2.0315, doc="c of the iteration.")
+    adam_lr_ratio: float = hyperparameter(
+        1,
+        POSITIVE,
+        "Scales AdamW's step, but, as in Keras, not its weight decay. Above 0.",
+    )
+    momentum: float = hyperparameter(0.95, DECAY_RATE, "μ.")
+    ns_steps: int = hyperparameter(
+        5, Interval(0, whole=True), "Steps of Newton-Schulz."
+    )
+    nesterov: bool = hyperparameter(
+        True, doc="Whether to orthogonalize G + μ M; otherwise M."
+    )
+    rms_rate: float | None = hyperparameter(
+        0.2,
+        Interval(0.0, open_low=True, optional=True),
+        "Scales the step, see above; `None` for W ← W - η O.",
+    )
+    fallback: AdaptiveOptimizer | None = hyperparameter(
+        None,
+        doc="""An `AdaptiveOptimizer` in place of AdamW; the arguments that begin
+        with `adam_`, and `epsilon`, then mean nothing. Its learning rate is
+        its own, and so is its weight decay; its other base options mean
+        nothing.""",
+    )
+
     slots = {"momentum": Slot()}
-    bounds = {
-        "adam_beta_1": DECAY_RATE,
-        "adam_beta_2": DECAY_RATE,
-        "adam_weight_decay": Interval(0.0, optional=True),
-        "epsilon": NON_NEGATIVE,
-        "adam_lr_ratio": POSITIVE,
-        "momentum": DECAY_RATE,
-        "ns_steps": Interval(0, whole=True),
-        "rms_rate": Interval(0.0, open_low=True, optional=True),
-    }
-    dense_only = "it needs whole matrices. Leave large tables to the fallback."
     embedding_pattern = "(?i)embedding"
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        adam_beta_1: float = 0.9,
-        adam_beta_2: float = 0.999,
-        adam_weight_decay: float | None = 0.004,
-        epsilon: float = 1e-7,
-        weight_decay: float | None = 0.004,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        use_ema: bool = False,
-        ema_momentum: float = 0.99,
-        ema_overwrite_frequency: int | None = None,
-        loss_scale_factor: float | None = None,
-        gradient_accumulation_steps: int | None = None,
-        name: str | None = None,
-        exclude_layers: list[str] | None = None,
-        exclude_embeddings: bool = True,
-        muon_a: float = 3.4445,
-        muon_b: float = -4.7750,
-        muon_c: float = 2.0315,
-        adam_lr_ratio: float = 1,
-        momentum: float = 0.95,
-        ns_steps: int = 5,
-        nesterov: bool = True,
-        rms_rate: float | None = 0.2,
-        fallback: AdaptiveOptimizer | None = None,
-        **options,
-    ):
-        super().__init__(
-            learning_rate,
-            exclude_layers,
-            exclude_embeddings,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            use_ema=use_ema,
-            ema_momentum=ema_momentum,
-            ema_overwrite_frequency=ema_overwrite_frequency,
-            loss_scale_factor=loss_scale_factor,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            name=name,
-            **options,
-        )
-        self.adam_beta_1 = adam_beta_1
-        self.adam_beta_2 = adam_beta_2
-        self.adam_weight_decay = adam_weight_decay
-        self.epsilon = epsilon
-        self.muon_a = muon_a
-        self.muon_b = muon_b
-        self.muon_c = muon_c
-        self.adam_lr_ratio = adam_lr_ratio
-        self.momentum = momentum
-        self.ns_steps = ns_steps
-        self.nesterov = nesterov
-        self.rms_rate = rms_rate
+    def default_fallback(self):
         # The ratio is in the learning rate, and with that it would be in the decay.
-        decay = adam_weight_decay and adam_weight_decay / adam_lr_ratio
-        adam = partial(
-            Adam,
-            beta_1=adam_beta_1,
-            beta_2=adam_beta_2,
-            epsilon=epsilon,
+        decay = self.adam_weight_decay and self.adam_weight_decay / self.adam_lr_ratio
+        return Adam(
+            beta_1=self.adam_beta_1,
+            beta_2=self.adam_beta_2,
+            epsilon=self.epsilon,
             weight_decay=decay,
+            sparse=self.sparse,
         )
-        self._fall_back_on(adam, fallback, options.get("sparse"))
 
     def uses_fallback(self, variable) -> bool:
         return len(variable.shape) != 2 or super().uses_fallback(variable)
 
-    def _part_learning_rate(self, part, learning_rate):
-        rate = super()._part_learning_rate(part, learning_rate)
-        if part is self or not self._default_fallback:
-            return rate
-        return rate * self.adam_lr_ratio
+    def fallback_learning_rate(self, learning_rate):
+        rate = super().fallback_learning_rate(learning_rate)
+        return rate * self.adam_lr_ratio if self._default_fallback else rate
 
     def rule(self, gradient, state, hyper):
         momentum = hyper.momentum * state["momentum"] + gradient

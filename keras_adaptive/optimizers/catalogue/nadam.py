@@ -5,13 +5,19 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE
-from keras_adaptive.optimizers.catalogue.adam import Adam
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.catalogue.adam import AdamRule
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Nadam(Adam):
+class Nadam(AdamRule):
     """Nadam: Adam with Nesterov's momentum, which is warmed up.
 
     With the gradient g at step t, Adam's momentum m and velocity v, the learning rate
@@ -30,21 +36,11 @@ class Nadam(Adam):
         two are often hard to tell apart. Not where memory is short (two numbers a
         parameter). What matters: `learning_rate` and its schedule, `epsilon`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero; beside the root of the
-            corrected v, unlike Adam's. Defaults to `1e-7`.
-        row_wise: Keep one velocity a row, of mean(g²): the state of a table
-            shrinks by almost half.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients, `"deferred"`: as `Adam`, with
 
         aₜ = η √(1 - β₂ᵗ) μₜ₊₁ / (1 - Uₜ₊₁)
 
-    Exact but for ε: the j-th missed step is too short by a share of at most
+    Exact but for ε: the j-th skipped step is too short by a share of at most
     ε / (√v + ε), or too long by one of at most (β₂^(-j/2) - 1) ε / (√v + ε).
 
     Raises:
@@ -61,34 +57,36 @@ class Nadam(Adam):
     - [Dozat, 2016](https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ)
     """
 
-    shared_slots = {"u_product": Slot(1.0)}
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    epsilon: float = hyperparameter(
+        1e-7,
+        NON_NEGATIVE,
+        """Keeps the denominator away from zero; beside the root of the corrected
+        v, unlike Adam's.""",
+    )
+    row_wise: bool = hyperparameter(
+        False,
+        doc="""Keep one velocity a row, of mean(g²): the state of a table shrinks by
+        almost half.""",
+    )
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, row_wise=row_wise, **options
-        )
+    global_slots = {"u_product": Slot(1.0)}
 
-    def share(self, sums, shared, hyper):
+    def reduce_stats(self, sums, shared, hyper):
         return {"u_product": shared["u_product"] * _momentum(hyper, hyper.step)}
 
     def _rate(self, hyper):
         u = _momentum(hyper, hyper.step + 1)
-        share = u / (1 - hyper.shared["u_product"] * u)
+        share = u / (1 - hyper.global_state["u_product"] * u)
         return hyper.learning_rate * _correction(hyper) * share
 
     def rule(self, gradient, state, hyper):
         new = self._moments(gradient, state, hyper)
         correction = _correction(hyper)
         u = _momentum(hyper, hyper.step)
-        share = (1 - u) / (1 - hyper.shared["u_product"])
+        share = (1 - u) / (1 - hyper.global_state["u_product"])
         step = hyper.learning_rate * correction * share * gradient
         step = step + self._rate(hyper) * new["momentum"]
         return step / (ops.sqrt(new["velocity"]) + correction * hyper.epsilon), new

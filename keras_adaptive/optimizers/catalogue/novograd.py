@@ -5,11 +5,17 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged
-from keras_adaptive.optimizers.catalogue.shared.norms import norm
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
+from keras_adaptive.optimizers.contract.norms import norm
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -32,13 +38,6 @@ class NovoGrad(AdaptiveOptimizer):
         sparse features, whose entries need rates of their own. What matters:
         `learning_rate` and `weight_decay`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.95`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.98`.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-8`.
-        **options: Keras's base options; see `AdaptiveOptimizer`.
-
     Sparse gradients: `"dense"` only, as the norm is of the whole variable.
 
     Example:
@@ -53,25 +52,18 @@ class NovoGrad(AdaptiveOptimizer):
     - [Ginsburg et al., 2019](https://arxiv.org/abs/1905.11286)
     """
 
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.98, DECAY_RATE, "Decay rate of the velocity.")
+    epsilon: float = hyperparameter(
+        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+
     slots = {"momentum": Slot(), "velocity": Slot(shape_of=lambda shape: ())}
-    bounds = {"beta_1": DECAY_RATE, "beta_2": DECAY_RATE, "epsilon": NON_NEGATIVE}
     dense_only = (
         "it needs the norms of whole variables. Use sparse='dense', or for large "
         "tables Adam with row_wise=True."
     )
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.95,
-        beta_2: float = 0.98,
-        epsilon: float = 1e-8,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
 
     def decayed(self, parameter, hyper):
         return parameter

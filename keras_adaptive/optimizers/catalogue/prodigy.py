@@ -7,15 +7,23 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE
-from keras_adaptive.optimizers.catalogue.dadapt import DAdaptAdam, quotient
+from keras_adaptive.optimizers.catalogue.dadapt import AdaptedAdam, quotient
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, POSITIVE
-from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    PARAMETER,
+    POSITIVE,
+    Interval,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Prodigy(DAdaptAdam):
+class Prodigy(AdaptedAdam):
     """Prodigy: Adam whose learning rate is estimated, faster than D-Adaptation.
 
     With the gradient g, the weights w, their initial values w₀, the learning rate η,
@@ -39,25 +47,6 @@ class Prodigy(DAdaptAdam):
         schedule of `learning_rate`, `weight_decay`, then `d_coef` (0.5 to 2); with a
         warmup, `safeguard_warmup=True`.
 
-    Args:
-        learning_rate: The factor η: a float, a schedule, or a callable. Defaults to
-            `1.0`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        beta_3: Decay rate of the sums s and n, in `[0, 1)`; `None`, the default, for
-            √β₂.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-8`.
-        d0: d₀, the d to start from; smaller than the rate sought. Defaults to `1e-6`.
-        d_coef: c, the factor of the estimate. Defaults to `1.0`.
-        growth_rate: γ, at least 1; `None`, the default, for no limit. The first step
-            away from d₀ has none either.
-        use_bias_correction: Correct the moments for starting at zero. Defaults to
-            `False`.
-        safeguard_warmup: Take d g d / d₀ in s, without η, so that a warmup of the
-            learning rate does not make d too large. Defaults to `False`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. A step
-            decays the weights by a · `weight_decay`.
-
     Sparse gradients: always `"dense"`, since the sums take every row.
 
     Raises:
@@ -74,61 +63,63 @@ class Prodigy(DAdaptAdam):
     - [Mishchenko & Defazio, 2023](https://arxiv.org/abs/2306.06101)
     """
 
-    slots = {**DAdaptAdam.slots, "start": Slot(PARAMETER)}
-    bounds = {
-        **DAdaptAdam.bounds,
-        "beta_3": dataclasses.replace(DECAY_RATE, optional=True),
-        "d_coef": POSITIVE,
+    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    beta_3: float | None = hyperparameter(
+        None,
+        dataclasses.replace(DECAY_RATE, optional=True),
+        "Decay rate of the sums s and n; `None`, the default, for √β₂.",
+    )
+    epsilon: float = hyperparameter(
+        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+    d0: float = hyperparameter(
+        1e-6, POSITIVE, "d₀, the d to start from; smaller than the rate sought."
+    )
+    d_coef: float = hyperparameter(1.0, POSITIVE, "c, the factor of the estimate.")
+    growth_rate: float | None = hyperparameter(
+        None,
+        Interval(1.0, optional=True),
+        """γ; `None`, the default, for no limit. The first step away from d₀ has
+        none either.""",
+    )
+    use_bias_correction: bool = hyperparameter(
+        False, doc="Correct the moments for starting at zero."
+    )
+    safeguard_warmup: bool = hyperparameter(
+        False,
+        doc="""Take d g d / d₀ in s, without η, so that a warmup of the learning rate
+        does not make d too large.""",
+    )
+
+    slots = {
+        "momentum": Slot(),
+        "velocity": Slot(),
+        "dual_sum": Slot(),
+        "start": Slot(PARAMETER),
     }
 
-    def __init__(
-        self,
-        learning_rate=1.0,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        beta_3: float | None = None,
-        epsilon: float = 1e-8,
-        d0: float = 1e-6,
-        d_coef: float = 1.0,
-        growth_rate: float | None = None,
-        use_bias_correction: bool = False,
-        safeguard_warmup: bool = False,
-        **options,
-    ):
-        super().__init__(
-            learning_rate,
-            beta_1,
-            beta_2,
-            epsilon,
-            d0,
-            growth_rate,
-            use_bias_correction,
-            **options,
-        )
-        self.beta_3 = beta_3
-        self.d_coef = d_coef
-        self.safeguard_warmup = safeguard_warmup
-
     @property
-    def shared_slots(self):
-        return {**super().shared_slots, "d_max": Slot(self.d0)}
+    def global_slots(self):
+        return {**super().global_slots, "d_max": Slot(self.d0)}
 
     def _beta_3(self, hyper):
         return ops.sqrt(hyper.beta_2) if self.beta_3 is None else hyper.beta_3
 
     def _dual_sum(self, gradient, state, hyper):
-        d = hyper.shared_before["d"]
+        d = hyper.global_state_before["d"]
         rate = d if self.safeguard_warmup else self._rate(hyper)
         return self._beta_3(hyper) * state["dual_sum"] + d / hyper.d0 * rate * gradient
 
-    def measure(self, gradient, state, hyper):
-        scale = hyper.shared_before["d"] / hyper.d0 * self._rate(hyper)
+    def local_stats(self, gradient, state, hyper):
+        scale = hyper.global_state_before["d"] / hyper.d0 * self._rate(hyper)
         return {
             "numerator": scale * ops.sum(gradient * (state["start"] - hyper.parameter)),
             "denominator": ops.sum(ops.abs(self._dual_sum(gradient, state, hyper))),
         }
 
-    def share(self, sums, shared, hyper):
+    def reduce_stats(self, sums, shared, hyper):
         numerator = self._beta_3(hyper) * shared["numerator"] + sums["numerator"]
         estimate = hyper.d_coef * quotient(numerator, sums["denominator"])
         d = largest = ops.maximum(shared["d_max"], estimate)
@@ -138,7 +129,7 @@ class Prodigy(DAdaptAdam):
         return {"d": d, "d_max": largest, "numerator": numerator}
 
     def rule(self, gradient, state, hyper):
-        scaled = hyper.shared_before["d"] * gradient
+        scaled = hyper.global_state_before["d"] * gradient
         m = averaged(state["momentum"], scaled, hyper.beta_1)
         v = averaged(state["velocity"], ops.square(scaled), hyper.beta_2)
         new = {
@@ -147,5 +138,5 @@ class Prodigy(DAdaptAdam):
             "dual_sum": self._dual_sum(gradient, state, hyper),
             "start": state["start"],
         }
-        denominator = ops.sqrt(v) + hyper.shared["d"] * hyper.epsilon
+        denominator = ops.sqrt(v) + hyper.global_state["d"] * hyper.epsilon
         return self._rate(hyper) * m / denominator, new

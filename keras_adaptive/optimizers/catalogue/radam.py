@@ -5,13 +5,19 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE
-from keras_adaptive.optimizers.catalogue.adam import Adam
+from keras_adaptive.optimizers.catalogue.adam import AdamRule
 from keras_adaptive.optimizers.catalogue.shared.moments import unbiased
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class RAdam(Adam):
+class RAdam(AdamRule):
     """RAdam: Adam with a warmup that follows from its own second moment.
 
     Adam's first steps divide by a v of few gradients, whose variance is large. With
@@ -34,17 +40,7 @@ class RAdam(Adam):
         not normalised, are too. What matters: `learning_rate`, then `beta_2`, which
         sets the length of the warmup.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Up to `2 / 3` ρₜ never
-            exceeds 5, and every step is one of the momentum. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero; beside the root of the
-            uncorrected v, as in `Adam`. Defaults to `1e-7`.
-        row_wise: Keep one velocity a row, of mean(g²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
-    Sparse gradients, `"deferred"`: as `Adam`, every missed step times its rₜ. What a
+    Sparse gradients, `"deferred"`: as `Adam`, every skipped step times its rₜ. What a
     row that was touched while ρₜ ≤ 5 would have moved along m in the rest of these
     steps is left out: at most the sum of η |m| / (1 - β₁ᵗ) over them. It needs a β₂
     above `2 / 3`, and what `Adam` needs; otherwise the default is `"lazy"`.
@@ -63,22 +59,28 @@ class RAdam(Adam):
     - [Liu et al., 2019](https://arxiv.org/abs/1908.03265)
     """
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, row_wise=row_wise, **options
-        )
-        self._deferred_needs(
-            beta_2 > 2 / 3,
-            f"beta_2 > 2/3, or no step is rectified. Received: beta_2={beta_2}.",
-            options.get("sparse"),
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(
+        0.999,
+        DECAY_RATE,
+        """Decay rate of the velocity. Up to `2 / 3` ρₜ never exceeds 5, and
+        every step is one of the momentum.""",
+    )
+    epsilon: float = hyperparameter(
+        1e-7,
+        NON_NEGATIVE,
+        """Keeps the denominator away from zero; beside the root of the
+        uncorrected v, as in `Adam`.""",
+    )
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+
+    def why_not_deferred(self):
+        if self.beta_2 > 2 / 3:
+            return super().why_not_deferred()
+        return (
+            "it needs beta_2 > 2/3, or no step is rectified. "
+            f"Received: beta_2={self.beta_2}."
         )
 
     def rule(self, gradient, state, hyper):

@@ -5,9 +5,15 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -27,17 +33,6 @@ class RMSprop(AdaptiveOptimizer):
         written for it; otherwise Adam has its merits and a bias correction. What
         matters: `learning_rate`, then `rho` and, where gradients are small, `epsilon`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`.
-        rho: Decay rate of the averages, in `[0, 1)`. Defaults to `0.9`.
-        momentum: μ, in `[0, 1)`. Defaults to `0.0`.
-        epsilon: Keeps the denominator away from zero; inside the root, as in Keras.
-            Defaults to `1e-7`.
-        centered: Divide by the deviation instead of the root mean square. Defaults
-            to `False`.
-        row_wise: Keep one velocity a row, of mean(g²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients, `"deferred"`: after d steps with zero gradient v and ḡ have
     decayed by ρᵈ and m by μᵈ, and the weights have moved by -m Σ μʲ, j = 1, ..., d.
     Exact; without momentum nothing moves.
@@ -55,24 +50,18 @@ class RMSprop(AdaptiveOptimizer):
     - [Graves, 2013](https://arxiv.org/abs/1308.0850) for `centered`
     """
 
-    bounds = {"rho": DECAY_RATE, "momentum": DECAY_RATE, "epsilon": NON_NEGATIVE}
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float = 1e-7,
-        centered: bool = False,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.rho = rho
-        self.momentum = momentum
-        self.epsilon = epsilon
-        self.centered = centered
-        self.row_wise = row_wise
+    learning_rate: LearningRate = hyperparameter(0.001)
+    rho: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the averages.")
+    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ.")
+    epsilon: float = hyperparameter(
+        1e-7,
+        NON_NEGATIVE,
+        "Keeps the denominator away from zero; inside the root, as in Keras.",
+    )
+    centered: bool = hyperparameter(
+        False, doc="Divide by the deviation instead of the root mean square."
+    )
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
 
     @property
     def slots(self):
@@ -96,12 +85,12 @@ class RMSprop(AdaptiveOptimizer):
             step = new["momentum"] = hyper.momentum * state["momentum"] + step
         return step, new
 
-    def idle(self, state, missed, hyper):
-        decay = ops.power(hyper.rho, missed)
+    def catch_up(self, state, skipped_steps, hyper):
+        decay = ops.power(hyper.rho, skipped_steps)
         new = {name: decay * value for name, value in state.items()}
         if self.momentum == 0:
             return None, new
-        new["momentum"] = ops.power(hyper.momentum, missed) * state["momentum"]
+        new["momentum"] = ops.power(hyper.momentum, skipped_steps) * state["momentum"]
         return state["momentum"], new
 
     def drift(self, hyper):

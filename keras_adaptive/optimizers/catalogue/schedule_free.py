@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.radam import rectification
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged, unbiased
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    PACKAGE,
+    PARAMETER,
     Interval,
+    LearningRate,
+    Slot,
+    hyperparameter,
 )
-from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
 
 INTERPOLATION = Interval(0.0, 1.0, open_low=True, open_high=True)
 
@@ -27,30 +33,15 @@ class _ScheduleFree(AdaptiveOptimizer):
 
     slots = {"z": Slot(PARAMETER)}
     # The mean of the weights: their sum would lose small ones in float32.
-    shared_slots = {"largest_rate": Slot(), "mean_weight": Slot()}
-    bounds = {
-        "warmup_steps": Interval(0, whole=True),
-        "r": NON_NEGATIVE,
-        "weight_lr_power": NON_NEGATIVE,
-    }
+    global_slots = {"largest_rate": Slot(), "mean_weight": Slot()}
+    warmup_steps: ClassVar[int] = 0
 
-    def __init__(
-        self,
-        learning_rate,
-        warmup_steps: int,
-        r: float,
-        weight_lr_power: float,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.warmup_steps = warmup_steps
-        self.r = r
-        self.weight_lr_power = weight_lr_power
+    def complete(self):
         if self.cautious:
             raise ValueError(
-                f"{type(self).__name__}: cautious=True cannot be had: it would leave "
-                "out entries of the step of y but not of z, and x would no longer be "
-                "the average of z."
+                f"{type(self).__name__}: cautious=True is not supported: it would "
+                "leave out entries of the step of y but not of z, and x would no "
+                "longer be the average of z."
             )
 
     def decayed(self, parameter, hyper):
@@ -66,7 +57,7 @@ class _ScheduleFree(AdaptiveOptimizer):
         by_step = ops.power(hyper.step, hyper.r)
         return by_step * ops.power(largest_rate, hyper.weight_lr_power)
 
-    def share(self, sums, shared, hyper):
+    def reduce_stats(self, sums, shared, hyper):
         rate, largest = self._rate(hyper), shared["largest_rate"]
         largest = ops.where(rate > largest, rate, largest)
         mean = shared["mean_weight"]
@@ -75,8 +66,8 @@ class _ScheduleFree(AdaptiveOptimizer):
 
     def _share_of_z(self, hyper):
         """c, the share of the new z in the average; 0 while all weights were."""
-        total = hyper.step * hyper.shared["mean_weight"]
-        share = self._weight(hyper.shared["largest_rate"], hyper) / total
+        total = hyper.step * hyper.global_state["mean_weight"]
+        share = self._weight(hyper.global_state["largest_rate"], hyper) / total
         return ops.where(total > 0, share, ops.zeros_like(total))
 
     def rule(self, gradient, state, hyper):
@@ -95,7 +86,7 @@ class _ScheduleFree(AdaptiveOptimizer):
     def training_point(self, parameter, state, hyper):
         return parameter + (1 - self._beta(hyper)) * (state["z"] - parameter), state
 
-    def idle(self, state, missed, hyper):
+    def catch_up(self, state, skipped_steps, hyper):
         return hyper.parameter - state["z"], state
 
     def drift(self, hyper):
@@ -126,14 +117,6 @@ class ScheduleFreeSGD(_ScheduleFree):
         (BatchNormalization), which are those of y and not of x. What matters:
         `learning_rate`, `warmup_steps`, then `momentum`.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `1.0`.
-        momentum: β, in `(0, 1)`: how far y lies from z towards x. Defaults to `0.9`.
-        warmup_steps: For how many steps the rate grows linearly. Defaults to `0`.
-        r: Late steps weigh more: the power of t in their weights. Defaults to `0.0`.
-        weight_lr_power: p, the power of the rate in the weights. Defaults to `2.0`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Evaluation: `fit` ends at x, and a second `fit` goes on from y. Inside `fit`,
     `callbacks.EvaluateAveraged` validates and saves at x; without it, validation
     and checkpoints see y. In a loop of one's own, call `to_evaluation` before and
@@ -141,7 +124,7 @@ class ScheduleFreeSGD(_ScheduleFree):
     `use_ema` the point to evaluate is the moving average of y instead.
 
     Sparse gradients, `"deferred"`: z stands still while the gradient is zero, and the
-    distance from it shrinks: after d missed steps y - z has lost the factor
+    distance from it shrinks: after d skipped steps y - z has lost the factor
     Π (1 - cₜ₊ⱼ), j = 1, ..., d. Exact. With weight decay there is no closed form, and
     the default is `"lazy"`.
 
@@ -161,19 +144,19 @@ class ScheduleFreeSGD(_ScheduleFree):
     - [Defazio et al., 2024](https://arxiv.org/abs/2405.15682)
     """
 
-    bounds = {**_ScheduleFree.bounds, "momentum": INTERPOLATION}
-
-    def __init__(
-        self,
-        learning_rate=1.0,
-        momentum: float = 0.9,
-        warmup_steps: int = 0,
-        r: float = 0.0,
-        weight_lr_power: float = 2.0,
-        **options,
-    ):
-        super().__init__(learning_rate, warmup_steps, r, weight_lr_power, **options)
-        self.momentum = momentum
+    learning_rate: LearningRate = hyperparameter(1.0)
+    momentum: float = hyperparameter(
+        0.9, INTERPOLATION, "β: how far y lies from z towards x."
+    )
+    warmup_steps: int = hyperparameter(
+        0, Interval(0, whole=True), "For how many steps the rate grows linearly."
+    )
+    r: float = hyperparameter(
+        0.0, NON_NEGATIVE, "Late steps weigh more: the power of t in their weights."
+    )
+    weight_lr_power: float = hyperparameter(
+        2.0, NON_NEGATIVE, "p, the power of the rate in the weights."
+    )
 
     def _beta(self, hyper):
         return hyper.momentum
@@ -182,8 +165,29 @@ class ScheduleFreeSGD(_ScheduleFree):
         return gradient, {}
 
 
+class _ScheduleFreeAdam(_ScheduleFree):
+    """Schedule-free with the second moment of Adam."""
+
+    @property
+    def slots(self):
+        return {**_ScheduleFree.slots, "velocity": Slot(row_wise=self.row_wise)}
+
+    def _beta(self, hyper):
+        return hyper.beta_1
+
+    def _direction(self, gradient, state, hyper):
+        v = averaged(state["velocity"], self.squared(gradient), hyper.beta_2)
+        root = ops.sqrt(unbiased(v, hyper.beta_2, hyper.step))
+        return gradient / (root + hyper.epsilon), {"velocity": v}
+
+    def catch_up(self, state, skipped_steps, hyper):
+        direction, state = super().catch_up(state, skipped_steps, hyper)
+        decay = ops.power(hyper.beta_2, skipped_steps)
+        return direction, {**state, "velocity": decay * state["velocity"]}
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
-class ScheduleFreeAdamW(_ScheduleFree):
+class ScheduleFreeAdamW(_ScheduleFreeAdam):
     """Schedule-free AdamW: Adam's denominator, an average in place of a schedule.
 
     As `ScheduleFreeSGD`, with β₁ for β and, with the velocity v at step t,
@@ -196,19 +200,6 @@ class ScheduleFreeAdamW(_ScheduleFree):
         measured anew at x. What matters: `learning_rate` (1 to 10 times AdamW's),
         `warmup_steps`, `beta_1` (nearer to 1 for long training), then
         `weight_decay`.
-
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.0025`.
-        beta_1: How far y lies from z towards x, in `(0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero; beside the root of the
-            unbiased v. Defaults to `1e-8`.
-        warmup_steps: For how many steps the rate grows linearly. Defaults to `0`.
-        r: Late steps weigh more: the power of t in their weights. Defaults to `0.0`.
-        weight_lr_power: p, the power of the rate in the weights. Defaults to `2.0`.
-        row_wise: Keep one velocity a row, of mean(g²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`. The
-            decay `weight_decay` is that of y, and by default there is none.
 
     Evaluation: as `ScheduleFreeSGD`; `callbacks.EvaluateAveraged` inside `fit`.
 
@@ -230,51 +221,31 @@ class ScheduleFreeAdamW(_ScheduleFree):
     - [Defazio et al., 2024](https://arxiv.org/abs/2405.15682)
     """
 
-    bounds = {
-        **_ScheduleFree.bounds,
-        "beta_1": INTERPOLATION,
-        "beta_2": DECAY_RATE,
-        "epsilon": NON_NEGATIVE,
-    }
-
-    def __init__(
-        self,
-        learning_rate=0.0025,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        warmup_steps: int = 0,
-        r: float = 0.0,
-        weight_lr_power: float = 2.0,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, warmup_steps, r, weight_lr_power, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.row_wise = row_wise
-
-    @property
-    def slots(self):
-        return {**_ScheduleFree.slots, "velocity": Slot(row_wise=self.row_wise)}
-
-    def _beta(self, hyper):
-        return hyper.beta_1
-
-    def _direction(self, gradient, state, hyper):
-        v = averaged(state["velocity"], self.squared(gradient), hyper.beta_2)
-        root = ops.sqrt(unbiased(v, hyper.beta_2, hyper.step))
-        return gradient / (root + hyper.epsilon), {"velocity": v}
-
-    def idle(self, state, missed, hyper):
-        direction, state = super().idle(state, missed, hyper)
-        decay = ops.power(hyper.beta_2, missed)
-        return direction, {**state, "velocity": decay * state["velocity"]}
+    learning_rate: LearningRate = hyperparameter(0.0025)
+    beta_1: float = hyperparameter(
+        0.9, INTERPOLATION, "How far y lies from z towards x."
+    )
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    epsilon: float = hyperparameter(
+        1e-8,
+        NON_NEGATIVE,
+        """Keeps the denominator away from zero; beside the root of the unbiased
+        v.""",
+    )
+    warmup_steps: int = hyperparameter(
+        0, Interval(0, whole=True), "For how many steps the rate grows linearly."
+    )
+    r: float = hyperparameter(
+        0.0, NON_NEGATIVE, "Late steps weigh more: the power of t in their weights."
+    )
+    weight_lr_power: float = hyperparameter(
+        2.0, NON_NEGATIVE, "p, the power of the rate in the weights."
+    )
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class ScheduleFreeRAdam(ScheduleFreeAdamW):
+class ScheduleFreeRAdam(_ScheduleFreeAdam):
     """Schedule-free RAdam: the warmup, too, follows from the second moment.
 
     As `ScheduleFreeAdamW`, with ρₜ and rₜ of `RAdam` and no `warmup_steps`:
@@ -285,20 +256,6 @@ class ScheduleFreeRAdam(ScheduleFreeAdamW):
     When to use: as `ScheduleFreeAdamW`, to have neither schedule nor warmup to tune;
         its warmup is 1 / (1 - β₂) steps long or so. What matters: `learning_rate`,
         `beta_1`, then `weight_decay`.
-
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.0025`.
-        beta_1: How far y lies from z towards x, in `(0, 1)`. Defaults to `0.9`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Up to `0.6` ρₜ never
-            exceeds 4. Defaults to `0.999`.
-        epsilon: Keeps the denominator away from zero; beside the root of the
-            unbiased v. Defaults to `1e-8`.
-        r: Late steps weigh more: the power of t in their weights. Defaults to `0.0`.
-        weight_lr_power: p, the power of the rate in the weights. Defaults to `2.0`.
-        silent_sgd_phase: Stand still while ρₜ ≤ 4 (the first four steps by default)
-            instead of taking steps of SGD. Defaults to `True`.
-        row_wise: Keep one velocity a row, of mean(g²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
 
     Evaluation: as `ScheduleFreeSGD`; `callbacks.EvaluateAveraged` inside `fit`.
 
@@ -319,29 +276,31 @@ class ScheduleFreeRAdam(ScheduleFreeAdamW):
     - [Liu et al., 2019](https://arxiv.org/abs/1908.03265) for the rectification
     """
 
-    def __init__(
-        self,
-        learning_rate=0.0025,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        r: float = 0.0,
-        weight_lr_power: float = 2.0,
-        silent_sgd_phase: bool = True,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(
-            learning_rate,
-            beta_1,
-            beta_2,
-            epsilon,
-            r=r,
-            weight_lr_power=weight_lr_power,
-            row_wise=row_wise,
-            **options,
-        )
-        self.silent_sgd_phase = silent_sgd_phase
+    learning_rate: LearningRate = hyperparameter(0.0025)
+    beta_1: float = hyperparameter(
+        0.9, INTERPOLATION, "How far y lies from z towards x."
+    )
+    beta_2: float = hyperparameter(
+        0.999, DECAY_RATE, "Decay rate of the velocity. Up to `0.6` ρₜ never exceeds 4."
+    )
+    epsilon: float = hyperparameter(
+        1e-8,
+        NON_NEGATIVE,
+        """Keeps the denominator away from zero; beside the root of the unbiased
+        v.""",
+    )
+    r: float = hyperparameter(
+        0.0, NON_NEGATIVE, "Late steps weigh more: the power of t in their weights."
+    )
+    weight_lr_power: float = hyperparameter(
+        2.0, NON_NEGATIVE, "p, the power of the rate in the weights."
+    )
+    silent_sgd_phase: bool = hyperparameter(
+        True,
+        doc="""Stand still while ρₜ ≤ 4 (the first four steps by default) instead of
+        taking steps of SGD.""",
+    )
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
 
     def _rate(self, hyper):
         length, factor = rectification(hyper)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -28,12 +33,6 @@ class SGD(AdaptiveOptimizer):
         Not for transformers or sparse features, whose gradients differ in scale. What
         matters: `learning_rate` and its schedule, then `momentum` (0.9).
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.01`.
-        momentum: μ, in `[0, 1)`. Defaults to `0.0`.
-        nesterov: Use Nesterov's momentum. Defaults to `False`.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients, `"deferred"`: after d steps with zero gradient v has decayed by
     μᵈ, and the weights have moved by v Σ μʲ, j = 1, ..., d (with `nesterov=True` by μ
     times that). Exact; without momentum nothing moves.
@@ -51,18 +50,9 @@ class SGD(AdaptiveOptimizer):
       https://proceedings.mlr.press/v28/sutskever13.html) for `nesterov`
     """
 
-    bounds = {"momentum": DECAY_RATE}
-
-    def __init__(
-        self,
-        learning_rate=0.01,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.momentum = momentum
-        self.nesterov = nesterov
+    learning_rate: LearningRate = hyperparameter(0.01)
+    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ.")
+    nesterov: bool = hyperparameter(False, doc="Use Nesterov's momentum.")
 
     @property
     def slots(self):
@@ -76,14 +66,14 @@ class SGD(AdaptiveOptimizer):
         step = step - hyper.momentum * v if self.nesterov else -v
         return step, {"velocity": v}
 
-    def idle(self, state, missed, hyper):
+    def catch_up(self, state, skipped_steps, hyper):
         v = state["velocity"]
-        return -v, {"velocity": ops.power(hyper.momentum, missed) * v}
+        return -v, {"velocity": ops.power(hyper.momentum, skipped_steps) * v}
 
     def drift(self, hyper):
         if self.momentum == 0:
             return None
         return hyper.momentum if self.nesterov else 1.0, hyper.momentum
 
-    def _stands_still(self):
+    def stands_still(self):
         return self.momentum == 0

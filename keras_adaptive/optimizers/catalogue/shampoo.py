@@ -7,7 +7,7 @@ from functools import partial
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.adagrad import Adagrad
 from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import (
     MatrixOptimizer,
@@ -15,9 +15,15 @@ from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import (
     matrix_shape,
     on_both_sides,
 )
-from keras_adaptive.optimizers.contract.constraints import POSITIVE, Interval
-from keras_adaptive.optimizers.contract.slot import Slot
-from keras_adaptive.optimizers.engine.conditional import choice
+from keras_adaptive.optimizers.contract import (
+    PACKAGE,
+    POSITIVE,
+    Interval,
+    LearningRate,
+    Slot,
+    choice,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -46,21 +52,6 @@ class Shampoo(MatrixOptimizer):
         each side every `precondition_frequency` steps. What matters: `learning_rate`
         and `epsilon`, which is a hyper-parameter here.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.001`; this
-            algorithm tends to want more (0.01 to 1).
-        epsilon: ε, above 0. Defaults to `1e-4`.
-        precondition_frequency: Every how many steps the roots are computed; above 1
-            they are kept in between, n² + m² more numbers. Defaults to `1`.
-        max_precond_dim: The longest side with a whole matrix. Defaults to `1024`.
-        exclude_layers: Regular expressions: a variable in whose path one of them is
-            found is left to AdaGrad. Defaults to `None`.
-        exclude_embeddings: Whether embeddings are, that is, variables with a name that
-            ends in "embeddings", as in `keras.layers.Embedding`. Defaults to `True`.
-        fallback: An `AdaptiveOptimizer` in place of AdaGrad. Its learning rate is its
-            own, and so is its weight decay; its other base options mean nothing.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients of embeddings are AdaGrad's, for which nothing moves while the
     gradient is zero, or the fallback's. Those of other variables are made dense, as
     the statistics mix all rows.
@@ -79,35 +70,42 @@ class Shampoo(MatrixOptimizer):
     - [Gupta et al., 2018](https://arxiv.org/abs/1802.09568)
     """
 
-    bounds = {
-        "epsilon": POSITIVE,
-        "precondition_frequency": Interval(1, whole=True),
-        "max_precond_dim": Interval(0, whole=True),
-    }
-    dense_only = "it needs whole matrices. Leave large tables to the fallback."
+    learning_rate: LearningRate = hyperparameter(
+        0.001, doc="; this algorithm tends to want more (0.01 to 1)."
+    )
+    epsilon: float = hyperparameter(1e-4, POSITIVE, "ε, added to the statistics.")
+    precondition_frequency: int = hyperparameter(
+        1,
+        Interval(1, whole=True),
+        """Every how many steps the roots are computed; above 1 they are kept in
+        between, n² + m² more numbers.""",
+    )
+    max_precond_dim: int = hyperparameter(
+        1024, Interval(0, whole=True), "The longest side with a whole matrix."
+    )
+    exclude_layers: list[str] | None = hyperparameter(
+        None,
+        doc="""Regular expressions: a variable in whose path one of them is found is
+        left to AdaGrad.""",
+    )
+    exclude_embeddings: bool = hyperparameter(
+        True,
+        doc="""Whether embeddings are, that is, variables with a name that ends in
+        "embeddings", as in `keras.layers.Embedding`.""",
+    )
+    fallback: AdaptiveOptimizer | None = hyperparameter(
+        None,
+        doc="""An `AdaptiveOptimizer` in place of AdaGrad. Its learning rate is its
+        own, and so is its weight decay; its other base options mean nothing.""",
+    )
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        epsilon: float = 1e-4,
-        precondition_frequency: int = 1,
-        max_precond_dim: int = 1024,
-        exclude_layers: list[str] | None = None,
-        exclude_embeddings: bool = True,
-        fallback: AdaptiveOptimizer | None = None,
-        **options,
-    ):
-        super().__init__(learning_rate, exclude_layers, exclude_embeddings, **options)
-        self.epsilon = epsilon
-        self.precondition_frequency = precondition_frequency
-        self.max_precond_dim = max_precond_dim
-        adagrad = partial(
-            Adagrad,
+    def default_fallback(self):
+        return Adagrad(
             initial_accumulator_value=0.0,
-            epsilon=epsilon,
-            weight_decay=options.get("weight_decay"),
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay,
+            sparse=self.sparse,
         )
-        self._fall_back_on(adagrad, fallback, options.get("sparse"))
 
     @property
     def slots(self):

@@ -7,8 +7,8 @@ from functools import partial
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.catalogue.adam import Adam
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.catalogue.adam import Adam, corrected_rate
 from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import (
     MatrixOptimizer,
     gram,
@@ -16,15 +16,22 @@ from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import (
     on_both_sides,
 )
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, Interval
-from keras_adaptive.optimizers.contract.slot import Hyper, Slot
-from keras_adaptive.optimizers.engine.conditional import choice
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    Interval,
+    LearningRate,
+    Slot,
+    choice,
+    hyperparameter,
+)
 
 SIDES = ("left", "right")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class SOAP(MatrixOptimizer, Adam):
+class SOAP(MatrixOptimizer):
     """SOAP: Adam in the eigenbasis of Shampoo's preconditioner.
 
     With the gradient G of a matrix, its statistics L and R, orthogonal matrices Q and
@@ -52,23 +59,6 @@ class SOAP(MatrixOptimizer, Adam):
         a fast QR decomposition. What matters: `learning_rate` with warm-up,
         `precondition_frequency` (speed), `max_precond_dim` (memory).
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.003`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.95`.
-        beta_2: Decay rate of the velocity, in `[0, 1)`. Defaults to `0.95`.
-        shampoo_beta: Decay rate of the statistics, in `[0, 1)`. Defaults to `0.95`.
-        epsilon: Keeps the denominator away from zero. Defaults to `1e-8`.
-        precondition_frequency: Every how many updates the bases follow. Defaults to
-            `10`.
-        max_precond_dim: The longest side to precondition. Defaults to `10000`.
-        exclude_layers: Regular expressions: a variable in whose path one of them is
-            found is left to Adam. Defaults to `None`.
-        exclude_embeddings: Whether embeddings are, that is, variables with a name that
-            ends in "embeddings", as in `keras.layers.Embedding`. Defaults to `True`.
-        fallback: An `AdaptiveOptimizer` in place of Adam. Its learning rate is its own,
-            and so is its weight decay; its other base options mean nothing.
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients of embeddings are Adam's or the fallback's, deferred if it can be.
     Those of other variables are made dense, as the statistics mix all rows.
 
@@ -86,38 +76,45 @@ class SOAP(MatrixOptimizer, Adam):
     - [Vyas et al., 2024](https://arxiv.org/abs/2409.11321)
     """
 
-    bounds = {
-        **Adam.bounds,
-        "shampoo_beta": DECAY_RATE,
-        "precondition_frequency": Interval(1, whole=True),
-        "max_precond_dim": Interval(0, whole=True),
-    }
-    idle = None
-    dense_only = "it needs whole matrices. Leave large tables to the fallback."
+    learning_rate: LearningRate = hyperparameter(0.003)
+    beta_1: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the velocity.")
+    shampoo_beta: float = hyperparameter(
+        0.95, DECAY_RATE, "Decay rate of the statistics."
+    )
+    epsilon: float = hyperparameter(
+        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
+    )
+    precondition_frequency: int = hyperparameter(
+        10, Interval(1, whole=True), "Every how many updates the bases follow."
+    )
+    max_precond_dim: int = hyperparameter(
+        10_000, Interval(0, whole=True), "The longest side to precondition."
+    )
+    exclude_layers: list[str] | None = hyperparameter(
+        None,
+        doc="""Regular expressions: a variable in whose path one of them is found is
+        left to Adam.""",
+    )
+    exclude_embeddings: bool = hyperparameter(
+        True,
+        doc="""Whether embeddings are, that is, variables with a name that ends in
+        "embeddings", as in `keras.layers.Embedding`.""",
+    )
+    fallback: AdaptiveOptimizer | None = hyperparameter(
+        None,
+        doc="""An `AdaptiveOptimizer` in place of Adam. Its learning rate is its own,
+        and so is its weight decay; its other base options mean nothing.""",
+    )
 
-    def __init__(
-        self,
-        learning_rate=0.003,
-        beta_1: float = 0.95,
-        beta_2: float = 0.95,
-        shampoo_beta: float = 0.95,
-        epsilon: float = 1e-8,
-        precondition_frequency: int = 10,
-        max_precond_dim: int = 10_000,
-        exclude_layers: list[str] | None = None,
-        exclude_embeddings: bool = True,
-        fallback: AdaptiveOptimizer | None = None,
-        **options,
-    ):
-        moments = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
-        super().__init__(
-            learning_rate, exclude_layers, exclude_embeddings, **moments, **options
+    def default_fallback(self):
+        return Adam(
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay,
+            sparse=self.sparse,
         )
-        self.shampoo_beta = shampoo_beta
-        self.precondition_frequency = precondition_frequency
-        self.max_precond_dim = max_precond_dim
-        adam = partial(Adam, **moments, weight_decay=options.get("weight_decay"))
-        self._fall_back_on(adam, fallback, options.get("sparse"))
 
     @property
     def slots(self):
@@ -161,12 +158,14 @@ class SOAP(MatrixOptimizer, Adam):
         left, right = state["left_basis"], state["right_basis"]
         turned = on_both_sides(matrix, ops.transpose(left), ops.transpose(right))
         updates = hyper.step - 1
-        adam = Hyper(self, hyper.learning_rate, updates - 1, hyper.dtype)
-        step, moments = super().rule(turned, state, adam)
+        m = averaged(state["momentum"], turned, hyper.beta_1)
+        v = averaged(state["velocity"], ops.square(turned), hyper.beta_2)
+        rate = corrected_rate(hyper, updates)
+        step = rate / (ops.sqrt(v) + hyper.epsilon) * m
         step = on_both_sides(step, left, right)
         parameter = ops.reshape(hyper.parameter, matrix.shape)
         step = step + hyper.learning_rate * hyper.weight_decay * (parameter - step)
-        state = {**state, **moments}
+        state = {**state, "momentum": m, "velocity": v}
         frequency = hyper.precondition_frequency
         state = choice(
             ops.equal(ops.mod(updates, frequency), ops.zeros_like(updates)),

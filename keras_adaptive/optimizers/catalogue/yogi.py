@@ -5,10 +5,16 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged, unbiased
-from keras_adaptive.optimizers.contract.constraints import DECAY_RATE, NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    DECAY_RATE,
+    NON_NEGATIVE,
+    PACKAGE,
+    LearningRate,
+    Slot,
+    hyperparameter,
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -31,25 +37,13 @@ class Yogi(AdaptiveOptimizer):
         `learning_rate` (about ten times Adam's), `epsilon`, and
         `initial_accumulator_value`, which v keeps for long.
 
-    Args:
-        learning_rate: A float, a schedule, or a callable. Defaults to `0.01`.
-        beta_1: Decay rate of the momentum, in `[0, 1)`. Defaults to `0.9`.
-        beta_2: One minus the pace of the velocity, in `[0, 1)`. Defaults to
-            `0.999`.
-        epsilon: Keeps the denominator away from zero; beside the root of the
-            corrected velocity. Defaults to `1e-3`.
-        initial_accumulator_value: The velocity to start from, at least 0. Defaults
-            to `1e-6`.
-        row_wise: Keep one velocity a row, of mean(g²).
-        **options: Keras's base options and `sparse`; see `AdaptiveOptimizer`.
-
     Sparse gradients, `"deferred"`: after d steps with zero gradient v has stood still,
     m has decayed by β₁ᵈ, and the weights have moved by
 
         -m / (√v + ε √cₛ) · Σⱼ aₛ₊ⱼ₋₁ β₁ʲ,  aₜ = η √cₜ / (1 - β₁ᵗ),  cₜ = 1 - β₂ᵗ
 
-    with s the first missed step. Exact but for the factor of ε, which stays that of
-    step s: the missed step t is too long by a share of at most ε (√cₜ - √cₛ) / √v,
+    with s the first skipped step. Exact but for the factor of ε, which stays that of
+    step s: the skipped step t is too long by a share of at most ε (√cₜ - √cₛ) / √v,
     which is nothing once β₂ᵗ is small.
 
     Example:
@@ -63,29 +57,21 @@ class Yogi(AdaptiveOptimizer):
     - [Zaheer et al., 2018](https://papers.nips.cc/paper/8186)
     """
 
-    bounds = {
-        "beta_1": DECAY_RATE,
-        "beta_2": DECAY_RATE,
-        "epsilon": NON_NEGATIVE,
-        "initial_accumulator_value": NON_NEGATIVE,
-    }
-
-    def __init__(
-        self,
-        learning_rate=0.01,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-3,
-        initial_accumulator_value: float = 1e-6,
-        row_wise: bool = False,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.initial_accumulator_value = initial_accumulator_value
-        self.row_wise = row_wise
+    learning_rate: LearningRate = hyperparameter(0.01)
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
+    beta_2: float = hyperparameter(
+        0.999, DECAY_RATE, "One minus the pace of the velocity."
+    )
+    epsilon: float = hyperparameter(
+        1e-3,
+        NON_NEGATIVE,
+        """Keeps the denominator away from zero; beside the root of the corrected
+        velocity.""",
+    )
+    initial_accumulator_value: float = hyperparameter(
+        1e-6, NON_NEGATIVE, "The velocity to start from."
+    )
+    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
 
     @property
     def slots(self):
@@ -102,12 +88,12 @@ class Yogi(AdaptiveOptimizer):
         step = rate * _direction(m, v, hyper.step, hyper)
         return step, {"momentum": m, "velocity": v}
 
-    def idle(self, state, missed, hyper):
+    def catch_up(self, state, skipped_steps, hyper):
         m, v = state["momentum"], state["velocity"]
-        # When averages overwrite weights, the last missed step is `hyper.step`.
-        first = ops.maximum(hyper.step - missed, ops.ones_like(missed))
+        # When averages overwrite weights, the last skipped step is `hyper.step`.
+        first = ops.maximum(hyper.step - skipped_steps, ops.ones_like(skipped_steps))
         return _direction(m, v, first, hyper), {
-            "momentum": ops.power(hyper.beta_1, missed) * m,
+            "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
             "velocity": v,
         }
 

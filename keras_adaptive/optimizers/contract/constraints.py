@@ -1,4 +1,4 @@
-"""What values a hyper-parameter may take, checked whenever one is set."""
+"""Constraints on the values of hyper-parameters, checked whenever one is set."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ class Interval:
     """An interval of the real line that a hyper-parameter must lie in.
 
     Args:
-        low: Smallest value.
-        high: Largest value; may be infinite, but no value may.
-        open_low: Whether `low` itself is excluded.
-        open_high: Whether `high` itself is excluded.
-        whole: Whether only integers are allowed.
-        optional: Whether `None` is allowed.
+        low: The smallest value.
+        high: The largest value. It may be infinite; the values must be finite.
+        open_low: Whether to exclude `low` itself.
+        open_high: Whether to exclude `high` itself.
+        whole: Whether to allow integers only.
+        optional: Whether to allow `None`.
+
+    Example:
+
+    >>> 0.5 in Interval(0.0, 1.0, open_high=True)
+    True
+    >>> Interval(1, whole=True, optional=True).notation
+    'an integer of at least 1, or `None`'
     """
 
     low: float
@@ -35,6 +42,18 @@ class Interval:
             right = f" and {'<' if self.open_high else '<='} {self.high:g}"
         return left + right + (", or None" if self.optional else "")
 
+    @property
+    def notation(self) -> str:
+        """The constraint in words for documentation, such as "in `[0, 1)`"."""
+        if not math.isinf(self.high):
+            left, right = "(["[not self.open_low], ")]"[not self.open_high]
+            words = f"in `{left}{self.low:g}, {self.high:g}{right}`"
+        else:
+            words = f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        if self.whole:
+            words = f"an integer {'' if words.startswith('in') else 'of '}{words}"
+        return words + (", or `None`" if self.optional else "")
+
     def __contains__(self, value: object) -> bool:
         if value is None:
             return self.optional
@@ -48,7 +67,16 @@ class Interval:
         return above and below
 
     def check(self, owner: str, name: str, value: object) -> None:
-        """Raises a `ValueError` that names the owner if `value` is outside."""
+        """Raises an error if a value is outside the interval.
+
+        Args:
+            owner: The class whose hyper-parameter it is.
+            name: The name of the hyper-parameter.
+            value: The value.
+
+        Raises:
+            ValueError: The value is outside.
+        """
         if value not in self:
             raise ValueError(
                 f"{owner}: `{name}` must be {self}. Received: {name}={value!r}"
@@ -58,3 +86,5 @@ class Interval:
 NON_NEGATIVE = Interval(0.0)
 POSITIVE = Interval(0.0, open_low=True)
 DECAY_RATE = Interval(0.0, 1.0, open_high=True)
+NON_NEGATIVE_OR_NONE = Interval(0.0, optional=True)
+POSITIVE_OR_NONE = Interval(0.0, open_low=True, optional=True)

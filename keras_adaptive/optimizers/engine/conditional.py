@@ -1,4 +1,4 @@
-"""A choice that is made when a step runs, with or without side effects."""
+"""A branch of a step with side effects, decided while the step runs."""
 
 from __future__ import annotations
 
@@ -13,30 +13,23 @@ if keras.backend.backend() == "jax":
 
 
 def nothing() -> None:
-    """A branch that does nothing."""
-
-
-def choice(predicate, if_true: Callable[[], Any], if_false: Callable[[], Any]):
-    """`ops.cond` for pure functions; outside of JAX's `jit` it compiles nothing."""
-    if keras.backend.backend() == "jax" and not isinstance(predicate, jax.core.Tracer):
-        return if_true() if predicate else if_false()
-    return ops.cond(predicate, if_true, if_false)
+    """Does nothing."""
 
 
 def branch(
-    predicate,
+    predicate: Any,
     if_true: Callable[[], None],
     if_false: Callable[[], None] = nothing,
     *,
     variables: Sequence[keras.Variable],
     changed: Sequence[keras.Variable] | None = None,
 ) -> None:
-    """`ops.cond` for functions with side effects, also inside JAX's `jit`.
+    """Calls one of two functions with side effects, also inside JAX's `jit`.
 
     Args:
         predicate: Bool scalar, a tensor or a variable.
-        if_true: What to do if it is true.
-        if_false: What to do if it is false.
+        if_true: Called if the predicate is true.
+        if_false: Called if the predicate is false.
         variables: All variables that the functions read or change.
         changed: Those that they change; by default all.
     """
@@ -51,7 +44,7 @@ def branch(
         return
     changed = variables if changed is None else changed
 
-    def values_after(function):
+    def values_after(function: Callable[[], None]) -> list[Any]:
         current = [(v, v.value) for v in variables]
         with keras.StatelessScope(state_mapping=current) as scope:
             function()

@@ -1,90 +1,112 @@
-"""Two points of a training: where gradients are taken, and where to evaluate.
+"""The training point, where gradients are taken, and the point to evaluate.
 
-A moving average or a schedule-free optimizer is to be evaluated at another point than
-the one that it trains at. The variables hold the training point while training goes
-on; here they are moved to the evaluation point and back. What it takes to come back
-is in the state of the optimizer, and so is which of the two they are at, so that a
-model that is saved at its evaluation point goes on training from the other.
+A moving average and a schedule-free optimizer are evaluated at another point than the
+one they train at. While training goes on, the variables hold the training point; here
+they move to the evaluation point and back. The optimizer's state holds what the way
+back needs, and at which of the two points the variables are. A model that is saved at
+its evaluation point therefore goes on training from the other.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
 
+from keras_adaptive.optimizers.engine.backend import assign
+from keras_adaptive.optimizers.engine.step import StepContext, VariableState, read
+from keras_adaptive.optimizers.engine.variables import VariableFactory
+
+Point = Callable[..., Any]
+"""A function of `(parameter, slots, average, hyper)` that returns the first three."""
+
 
 class EvaluationPoint:
-    """Moves the variables of an optimizer to where to evaluate, and back.
-
-    Args:
-        optimizer: The `AdaptiveOptimizer` that it belongs to.
+    """Moves variables to the point at which to evaluate, and back.
 
     Attributes:
         reached: Bool variable, whether the variables are at the evaluation point;
-            `None` if that is where they are trained, too.
-        visited: Whether somebody, such as `EvaluateAveraged`, looks after the two
-            points.
+            `None` if they are trained at the same point.
+        visited: Whether somebody, such as `EvaluateAveraged`, takes care of the
+            two points.
     """
 
-    def __init__(self, optimizer):
-        self.optimizer = optimizer
+    def __init__(self) -> None:
         self.reached: keras.Variable | None = None
         self.visited = False
 
-    def warn_unless_visited(self) -> None:
-        """Says once what the end of `fit` cannot make up for."""
+    @property
+    def is_reached(self) -> bool:
+        """Whether the variables are at an evaluation point apart from training's."""
+        return self.reached is not None and bool(ops.convert_to_numpy(self.reached))
+
+    def warn_unless_visited(self, owner: str) -> None:
+        """Warns once that validation in `fit` ran at the training point.
+
+        Args:
+            owner: The class of the optimizer.
+        """
         if self.reached is None or self.visited:
             return
         self.visited = True
         warnings.warn(
-            "The weights are now at the point at which to evaluate "
-            f"{type(self.optimizer).__name__}. If this `fit` validated or saved "
-            "checkpoints, it did so at the training point. Add "
-            "`keras_adaptive.callbacks.EvaluateAveraged()` to its callbacks.",
+            f"The weights are now at the point at which to evaluate {owner}. If this "
+            "`fit` validated or saved checkpoints, it did so at the training point. "
+            "Add `keras_adaptive.callbacks.EvaluateAveraged()` to its callbacks.",
             stacklevel=4,
         )
 
-    def build(self) -> None:
-        """Makes the variable `reached` if there is a point to reach."""
-        optimizer = self.optimizer
-        indices = range(len(optimizer._trainable_variables))
-        if any(self._is_another(i) for i in indices):
-            self.reached = optimizer.add_variable(
-                shape=(),
-                initializer="zeros",
-                dtype="bool",
-                aggregation="only_first_replica",
-                name="evaluating",
-            )
+    def build(self, states: Iterable[VariableState], factory: VariableFactory) -> None:
+        """Adds the variable `reached` if there is a point to reach."""
+        if any(map(_has_other_point, states)):
+            self.reached = factory.number("evaluating", "bool")
 
-    def enter(self) -> None:
-        """Moves the variables to the evaluation point, unless they are there."""
-        self._move("evaluation_point", True)
+    def enter(
+        self, states: Iterable[VariableState], context: StepContext, row_updates: Any
+    ) -> None:
+        """Moves the variables to the evaluation point, unless they are there.
 
-    def leave(self) -> None:
+        Args:
+            states: The variables.
+            context: The step.
+            row_updates: The `RowUpdates` that hold deferred rows, or `None`.
+        """
+        self._move("evaluation_point", True, states, context, row_updates)
+
+    def leave(
+        self, states: Iterable[VariableState], context: StepContext, row_updates: Any
+    ) -> None:
         """Moves the variables back to the training point, unless they are there."""
-        self._move("training_point", False)
+        self._move("training_point", False, states, context, row_updates)
 
-    def _is_another(self, i: int) -> bool:
-        part = self.optimizer._part(i)
-        return self.optimizer._average(i) is not None or bool(part.evaluation_point)
-
-    def _move(self, method: str, arrived: bool) -> None:
+    def _move(
+        self,
+        method: str,
+        arrived: bool,
+        states: Iterable[VariableState],
+        context: StepContext,
+        row_updates: Any,
+    ) -> None:
         if self.reached is None:
             return
         predicate = ops.not_equal(self.reached, arrived)
 
-        def move(wrap=lambda point: point):
-            for i, variable in enumerate(self.optimizer._trainable_variables):
-                if self._is_another(i):
-                    point = wrap(partial(self._point, i, method))
-                    self._move_variable(i, variable, point)
+        def move(wrap: Callable[[Point], Point] = lambda point: point) -> None:
+            for state in states:
+                by_row = row_updates is not None and row_updates.is_table(state)
+                if not _has_other_point(state):
+                    if by_row and row_updates.has_clock(state):
+                        row_updates.flush(state, context, context.calls)
+                    continue
+                point = wrap(partial(_point, state, method))
+                if by_row:
+                    row_updates.flush(state, context, context.calls, point)
                 else:
-                    self.optimizer.flush([variable])
+                    _move_variable(state, context, point)
 
         if keras.backend.backend() == "jax":
             # It is fused with the update; a conditional would be compiled anew at
@@ -94,35 +116,44 @@ class EvaluationPoint:
             ops.cond(predicate, move, lambda: None)
         self.reached.assign(arrived)
 
-    def _point(self, i: int, method: str, parameter, state, average, hyper):
-        if average is not None:
-            return average, state, parameter
-        point = getattr(self.optimizer._part(i), method)
-        return *point(parameter, state, hyper), None
 
-    def _move_variable(self, i: int, variable, point: Callable) -> None:
-        optimizer = self.optimizer
-        if optimizer._sparse is not None and optimizer._sparse.is_table(i):
-            optimizer._sparse.flush(i, variable, optimizer._iterations, point)
-            return
-        dtype = optimizer._compute_dtype(i)
-        hyper = optimizer._hyper(optimizer.learning_rate, dtype, i)
-        parameter, state = optimizer._tensors(variable, optimizer._slots(i), dtype)
-        average = optimizer._average(i)
-        old = None if average is None else ops.convert_to_tensor(average)
-        new_parameter, new_state, new = point(parameter, state, old, hyper)
-        values = [(variable, parameter, new_parameter), (average, old, new)]
-        for name, slot in optimizer._slots(i).items():
-            values.append((slot, state[name], new_state[name]))
-        # Copies: on some backends a tensor that was read changes with its variable.
-        changed = [(v, ops.copy(new)) for v, old, new in values if new is not old]
-        for variable, value in changed:
-            optimizer.assign(variable, ops.cast(value, variable.dtype))
+def _has_other_point(state: VariableState) -> bool:
+    return state.average is not None or bool(state.algorithm.evaluation_point)
 
 
-def _where(predicate, point: Callable, parameter, state, average, hyper):
-    """What `point` returns where the predicate holds, else what it was given."""
-    before = (parameter, state, average)
+def _point(
+    state: VariableState,
+    method: str,
+    parameter: Any,
+    slots: Any,
+    average: Any,
+    hyper: Any,
+) -> Any:
+    if average is not None:
+        return average, slots, parameter
+    return *getattr(state.algorithm, method)(parameter, slots, hyper), None
+
+
+def _move_variable(state: VariableState, context: StepContext, point: Point) -> None:
+    parameter, slots = read(state)
+    old = None if state.average is None else ops.convert_to_tensor(state.average)
+    new_parameter, new_slots, new = point(
+        parameter, slots, old, state.hyper(context).at(parameter)
+    )
+    values = [(state.variable, parameter, new_parameter), (state.average, old, new)]
+    for name, slot in state.slots.items():
+        values.append((slot, slots[name], new_slots[name]))
+    # Copies: on some backends a tensor that was read changes with its variable.
+    changed = [(v, ops.copy(new)) for v, old, new in values if new is not old]
+    for variable, value in changed:
+        assign(variable, ops.cast(value, variable.dtype))
+
+
+def _where(
+    predicate: Any, point: Point, parameter: Any, slots: Any, average: Any, hyper: Any
+) -> Any:
+    """Returns what `point` returns where the predicate holds, else its arguments."""
+    before = (parameter, slots, average)
     return keras.tree.map_structure(
         lambda new, old: old if new is old else ops.where(predicate, new, old),
         point(*before, hyper),

@@ -1,97 +1,104 @@
-"""Optimizers that wrap an optimizer: what Lookahead, SAM and Mechanic share."""
+"""What Lookahead, SAM and Mechanic share: an optimizer around an optimizer."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_adaptive.optimizers.base import (
-    OPTION_BOUNDS,
-    _by_index,
-    _compute_dtype,
-    _is_sparse,
-    _named_parameters,
-    _outside_of_graphs,
+from keras_adaptive.optimizers.contract import PARAMETER, Declared, Slot, hyperparameter
+from keras_adaptive.optimizers.contract.norms import squared_norm
+from keras_adaptive.optimizers.contract.options import Options
+from keras_adaptive.optimizers.contract.override import override
+from keras_adaptive.optimizers.engine.backend import (
+    ON_TENSORFLOW,
+    is_sparse,
+    outside_of_graphs,
 )
-from keras_adaptive.optimizers.catalogue.shared.norms import squared_norm
-from keras_adaptive.optimizers.contract.constraints import Interval
-from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
-from keras_adaptive.optimizers.engine import checkpoint as saved_state
+from keras_adaptive.optimizers.engine.checkpoint import SavedByName
 from keras_adaptive.optimizers.engine.conditional import branch, nothing
+from keras_adaptive.optimizers.engine.gradients import check_count
+from keras_adaptive.optimizers.engine.variables import VariableFactory
 
-if keras.backend.backend() == "tensorflow":
+if ON_TENSORFLOW:
     import tensorflow as tf
 
     from keras_adaptive.optimizers.engine.tensorflow import rows
 
-OPTIONS = {*OPTION_BOUNDS, "use_ema", "sparse", "cautious"}
+OF_THE_OPTIMIZER = Options.hyperparameters.keys() - {"name"}
 """Arguments that the wrapped optimizer takes and the wrapper does not."""
 
 
-class Wrapper(keras.optimizers.Optimizer):
+class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
     """An optimizer around any Keras optimizer, ours or Keras's own.
 
     Learning rate, schedules, clipping, weight decay, moving average, accumulation
     and loss scale are those of the wrapped optimizer: `learning_rate`, `iterations`
     and `loss_scale_factor` read and set its own.
 
-    Args:
-        optimizer: A `keras.optimizers.Optimizer`, its name, or its config.
-        name: Name of the wrapper.
-        **options: Not for wrappers; named in the error.
+    Subclasses declare their hyper-parameters as an `AdaptiveOptimizer` does, and define
 
-    Subclasses define
-
-    - `_advance(grads, variables, apply)`: one call of `apply`; the argument `apply`
-      is to call that of the optimizer in it;
-    - `slots` and `bounds`, as for an `AdaptiveOptimizer`. A slot that starts as a copy
-      of the variable is copied again by the first call, so that weights may be
-      loaded between `build` and training;
-    - optionally `_add_numbers()`: creates state that belongs to no variable, by
-      `_add_number`;
+    - `_advance(grads, variables, apply)`: one call of `apply`. The argument `apply`
+      calls that of the wrapped optimizer;
+    - `slots`, as for an `AdaptiveOptimizer`. A slot that starts as a copy of the
+      variable is copied again by the first call, so that weights may be loaded between
+      `build` and training;
+    - optionally `_add_numbers(factory)`: adds state that belongs to no variable;
     - optionally `_check_optimizer(variables)`: raises what cannot be wrapped, when the
       wrapper is made (without variables) and when it is built.
 
     Raises:
         TypeError: `optimizer` is none, or an argument belongs to it.
-        ValueError: A hyper-parameter is outside its bounds, or `optimizer` is a
+        ValueError: A hyper-parameter is outside its constraint, or `optimizer` is a
             `LossScaleOptimizer`.
     """
 
-    slots: Mapping[str, Slot] = {}
-    bounds: ClassVar[Mapping[str, Interval]] = {}
+    optimizer: Any = hyperparameter(
+        doc="""The optimizer to wrap: an instance, a name or a config. Its arguments
+        (`clipnorm`, `weight_decay`, ...) are given to itself."""
+    )
+    name: str | None = hyperparameter(None, kw_only=True, doc="Name of the wrapper.")
 
-    def __init__(self, optimizer, *, name: str | None = None, **options):
-        for option in options:
-            hint = " Give it to the optimizer in it." if option in OPTIONS else ""
-            raise TypeError(f"{type(self).__name__} has no argument `{option}`.{hint}")
+    slots: Mapping[str, Slot] = {}
+
+    def __init__(
+        self, optimizer: Any, name: str | None = None, **arguments: Any
+    ) -> None:
+        for argument in arguments:
+            if argument not in type(self).hyperparameters:
+                self.refuse_argument(argument)
         # For a function Keras makes no variable.
         super().__init__(self._current_learning_rate, name=name)
         self.optimizer = _optimizer(optimizer, type(self).__name__)
         self._state: dict[str, dict[int, keras.Variable]] = {}
         self._numbers: dict[str, keras.Variable] = {}
-        self._loaded_before_build: dict[str, np.ndarray] | None = None
+        for argument, value in arguments.items():
+            setattr(self, argument, value)
         self._check_optimizer([])
 
-    def __setattr__(self, name: str, value):
-        owner = type(self).__name__
-        if name in type(self).bounds:
-            type(self).bounds[name].check(owner, name, value)
-        if name in OPTIONS and not hasattr(type(self), name) and self._wraps():
+    @classmethod
+    @override
+    def refuse_argument(cls, name: str) -> NoReturn:
+        """Raises the error about an argument that the wrapper does not take."""
+        hint = " Give it to the optimizer in it." if name in OF_THE_OPTIMIZER else ""
+        raise TypeError(f"{cls.__name__} has no argument `{name}`.{hint}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        inner = name in OF_THE_OPTIMIZER and not hasattr(type(self), name)
+        if inner and self._wraps():
             raise AttributeError(
-                f"{owner} has no `{name}`: set `optimizer.optimizer.{name}`, that of "
-                "the optimizer in it."
+                f"{type(self).__name__} has no `{name}`: set "
+                f"`optimizer.optimizer.{name}`, that of the optimizer in it."
             )
         super().__setattr__(name, value)
 
     def _wraps(self) -> bool:
-        """Whether there is an optimizer; not while Keras's constructor runs."""
+        """Returns whether there is an optimizer; not while Keras's constructor runs."""
         return "optimizer" in vars(self)
 
     # What is the wrapped optimizer's.
@@ -132,8 +139,13 @@ class Wrapper(keras.optimizers.Optimizer):
 
     # State, by name.
 
-    def build(self, variables) -> None:
-        """Creates the state for the variables; called by the first `apply`."""
+    @override
+    def build(self, variables: Iterable[keras.Variable]) -> None:
+        """Creates the state for the variables; called by the first `apply`.
+
+        Args:
+            variables: The variables to train.
+        """
         if self.built:
             return
         variables = list(variables)
@@ -141,44 +153,22 @@ class Wrapper(keras.optimizers.Optimizer):
         # By now a `MultiOptimizer` knows its optimizers.
         self._check_optimizer(variables)
         super().build(variables)
-        with _outside_of_graphs():
+        factory = VariableFactory(self.add_variable, lambda _: contextlib.nullcontext())
+        with outside_of_graphs():
             for name, slot in self.slots.items():
-                self._state[name] = _by_index(
-                    None
-                    if self._overwrite_variable_with_gradient(variable)
-                    else self._add_like(variable, name, slot)
-                    for variable in variables
-                )
-            self._add_numbers()
-            if self._loaded_before_build is not None:
-                self._load(self._loaded_before_build)
-        self._loaded_before_build = None
+                self._state[name] = {
+                    i: factory.slot(variable, name, slot)
+                    for i, variable in enumerate(variables)
+                    if not self._overwrite_variable_with_gradient(variable)
+                }
+            self._add_numbers(factory)
+        self._load_what_waits()
 
-    def _check_optimizer(self, variables) -> None:
+    def _check_optimizer(self, variables: list[keras.Variable]) -> None:
         pass
 
-    def _add_like(self, variable, name: str, slot: Slot) -> keras.Variable:
-        return self.add_variable(
-            shape=slot.shape(tuple(variable.shape)),
-            # A copy: JAX cannot donate one buffer twice.
-            initializer=lambda shape, dtype: ops.copy(
-                slot.initial_value(variable, shape, dtype)
-            ),
-            dtype=_compute_dtype(variable),
-            layout=getattr(variable, "_layout", None),
-            name=f"{variable.name}_{name}",
-        )
-
-    def _add_numbers(self) -> None:
+    def _add_numbers(self, factory: VariableFactory) -> None:
         pass
-
-    def _add_number(self, name: str, dtype: str, shape=(), initial=0) -> None:
-        self._numbers[name] = self.add_variable(
-            shape=shape,
-            initializer=lambda shape, dtype: ops.full(shape, initial, dtype),
-            dtype=dtype,
-            name=name,
-        )
 
     @property
     def _kept(self) -> dict[int, keras.Variable]:
@@ -187,7 +177,7 @@ class Wrapper(keras.optimizers.Optimizer):
         return kept
 
     def _named_variables(self) -> dict[str, keras.Variable]:
-        """The wrapper's own state; Keras also saves the optimizer in it."""
+        """Returns the wrapper's own state; Keras also saves the optimizer in it."""
         named = {"iteration": self._iterations, **self._numbers}
         for name, slots in self._state.items():
             named.update({f"{name}:{i}": v for i, v in slots.items()})
@@ -199,38 +189,19 @@ class Wrapper(keras.optimizers.Optimizer):
         inner = getattr(self.optimizer, "_owner", type(self.optimizer).__name__)
         return f"{type(self).__name__}({inner})"
 
-    def save_own_variables(self, store) -> None:
-        """Saves the wrapper's own state by name, if it is built."""
-        if self.built:
-            saved_state.write(store, self._owner, self._named_variables())
-
-    def load_own_variables(self, store) -> None:
-        """Loads what `save_own_variables` saved; before `build`, when it is built.
-
-        Raises:
-            ValueError: The state is another optimizer's, or has other names or
-                shapes than this one.
-        """
-        saved = saved_state.read(store, self._owner)
-        if saved and self.built:
-            self._load(saved)
-        elif saved:
-            self._loaded_before_build = saved
-
-    def _load(self, saved: dict[str, np.ndarray]) -> None:
-        named = self._named_variables()
-        saved_state.check(self._owner, saved, named)
-        for name, value in saved.items():
-            named[name].assign(value)
-
+    @override
     def get_config(self) -> dict[str, Any]:
-        names = _named_parameters(type(self).__init__)
+        """Returns the arguments of the constructor; see Keras."""
+        names = type(self).__signature__.parameters
         config = {name: getattr(self, name) for name in names}
         config["optimizer"] = keras.saving.serialize_keras_object(self.optimizer)
         return {**config, "name": self.name}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Wrapper:
+        """Makes a wrapper from what `get_config` returned; see Keras."""
         optimizer = keras.saving.deserialize_keras_object(
             config["optimizer"], custom_objects=custom_objects
         )
@@ -245,11 +216,7 @@ class Wrapper(keras.optimizers.Optimizer):
             return
         variables = trainable_variables
         variables = list(self._trainable_variables if variables is None else variables)
-        if len(grads) != len(variables):
-            raise ValueError(
-                f"{len(grads)} gradients for {len(variables)} variables: "
-                "each variable needs one gradient (or None)."
-            )
+        check_count(grads, variables)
         if all(gradient is None for gradient in grads):
             raise ValueError(f"{type(self).__name__}: no variable has a gradient.")
         with keras.name_scope(self.name):
@@ -276,10 +243,7 @@ class Wrapper(keras.optimizers.Optimizer):
 
     @property
     def _replicated(self) -> bool:
-        return (
-            keras.backend.backend() == "tensorflow"
-            and self._distribution_strategy.num_replicas_in_sync > 1
-        )
+        return ON_TENSORFLOW and self._distribution_strategy.num_replicas_in_sync > 1
 
     def _advance_replicas(self, grads, variables) -> None:
         """One call for all replicas of `tf.distribute`, with their summed gradients.
@@ -324,7 +288,7 @@ class Wrapper(keras.optimizers.Optimizer):
 
     def _by_row(self, gradient, variable):
         """`(ids, values)` of a gradient, summed by row; `ids` is `None` if dense."""
-        if not _is_sparse(gradient):
+        if not is_sparse(gradient):
             return None, gradient
         by_row = rows.coalesce(
             gradient.indices, gradient.values, int(variable.shape[0]), variable.path
@@ -398,8 +362,8 @@ class TwoPointWrapper(Wrapper):
     swaps_last: ClassVar[bool]
     """Whether the optimizer in it goes to its own evaluation point first."""
 
-    def _add_numbers(self) -> None:
-        self._add_number("evaluating", "bool")
+    def _add_numbers(self, factory: VariableFactory) -> None:
+        self._numbers["evaluating"] = factory.number("evaluating", "bool")
 
     def _swap(self) -> None:
         for i, kept in self._kept.items():

@@ -5,9 +5,13 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE
-from keras_adaptive.optimizers.contract.constraints import Interval
-from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
+from keras_adaptive.optimizers.contract import (
+    PACKAGE,
+    PARAMETER,
+    Interval,
+    Slot,
+    hyperparameter,
+)
 from keras_adaptive.optimizers.wrappers.base import TwoPointWrapper, constrained, write
 
 
@@ -31,15 +35,6 @@ class Lookahead(TwoPointWrapper):
         schedule or a moving average calms it already. What matters: the rate of the
         optimizer in it; `sync_period` and `slow_step_size` hardly do.
 
-    Args:
-        optimizer: The optimizer to wrap: an instance, a name or a config. Its
-            arguments (`clipnorm`, `weight_decay`, ...) are given to itself.
-        sync_period: k, the updates from one synchronization to the next, at least 1.
-            With gradient accumulation updates are counted, not calls. Defaults to
-            `6`.
-        slow_step_size: α, in `(0, 1]`. Defaults to `0.5`.
-        name: Name of the wrapper.
-
     Sparse gradients go to the optimizer as they are. A synchronization is of all rows,
     so it brings deferred rows up to date first: every k updates cost a pass over the
     table.
@@ -61,23 +56,18 @@ class Lookahead(TwoPointWrapper):
     - [Zhang et al., 2019](https://arxiv.org/abs/1907.08610)
     """
 
-    slots = {"slow": Slot(PARAMETER)}
-    bounds = {
-        "sync_period": Interval(1, whole=True),
-        "slow_step_size": Interval(0.0, 1.0, open_low=True),
-    }
-    swaps_last = True
+    sync_period: int = hyperparameter(
+        6,
+        Interval(1, whole=True),
+        """k, the updates from one synchronization to the next. With gradient
+        accumulation updates are counted, not calls.""",
+    )
+    slow_step_size: float = hyperparameter(
+        0.5, Interval(0.0, 1.0, open_low=True), "α, the share of the way to θ."
+    )
 
-    def __init__(
-        self,
-        optimizer,
-        sync_period: int = 6,
-        slow_step_size: float = 0.5,
-        **options,
-    ):
-        super().__init__(optimizer, **options)
-        self.sync_period = sync_period
-        self.slow_step_size = slow_step_size
+    slots = {"slow": Slot(PARAMETER)}
+    swaps_last = True
 
     def _advance_from_training(self, grads, variables, apply) -> None:
         following = self.iterations + 1

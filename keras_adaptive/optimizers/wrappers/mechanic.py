@@ -9,13 +9,17 @@ from functools import partial
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE, AdaptiveOptimizer
-from keras_adaptive.optimizers.contract.constraints import (
+from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    PACKAGE,
+    PARAMETER,
     POSITIVE,
+    Slot,
+    hyperparameter,
 )
-from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
+from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.base import (
     Wrapper,
     constrained,
@@ -24,7 +28,7 @@ from keras_adaptive.optimizers.wrappers.base import (
     widest,
     write,
 )
-from keras_adaptive.optimizers.wrappers.sam import SAM
+from keras_adaptive.optimizers.wrappers.sam import SharpnessAware
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 
@@ -78,20 +82,6 @@ class Mechanic(Wrapper):
         sparse tables: it looks at whole variables. What matters: the schedule;
         `s_decay` if training is unstable.
 
-    Args:
-        optimizer: The optimizer to wrap: an instance, a name or a config. Its
-            arguments (`clipnorm`, `weight_decay`, ...) are given to itself.
-        s_decay: λ, draws the scale down the more, the larger the weights; at least 0.
-            Defaults to `0.0`; the paper has 0.01.
-        betas: β of each tuner, in `[0, 1)`.
-        s_init: s₀, the scale to begin with, above 0. Defaults to `1e-4`.
-        epsilon: Keeps denominators away from zero; above 0. Defaults to `1e-8`.
-        store_delta: Keep Δ and take w₀ to be w - S Δ. Otherwise w₀ is kept and Δ
-            is (w - w₀) / (S + ε), as in the authors' package; that is rounded
-            more while the scale is small, and smaller by ε / S. Defaults to `False`;
-            has no effect around an optimizer that keeps points.
-        name: Name of the wrapper.
-
     Sparse gradients are made dense: the scale is one number, so every step moves all
     weights. For large tables use an optimizer by itself.
 
@@ -116,33 +106,37 @@ class Mechanic(Wrapper):
       w⁺ takes the place of w in h, as in the authors' package
     """
 
-    bounds = {"s_decay": NON_NEGATIVE, "s_init": POSITIVE, "epsilon": POSITIVE}
+    s_decay: float = hyperparameter(
+        0.0,
+        NON_NEGATIVE,
+        """λ, draws the scale down the more, the larger the weights; the paper has
+        0.01.""",
+    )
+    betas: Sequence[float] = hyperparameter(BETAS, doc="β of each tuner, in `[0, 1)`.")
+    s_init: float = hyperparameter(1e-4, POSITIVE, "s₀, the scale to begin with.")
+    epsilon: float = hyperparameter(
+        1e-8, POSITIVE, "Keeps denominators away from zero."
+    )
+    store_delta: bool = hyperparameter(
+        False,
+        doc="""Keeps Δ and takes w₀ to be w - S Δ. Otherwise w₀ is kept and Δ is
+        (w - w₀) / (S + ε), as in the authors' package; that is rounded more while the
+        scale is small, and smaller by ε / S. It has no effect around an optimizer that
+        keeps points.""",
+    )
 
-    def __init__(
-        self,
-        optimizer,
-        s_decay: float = 0.0,
-        betas: Sequence[float] = BETAS,
-        s_init: float = 1e-4,
-        epsilon: float = 1e-8,
-        store_delta: bool = False,
-        **options,
-    ):
-        super().__init__(optimizer, **options)
-        self.s_decay = s_decay
-        self.betas = tuple(betas)
-        self.s_init = s_init
-        self.epsilon = epsilon
-        self.store_delta = store_delta
+    def _check_optimizer(self, variables) -> None:
+        self.betas = tuple(self.betas)
         for i, beta in enumerate(self.betas):
             DECAY_RATE.check(type(self).__name__, f"betas[{i}]", beta)
         if not self.betas:
             raise ValueError(f"{type(self).__name__}: `betas` must not be empty.")
+        self._check_composition(variables)
 
-    def _check_optimizer(self, variables) -> None:
+    def _check_composition(self, variables) -> None:
         owner = type(self).__name__
         for inner in nested(self.optimizer):
-            if isinstance(inner, SAM):
+            if isinstance(inner, SharpnessAware):
                 sam = type(inner).__name__
                 raise ValueError(
                     f"{owner} cannot wrap {sam}, half of whose calls are no steps, and "
@@ -210,12 +204,11 @@ class Mechanic(Wrapper):
         name = "displacement" if "displacement" in self._state else "reference"
         return self._state[name]
 
-    def _add_numbers(self) -> None:
+    def _add_numbers(self, factory: VariableFactory) -> None:
         dtype, tuners = widest(self._kept.values()), (len(self.betas),)
-        self._add_number("scale", dtype, tuners)
-        self._add_number("reward", dtype, tuners)
-        self._add_number("squares", dtype, tuners)
-        self._add_number("largest", dtype, tuners, initial=1e-6)
+        for name in ("scale", "reward", "squares"):
+            self._numbers[name] = factory.number(name, dtype, tuners)
+        self._numbers["largest"] = factory.number("largest", dtype, tuners, 1e-6)
 
     def _given(self, gradient, variable):
         return self._whole(gradient, variable)

@@ -2,83 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.base import PACKAGE
-from keras_adaptive.optimizers.contract.constraints import NON_NEGATIVE
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    NON_NEGATIVE,
+    PACKAGE,
+    Slot,
+    hyperparameter,
+)
+from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.base import TwoPointWrapper, norm, write
 
 if keras.backend.backend() == "tensorflow":
     from keras_adaptive.optimizers.engine.tensorflow import rows
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class SAM(TwoPointWrapper):
-    """SAM: steps by the gradient at the worst point nearby.
-
-    One step takes two calls of `apply`, that is two batches. With the gradient g at the
-    weights w, the first of them moves to
-
-        w + e,  e = ρ g / |g|
-
-    (the norm is over all variables). The second moves back to w and lets the optimizer
-    step by the gradient at w + e. The optimizer's iterations and schedules count
-    steps, half as many as calls.
-
-    The weights to evaluate are w: `fit` ends with them in the model, also after an odd
-    number of batches, and so do `finalize_variable_values` and `to_evaluation`. If
-    training goes on from there the step is begun anew.
-
-    When to use: where generalization counts more than time, as for vision models on
-        little data: a step costs two gradients, so compare it with twice the epochs.
-        What matters: `rho` (0.05 to 0.2), then the rate of the optimizer in it.
-
-    Args:
-        optimizer: The optimizer to wrap: an instance, a name or a config. Its
-            arguments (`clipnorm`, `weight_decay`, ...) are given to itself.
-        rho: ρ, the distance, at least 0. Defaults to `0.05`.
-        name: Name of the wrapper.
-
-    Under `tf.distribute` with several replicas e is that of their summed gradient.
-
-    Sparse gradients are summed by row; only their rows are moved. The way back copies
-    the whole table: a step costs two passes over it. To the optimizer they go as they
-    are.
-
-    Raises:
-        TypeError: `optimizer` is none, or an argument belongs to it.
-        ValueError: `rho` is negative, or `optimizer` is a `LossScaleOptimizer` (which
-            goes outside).
-
-    Example:
-
-    >>> import keras, keras_adaptive
-    >>> from keras_adaptive.optimizers import SAM
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    >>> model.compile(SAM(keras.optimizers.SGD(0.1, momentum=0.9)), "mse")
-
-    References:
-
-    - [Foret et al., 2020](https://arxiv.org/abs/2010.01412)
-    """
+class SharpnessAware(TwoPointWrapper):
+    """Steps by the gradient at the worst point of a neighbourhood."""
 
     slots = {"unperturbed": Slot()}
-    bounds = {"rho": NON_NEGATIVE}
     swaps_last = False
 
-    def __init__(self, optimizer, rho: float = 0.05, **options):
-        super().__init__(optimizer, **options)
-        self.rho = rho
+    def scaled(self, values: Any, parameter: Any) -> Any:
+        """Returns a gradient in the geometry of the neighbourhood."""
+        raise NotImplementedError
 
-    def scaled(self, values, parameter):
-        """A gradient in the geometry of the neighbourhood: here as it is."""
-        return values
-
-    def _add_numbers(self) -> None:
-        super()._add_numbers()
-        self._add_number("ascended", "bool")
+    def _add_numbers(self, factory: VariableFactory) -> None:
+        super()._add_numbers(factory)
+        self._numbers["ascended"] = factory.number("ascended", "bool")
 
     def _advance_from_training(self, grads, variables, apply) -> None:
         self._branch(
@@ -136,7 +90,58 @@ class SAM(TwoPointWrapper):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class ASAM(SAM):
+class SAM(SharpnessAware):
+    """SAM: steps by the gradient at the worst point nearby.
+
+    One step takes two calls of `apply`, that is two batches. With the gradient g at the
+    weights w, the first of them moves to
+
+        w + e,  e = ρ g / |g|
+
+    (the norm is over all variables). The second moves back to w and lets the optimizer
+    step by the gradient at w + e. The optimizer's iterations and schedules count
+    steps, half as many as calls.
+
+    The weights to evaluate are w: `fit` ends with them in the model, also after an odd
+    number of batches, and so do `finalize_variable_values` and `to_evaluation`. If
+    training goes on from there the step is begun anew.
+
+    When to use: where generalization counts more than time, as for vision models on
+        little data: a step costs two gradients, so compare it with twice the epochs.
+        What matters: `rho` (0.05 to 0.2), then the rate of the optimizer in it.
+
+    Under `tf.distribute` with several replicas e is that of their summed gradient.
+
+    Sparse gradients are summed by row; only their rows are moved. The way back copies
+    the whole table: a step costs two passes over it. To the optimizer they go as they
+    are.
+
+    Raises:
+        TypeError: `optimizer` is none, or an argument belongs to it.
+        ValueError: `rho` is negative, or `optimizer` is a `LossScaleOptimizer` (which
+            goes outside).
+
+    Example:
+
+    >>> import keras, keras_adaptive
+    >>> from keras_adaptive.optimizers import SAM
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile(SAM(keras.optimizers.SGD(0.1, momentum=0.9)), "mse")
+
+    References:
+
+    - [Foret et al., 2020](https://arxiv.org/abs/2010.01412)
+    """
+
+    rho: float = hyperparameter(0.05, NON_NEGATIVE, "ρ, the distance.")
+
+    def scaled(self, values: Any, parameter: Any) -> Any:
+        """Returns a gradient in the geometry of the neighbourhood: here as it is."""
+        return values
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ASAM(SharpnessAware):
     """ASAM: SAM in a neighbourhood that scales with the weights.
 
     As `SAM`, with
@@ -148,12 +153,6 @@ class ASAM(SAM):
 
     When to use: as `SAM`, where layers differ much in scale. Its `rho` is about ten
         times as large (0.5 to 2).
-
-    Args:
-        optimizer: The optimizer to wrap: an instance, a name or a config. Its
-            arguments (`clipnorm`, `weight_decay`, ...) are given to itself.
-        rho: ρ, the distance relative to the weights, at least 0. Defaults to `0.5`.
-        name: Name of the wrapper.
 
     Sparse gradients: as `SAM`.
 
@@ -173,8 +172,10 @@ class ASAM(SAM):
     - [Kwon et al., 2021](https://arxiv.org/abs/2102.11600)
     """
 
-    def __init__(self, optimizer, rho: float = 0.5, **options):
-        super().__init__(optimizer, rho, **options)
+    rho: float = hyperparameter(
+        0.5, NON_NEGATIVE, "ρ, the distance relative to the weights."
+    )
 
-    def scaled(self, values, parameter):
+    def scaled(self, values: Any, parameter: Any) -> Any:
+        """Returns a gradient scaled by the size of the weights."""
         return ops.abs(parameter) * values

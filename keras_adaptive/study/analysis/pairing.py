@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.stats.paired_tests import differences, log_ratios
 from keras_adaptive.study.analysis.stats.values import upward
 from keras_adaptive.study.analysis.verdicts import Pairs
@@ -61,21 +61,21 @@ def of_phase(runs: pd.DataFrame, phase: str, *columns: str) -> pd.DataFrame:
         columns: The columns that the table must have besides those that identify runs.
 
     Raises:
-        StudyError: If a column is missing, if a status is unknown, or if the phase has
+        InputError: If a column is missing, if a status is unknown, or if the phase has
             no run.
     """
     missing = [name for name in (*RUN, "phase", "status", *columns) if name not in runs]
     if missing:
-        raise StudyError(
+        raise InputError(
             f"The table of runs lacks the column {missing[0]!r}; it has "
             f"{', '.join(map(str, runs.columns))}."
         )
     runs = runs[runs["phase"] == phase]
     if runs.empty:
-        raise StudyError(f"The table has no run of the phase {phase!r}.")
+        raise InputError(f"The table has no run of the phase {phase!r}.")
     unknown = set(runs["status"]) - set(STATUSES)
     if unknown:
-        raise StudyError(
+        raise InputError(
             f"A run's status is one of {', '.join(STATUSES)}, not {unknown.pop()!r}."
         )
     return runs
@@ -93,11 +93,11 @@ def with_upward(
         columns: The metrics.
 
     Raises:
-        StudyError: If a workload has no direction, or not one of these two.
+        InputError: If a workload has no direction, or not one of these two.
     """
     for workload in runs["workload"].unique():
         if workload not in directions:
-            raise StudyError(
+            raise InputError(
                 f"The workload {workload!r} has no direction. Say 'max' or 'min'."
             )
     signs = runs["workload"].map(
@@ -112,12 +112,12 @@ def margins_of(
     """Returns the smallest gain that matters on each workload, 0 by default.
 
     Raises:
-        StudyError: If a margin is given for a workload that has no run.
+        InputError: If a margin is given for a workload that has no run.
     """
     result = dict.fromkeys(runs["workload"], 0.0)
     unknown = set(margins or ()) - set(result)
     if unknown:
-        raise StudyError(
+        raise InputError(
             f"There is a margin for {unknown.pop()!r}, but no run of such a workload."
         )
     return result | dict(margins or {})
@@ -127,14 +127,14 @@ def values(runs: pd.DataFrame, column: str, worst: float) -> pd.Series:
     """Returns the value of each run: the worst if it diverged, NaN if it failed.
 
     Raises:
-        StudyError: If a finished run has no value.
+        InputError: If a finished run has no value.
     """
     status = runs["status"]
     result = runs[column].astype(float).where(status == "finished")
     blank = runs[(status == "finished") & result.isna()]
     if len(blank):
         workload, contender, seed = blank.iloc[0][RUN]
-        raise StudyError(
+        raise InputError(
             f"The run of {contender} on {workload} with seed {seed} finished without "
             f"{column}. A run without a value is 'diverged' or 'failed'."
         )
@@ -174,7 +174,7 @@ def grids(
         Frames of seeds × rising points, with NaN where a run failed or is missing.
 
     Raises:
-        StudyError: If there are two runs for one point.
+        InputError: If there are two runs for one point.
     """
     _once(runs, [*RUN, over])
     table = runs.assign(value=values(runs, column, worst))
@@ -231,7 +231,7 @@ def _once(runs: pd.DataFrame, key: list[str]) -> None:
     twice = runs[runs.duplicated(key)]
     if len(twice):
         which = ", ".join(f"{name} {twice.iloc[0][name]}" for name in key)
-        raise StudyError(
+        raise InputError(
             f"There are two runs for {which}. Pass one of each, for instance those of "
             "one setting of the other hyper-parameters."
         )
@@ -256,13 +256,13 @@ def pairs(
         The pairs of each contender except the reference, on each workload.
 
     Raises:
-        StudyError: If the reference has no run, or if a contender has two runs with
+        InputError: If the reference has no run, or if a contender has two runs with
             one seed on one workload.
     """
     _once(measured, RUN)
     contenders = measured["contender"].unique()
     if reference not in contenders:
-        raise StudyError(
+        raise InputError(
             f"There is no run of the reference {reference!r}; the contenders are "
             f"{', '.join(contenders)}."
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.pairing import (
     by_run,
     by_seed,
@@ -58,7 +58,7 @@ def convergence(
         seed: Decides the resamples of the intervals.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference.
+        InputError: If the table lacks a column, a value or the reference.
 
     Example:
         >>> runs = pd.DataFrame(
@@ -80,7 +80,7 @@ def convergence(
         seconds to target None undecided
     """
     if not 1 <= margin < np.inf:
-        raise StudyError(f"The smallest speed-up that matters is >= 1, not {margin}.")
+        raise InputError(f"The smallest speed-up that matters is >= 1, not {margin}.")
     columns = ["steps_to_target", "seconds_to_target"]
     runs = of_phase(runs, phase, *columns)
     targets = runs.groupby("workload")[columns].transform("count") > 0
@@ -122,7 +122,7 @@ def generalization(
         seed: Decides the resamples of the intervals.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference, or if a
+        InputError: If the table lacks a column, a value or the reference, or if a
             workload has no direction.
     """
     columns = ("test_metric", "train_metric")
@@ -167,7 +167,7 @@ def sparse(
         seed: Decides the resamples of the intervals.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference, or if a
+        InputError: If the table lacks a column, a value or the reference, or if a
             workload has no direction.
     """
     columns = {
@@ -209,7 +209,7 @@ def step_cost(
         seed: Decides the resamples of the intervals.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference.
+        InputError: If the table lacks a column, a value or the reference.
     """
     runs = of_phase(runs, phase, "vocabulary", "step_seconds")
     measured = [

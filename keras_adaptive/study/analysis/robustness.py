@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.pairing import (
     Gains,
     Whose,
@@ -83,7 +83,7 @@ def robustness(
         The verdicts. Those on one value for all workloads need two workloads or more.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference, if a
+        InputError: If the table lacks a column, a value or the reference, if a
             workload has no direction, or if there are two runs for one value.
     """
     runs = with_upward(_over(runs, phase, over), directions, "validation_metric")
@@ -164,7 +164,7 @@ def one_for_all(
         with a `reason`) and `chosen`, the contender's value for all workloads.
 
     Raises:
-        StudyError: If the table lacks a column or a value, or if there are two runs
+        InputError: If the table lacks a column or a value, or if there are two runs
             for one value.
     """
     runs = _over(runs, phase, over)
@@ -196,10 +196,10 @@ def one_for_all(
 def _over(runs: pd.DataFrame, phase: str, over: str) -> pd.DataFrame:
     runs = of_phase(runs, phase, over, *COLUMNS).dropna(subset=[over])
     if runs.empty or not (runs[over] > 0).all():
-        raise StudyError(f"The values of {over} must be positive numbers.")
+        raise InputError(f"The values of {over} must be positive numbers.")
     blank = runs[runs["initial_loss"].isna() & (runs["status"] != "failed")]
     if len(blank):
-        raise StudyError(
+        raise InputError(
             f"A run of {blank.iloc[0]['contender']} on {blank.iloc[0]['workload']} has "
             "no initial_loss."
         )

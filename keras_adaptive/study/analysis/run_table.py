@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.stats.medians import median
 from keras_adaptive.study.analysis.stats.targets import best, target, to_target
 from keras_adaptive.study.ledger.record import Record
@@ -201,7 +201,7 @@ def _target(bests: Sequence[float]) -> float:
     """Returns the target that the reference sets, NaN if it sets none."""
     try:
         return target(bests)
-    except StudyError:
+    except InputError:
         return math.nan
 
 

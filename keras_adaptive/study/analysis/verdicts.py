@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.analysis.scales import LEAD, RATIO, Scale, lead
 from keras_adaptive.study.analysis.stats.medians import (
     Estimate,
@@ -62,7 +62,7 @@ class Pairs:
         left_out: The runs, in words, whose pairs are missing.
 
     Raises:
-        StudyError: If a gain is NaN, or the margin is negative or not finite.
+        InputError: If a gain is NaN, or the margin is negative or not finite.
     """
 
     contender: str
@@ -75,12 +75,12 @@ class Pairs:
     def __post_init__(self) -> None:
         """Checks the gains and the margin."""
         if np.isnan(self.gains).any():
-            raise StudyError(
+            raise InputError(
                 f"A gain of {self.contender} on {self.workload} is NaN. Leave out the "
                 "pair and name it in `left_out`."
             )
         if not 0 <= self.margin < np.inf:
-            raise StudyError(
+            raise InputError(
                 f"The smallest gain that matters is at least 0, not {self.margin}."
             )
 
@@ -165,7 +165,7 @@ def judge(
     if len({(each.contender, each.workload) for each in comparisons}) < len(
         comparisons
     ):
-        raise StudyError("A contender is compared twice on one workload.")
+        raise InputError("A contender is compared twice on one workload.")
     families: dict[str, list[Pairs]] = {}
     for each in comparisons:
         families.setdefault(each.contender, []).append(each)

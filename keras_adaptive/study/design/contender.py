@@ -11,7 +11,7 @@ from types import ModuleType
 import keras
 
 from keras_adaptive import optimizers
-from keras_adaptive.errors import StudyError, did_you_mean
+from keras_adaptive.errors import InputError, did_you_mean
 from keras_adaptive.renamed import renamed_argument
 from keras_adaptive.study.design.grid import half_decades_around
 from keras_adaptive.study.design.setting import Setting
@@ -45,7 +45,7 @@ class Contender:
         label: The name in tables and in MLflow; `None` for the optimizer's name.
 
     Raises:
-        StudyError: If the optimizer does not exist, or if a grid is empty, repeats a
+        InputError: If the optimizer does not exist, or if a grid is empty, repeats a
             value or contains one that is not positive and finite.
 
     Example:
@@ -68,7 +68,7 @@ class Contender:
         if isinstance(self.optimizer, str):
             _named(self.optimizer)
         elif not callable(self.optimizer):
-            raise StudyError(
+            raise InputError(
                 f"A contender's optimizer is {self.optimizer!r}. Expected a name such "
                 "as 'adam' or 'keras/adam', or a function from a learning rate to a "
                 "keras.optimizers.Optimizer."
@@ -105,7 +105,7 @@ class Contender:
             The settings, ordered by learning rate; only one if the setting is fixed.
 
         Raises:
-            StudyError: If the contender's own grid has another size.
+            InputError: If the contender's own grid has another size.
         """
         rates, values = self.learning_rates, len(self.settings_at(PROBE))
         fixed = rates is not None and len(rates) == values == 1
@@ -114,7 +114,7 @@ class Contender:
             if self.extra_hyperparameter:
                 name, _ = self.extra_hyperparameter
                 size += f" for each of {values} values of {name}"
-            raise StudyError(
+            raise InputError(
                 f"{self.label} has {size}, but every contender is tuned with {trials} "
                 "trials. Expected a grid of that size, a single learning rate (then "
                 "there is no tuning), or another Protocol(tuning_trials=...)."
@@ -128,7 +128,7 @@ class Contender:
         cls = type(self._sample())
         default = _default_rate(cls)
         if default is None:
-            raise StudyError(
+            raise InputError(
                 f"{self.label}: {cls.__name__} has no default learning rate to put the "
                 "grid around. Give the contender learning_rates=(...)."
             )
@@ -144,7 +144,7 @@ class Contender:
             setting: Its hyper-parameters.
 
         Raises:
-            StudyError: If it cannot be made or is not a Keras optimizer.
+            InputError: If it cannot be made or is not a Keras optimizer.
         """
         make = self.optimizer
         if isinstance(make, str):
@@ -154,12 +154,12 @@ class Contender:
         try:
             made = make(setting.learning_rate, **dict([extra] if extra else []))
         except Exception as error:
-            raise StudyError(
+            raise InputError(
                 f"The optimizer of {shown!r} cannot be made with {setting}: "
                 f"{type(error).__name__}: {error}"
             ) from error
         if not isinstance(made, keras.optimizers.Optimizer):
-            raise StudyError(
+            raise InputError(
                 f"The optimizer of {shown!r} is {made!r}. Expected a function from a "
                 "learning rate to a keras.optimizers.Optimizer."
             )
@@ -170,12 +170,12 @@ def _grid(what: str, values: Sequence[float]) -> tuple[float, ...]:
     """Returns the sorted values of a grid after checking them."""
     grid = tuple(sorted(float(value) for value in values))
     if not grid:
-        raise StudyError(f"{what}: the grid is empty. Expected at least one value.")
+        raise InputError(f"{what}: the grid is empty. Expected at least one value.")
     for value in grid:
         if not (value > 0 and math.isfinite(value)):
-            raise StudyError(f"{what}: {value} is not a positive, finite number.")
+            raise InputError(f"{what}: {value} is not a positive, finite number.")
     if len(set(grid)) < len(grid):
-        raise StudyError(f"{what}: {grid} names a value twice.")
+        raise InputError(f"{what}: {grid} names a value twice.")
     return grid
 
 
@@ -216,7 +216,7 @@ def _named(name: str) -> type:
         if cls := found.get(bare.lower().replace("_", "")):
             return cls
     near = did_you_mean(name.lower(), optimizer_names())
-    raise StudyError(
+    raise InputError(
         f"There is no optimizer {name!r}.{near} Expected one of ours, such as 'adam', "
         "one of Keras's, such as 'keras/adam', or a function from a learning rate to "
         "an optimizer. Optimizers that wrap another one need a function."

@@ -6,14 +6,14 @@ decides all initial weights. The outputs are not activated: a classifier gives l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import keras
 import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, is_category
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.layers import SparseDense
 
 with needs_extra("study"):
@@ -46,7 +46,7 @@ def default_model(data: Dataset) -> Builder:
         keeps only the sizes of the data, so it can be sent to another process.
 
     Raises:
-        StudyError: If there is no default model for this kind of data.
+        InputError: If there is no default model for this kind of data.
 
     Example:
         >>> from keras_adaptive.datasets.bundled import load_wine
@@ -57,8 +57,8 @@ def default_model(data: Dataset) -> Builder:
     x = data.train.x
     outputs = len(data.classes) or int(np.prod(data.train.y.shape[1:], dtype=int))
     if isinstance(x, dict):
-        builder = _table_builder(data, outputs)
-        if builder:
+        inputs = [part.x for part in data.parts.values() if isinstance(part.x, dict)]
+        if builder := _table_builder(inputs, outputs):
             return builder
     elif sparse.issparse(x):
         return partial(sparse_net, features=x.shape[1], outputs=outputs)
@@ -71,16 +71,22 @@ def default_model(data: Dataset) -> Builder:
             outputs=outputs,
             scale=1 / BRIGHTEST if x.dtype == np.uint8 else 1.0,
         )
-    raise StudyError(
+    raise InputError(
         f"There is no default model for {data.describe()}. Write a function from a "
         "seed to an uncompiled keras.Model and give it as build."
     )
 
 
-def _table_builder(data: Dataset, outputs: int) -> Builder | None:
-    """Returns a builder for named inputs, `None` if one is neither kind of column."""
-    columns: Mapping[str, np.ndarray] = data.train.x
-    parts: list[Mapping[str, np.ndarray]] = [part.x for part in data.parts.values()]
+def _table_builder(
+    parts: Sequence[Mapping[str, np.ndarray]], outputs: int
+) -> Builder | None:
+    """Returns a builder for named inputs, `None` if one has no default.
+
+    Args:
+        parts: The inputs of each part of the data.
+        outputs: Outputs of the last layer.
+    """
+    columns = parts[0]
     categories = {
         name: max(int(each[name].max()) for each in parts) + 1
         for name, column in columns.items()

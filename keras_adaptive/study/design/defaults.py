@@ -71,7 +71,7 @@ def default_workload(
         slices: Parts of the test rows that also get a metric of their own.
 
     Raises:
-        StudyError: If there is no default model for this kind of data.
+        InputError: If there is no default model for this kind of data.
 
     Example:
         >>> from keras_adaptive.datasets.bundled import load_diabetes
@@ -101,7 +101,7 @@ def default_contenders(names: Sequence[str], trials: int) -> list[Contender]:
         trials: The number of learning rates in a grid.
 
     Raises:
-        StudyError: If there is no such optimizer.
+        InputError: If there is no such optimizer.
 
     Example:
         >>> [each.label for each in default_contenders(["adam"], trials=5)]

@@ -8,7 +8,7 @@ from functools import partial
 
 import keras
 
-from keras_adaptive.errors import StudyError, counted
+from keras_adaptive.errors import InputError, counted
 from keras_adaptive.study.design.contender import Contender
 from keras_adaptive.study.design.workload import Budget
 
@@ -49,7 +49,7 @@ class Protocol:
             budget, as in AlgoPerf (arXiv:2306.07179).
 
     Raises:
-        StudyError: If a number is not above 0, or if a seed is used for both tuning
+        InputError: If a number is not above 0, or if a seed is used for both tuning
             and evaluation.
 
     Example:
@@ -70,14 +70,14 @@ class Protocol:
         """Checks the numbers and the seeds."""
         counted("Protocol: tuning_trials", self.tuning_trials)
         if self.widening_trials < 0:
-            raise StudyError("Protocol: widening_trials is below 0.")
+            raise InputError("Protocol: widening_trials is below 0.")
         if self.budget is not None and not isinstance(self.budget, Budget):
-            raise StudyError(
+            raise InputError(
                 f"Protocol: budget is {self.budget!r}. Expected Epochs(n) or Steps(n)."
             )
         both = set(self.seeds_to_tune) & set(self.evaluation_seeds)
         if both:
-            raise StudyError(
+            raise InputError(
                 f"Protocol: the seed {min(both)} is for both tuning and judging. "
                 "A setting looks better than it is with the seed that chose it."
             )
@@ -98,7 +98,7 @@ def _seeds(what: str, seeds: int | Sequence[int], first: int) -> tuple[int, ...]
     if isinstance(seeds, int):
         return tuple(range(first, first + counted(f"Protocol: {what}", seeds)))
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise StudyError(
+        raise InputError(
             f"Protocol: {what} is {seeds!r}. Expected a number of seeds, or different "
             "seeds of 0 and above, at least one."
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import keras
 import numpy as np
 
-from keras_adaptive.errors import StudyError, counted, did_you_mean
+from keras_adaptive.errors import InputError, counted, did_you_mean
 
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset
@@ -40,7 +40,7 @@ class Epochs:
         count: The number of passes.
 
     Raises:
-        StudyError: If the count is not a whole number above 0.
+        InputError: If the count is not a whole number above 0.
 
     Example:
         >>> Epochs(3).steps(rows=100, batch_size=32)
@@ -72,7 +72,7 @@ class Steps:
             twenty evaluations a run. The last step is always evaluated.
 
     Raises:
-        StudyError: If one of them is not a whole number above 0.
+        InputError: If one of them is not a whole number above 0.
 
     Example:
         >>> Steps(1000).evaluate_every(rows=100, batch_size=32)
@@ -122,7 +122,7 @@ class Workload:
             from the dataset to named boolean masks over the test rows.
 
     Raises:
-        StudyError: If the metric does not exist, if its direction is not known, or if
+        InputError: If the metric does not exist, if its direction is not known, or if
             an argument has the wrong type.
 
     Example:
@@ -151,13 +151,13 @@ class Workload:
     def __post_init__(self) -> None:
         """Checks the arguments and derives the direction from the metric."""
         if not callable(self.build):
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: build is {self.build!r}. Expected a function "
                 "from a seed to an uncompiled keras.Model."
             )
         counted(f"Workload {self.name!r}: batch_size", self.batch_size)
         if self.budget is not None and not isinstance(self.budget, Budget):
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: budget is {self.budget!r}. Expected "
                 "Epochs(n) or Steps(n)."
             )
@@ -165,7 +165,7 @@ class Workload:
             keras.losses.get(self.loss)
         except (ValueError, TypeError) as error:
             known = [name for name in dir(keras.losses) if name.islower()]
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: Keras has no loss {self.loss!r}. Expected "
                 "the name of one, a keras.losses.Loss, or a function of labels and "
                 f"predictions.{did_you_mean(str(self.loss), known)}"
@@ -173,7 +173,7 @@ class Workload:
         if self.direction is None:
             object.__setattr__(self, "direction", self._direction_by_name())
         if self.direction not in ("max", "min"):
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: direction is {self.direction!r}. Expected "
                 "'max' if more of the metric is better, 'min' if less is."
             )
@@ -190,7 +190,7 @@ class Workload:
             return "max"
         if words & set(LESS_IS_BETTER):
             return "min"
-        raise StudyError(
+        raise InputError(
             f"Workload {self.name!r}: the name of the metric {self.metric_name!r} does "
             "not tell whether more or less of it is better. Give direction='max' or "
             "direction='min'."
@@ -201,7 +201,7 @@ class Workload:
         """The name of the metric in MLflow, without the number that Keras may append.
 
         Raises:
-            StudyError: If the metric does not exist.
+            InputError: If the metric does not exist.
         """
         if isinstance(self.metric, str):
             if self.metric not in OF_COMPILE:
@@ -212,7 +212,7 @@ class Workload:
         else:
             made = [self.metric(), self.metric()]
         if not all(isinstance(each, keras.metrics.Metric) for each in made):
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: metric is {self.metric!r}. Expected a name, "
                 "or a function without arguments that makes a keras.metrics.Metric: "
                 "each run needs its own."
@@ -225,7 +225,7 @@ class Workload:
             keras.metrics.get(metric)
         except (ValueError, TypeError) as error:
             known = [*OF_COMPILE, *filter(str.islower, dir(keras.metrics))]
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: Keras has no metric {metric!r}. "
                 "Expected 'loss', the name of a metric, or a function without "
                 "arguments that makes a keras.metrics.Metric."

@@ -108,7 +108,7 @@ class Processes:
             free memory allow, with three copies of the largest dataset in each.
 
     Raises:
-        StudyError: If the count is not a whole number above 0.
+        InputError: If the count is not a whole number above 0.
     """
 
     count: int | None = None

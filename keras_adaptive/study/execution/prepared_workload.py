@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_adaptive.datasets.batches import evaluation_batches
 from keras_adaptive.datasets.dataset import Dataset
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.design.workload import Budget, Workload
 from keras_adaptive.study.execution.training import compile_model, seeded
 from keras_adaptive.study.ledger.fingerprint import describe
@@ -52,18 +52,18 @@ class PreparedWorkload:
             budget: The budget of the protocol, if it has one.
 
         Raises:
-            StudyError: If there is no budget or no dataset, if the model cannot be
+            InputError: If there is no budget or no dataset, if the model cannot be
                 built, or if it does not fit the data.
         """
         budget = budget or workload.budget
         if budget is None:
-            raise StudyError(
+            raise InputError(
                 f"The workload {workload.name!r} has no budget. Give it, or the "
                 "protocol, one: budget=Epochs(20)."
             )
         data = workload.load()
         if not isinstance(data, Dataset):
-            raise StudyError(
+            raise InputError(
                 f"The data of the workload {workload.name!r} are {type(data)!r}. "
                 "Expected a keras_adaptive.study.Dataset, or a function that returns "
                 "one."
@@ -97,20 +97,20 @@ def check_slices(workload: Workload, data: Dataset) -> None:
         data: Its dataset.
 
     Raises:
-        StudyError: If a mask does not fit the test rows or selects none of them.
+        InputError: If a mask does not fit the test rows or selects none of them.
     """
     if workload.slices is None:
         return
     rows = len(data.test.y)
     for name, mask in workload.slices(data).items():
         if not SLICE_NAME.fullmatch(name):
-            raise StudyError(
+            raise InputError(
                 f"Workload {workload.name!r}: a slice is called {name!r}. Expected "
                 "letters, digits, spaces, _ and -, since it is part of a metric's name."
             )
         mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape != (rows,) or not mask.any():
-            raise StudyError(
+            raise InputError(
                 f"Workload {workload.name!r}: the slice {name!r} is not a mask over "
                 f"the {rows} test rows. Expected one True or False for each, and a "
                 "True among them."
@@ -124,18 +124,18 @@ def checked_model(workload: Workload) -> keras.Model:
         workload: The workload.
 
     Raises:
-        StudyError: If the builder raises, or does not return an uncompiled model.
+        InputError: If the builder raises, or does not return an uncompiled model.
     """
     name = f"Workload {workload.name!r}: build(seed=0)"
     try:
         with seeded(0):
             model = workload.build(0)
     except Exception as error:
-        raise StudyError(f"{name} raises {type(error).__name__}: {error}") from error
+        raise InputError(f"{name} raises {type(error).__name__}: {error}") from error
     if not isinstance(model, keras.Model):
-        raise StudyError(f"{name} returns {model!r}. Expected a keras.Model.")
+        raise InputError(f"{name} returns {model!r}. Expected a keras.Model.")
     if model.compiled:
-        raise StudyError(
+        raise InputError(
             f"{name} returns a model that is compiled. Remove the call of compile: the "
             "study compiles the model with each contender and with the loss and the "
             "metric of the workload."
@@ -152,7 +152,7 @@ def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
         model: The model, uncompiled.
 
     Raises:
-        StudyError: If the model does not fit the data, the loss or the metric.
+        InputError: If the model does not fit the data, the loss or the metric.
     """
     what = (
         f"Workload {workload.name!r}: the model, the data, the loss {workload.loss!r} "
@@ -165,13 +165,13 @@ def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
     try:
         compile_model(model, workload, data, optimizer, run_eagerly=True)
         measured = model.evaluate(evaluation_batches(few), verbose=0, return_dict=True)
-    except StudyError:
+    except InputError:
         raise
     except Exception as error:
-        raise StudyError(f"{what}: {type(error).__name__}: {error}") from error
+        raise InputError(f"{what}: {type(error).__name__}: {error}") from error
     for name in ("loss", workload.metric_name):
         if not math.isfinite(measured[name]):
-            raise StudyError(
+            raise InputError(
                 f"{what}: before training, the {name} of {len(few.y)} rows is "
                 f"{measured[name]}. Expected a finite number."
             )
@@ -185,12 +185,12 @@ def check_repeatable(workload: Workload, models: Sequence[keras.Model]) -> None:
         models: The two models.
 
     Raises:
-        StudyError: If their weights differ.
+        InputError: If their weights differ.
     """
     first, second = (model.get_weights() for model in models)
     for one, other, variable in zip(first, second, models[0].weights, strict=True):
         if not np.array_equal(one, other):
-            raise StudyError(
+            raise InputError(
                 f"Workload {workload.name!r}: two models from build(seed=0) have other "
                 f"initial weights in {variable.path!r}. Give the seed to the "
                 "initializers, so that all contenders start from the same point."

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.ledger.driver import is_running, this_process
 from keras_adaptive.study.ledger.mlflow_runs import read_run, write_run
 from keras_adaptive.study.ledger.record import Record
@@ -63,7 +63,7 @@ class Ledger(Mapping[str, Record]):
             are delivered first.
 
     Raises:
-        StudyError: If MLflow's store cannot be used.
+        InputError: If MLflow's store cannot be used.
     """
 
     def __init__(self, experiment: str, spool: Path) -> None:
@@ -83,7 +83,7 @@ class Ledger(Mapping[str, Record]):
                 else self._client.create_experiment(experiment)
             )
         if found and found.lifecycle_stage == "deleted":
-            raise StudyError(
+            raise InputError(
                 f"The MLflow experiment {experiment!r} is deleted. Bring it back with "
                 f"'mlflow experiments restore -x {self.experiment_id}'."
             )
@@ -118,7 +118,7 @@ class Ledger(Mapping[str, Record]):
         try:
             yield
         except UNREACHABLE as error:
-            raise StudyError(
+            raise InputError(
                 f"MLflow's store at {mlflow.get_tracking_uri()} cannot be used: "
                 f"{error}. Check MLFLOW_TRACKING_URI, or unset it to keep the runs in "
                 "the current folder."
@@ -140,7 +140,7 @@ class Ledger(Mapping[str, Record]):
             as KILLED, and after any other exception as FAILED with the tag `failure`.
 
         Raises:
-            StudyError: If MLflow's store cannot be used, or if another process of
+            InputError: If MLflow's store cannot be used, or if another process of
                 this machine has the study open.
         """
         with self._usable_store():
@@ -176,7 +176,7 @@ class Ledger(Mapping[str, Record]):
         if parents:
             driver = parents[0].data.tags["driver"]
             if driver != tags["driver"] and is_running(driver):
-                raise StudyError(
+                raise InputError(
                     f"The study {title!r} is being run already, by process "
                     f"{driver.split()[1]}. Wait for it, or end it first."
                 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.verdicts import (
     REFUTED,
     SUPPORTED,
@@ -38,11 +38,11 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
         infinite value is an arrow at the edge, a large arrow for the effect itself.
 
     Raises:
-        StudyError: If there are no verdicts, or if they have several measures.
+        InputError: If there are no verdicts, or if they have several measures.
     """
     measures = {(each.promise, each.measure) for each in verdicts}
     if len(measures) != 1:
-        raise StudyError(f"Effects are of one measure, not of {sorted(measures)}.")
+        raise InputError(f"Effects are of one measure, not of {sorted(measures)}.")
     ((promise, measure),) = measures
     by_workload: dict[str | None, list[Verdict]] = {}
     for verdict in sorted(verdicts, key=lambda each: each.workload is None):

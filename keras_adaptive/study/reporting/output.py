@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 
 def output_folder(path: Path) -> Path:
@@ -15,12 +15,12 @@ def output_folder(path: Path) -> Path:
         path: The folder.
 
     Raises:
-        StudyError: If the folder cannot be made.
+        InputError: If the folder cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StudyError(f"The folder {path} cannot be made ({error}).") from error
+        raise InputError(f"The folder {path} cannot be made ({error}).") from error
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.stats.profiles import (
     average_ranks,
     critical_difference,
@@ -31,14 +31,14 @@ def critical_difference_figure(costs: pd.DataFrame, alpha: float = 0.05) -> Figu
         alpha: Level of the test.
 
     Raises:
-        StudyError: If there are fewer than two contenders.
+        InputError: If there are fewer than two contenders.
 
     References:
         Demšar 2006, "Statistical comparisons of classifiers over multiple data sets".
     """
     workloads, contenders = costs.shape
     if contenders < 2:
-        raise StudyError("Ranks need two contenders or more.")
+        raise InputError("Ranks need two contenders or more.")
     ranks = pd.Series(average_ranks(costs), costs.columns).sort_values(kind="stable")
     width = critical_difference(contenders, workloads, alpha)
     groups = _groups(ranks.to_numpy(), width)

@@ -13,7 +13,9 @@ import math
 from keras import ops
 
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged
-from keras_adaptive.optimizers.contract.slot import Slot
+from keras_adaptive.optimizers.contract import (
+    Slot,
+)
 
 DENSE_ONLY = (
     "the means of the columns and the clipping need the whole variable; for large "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,15 +20,8 @@ class MatrixOptimizer(AdaptiveOptimizer):
     default one also has this optimizer's learning rate, one that is given its own,
     with schedules evaluated at this optimizer's iterations.
 
-    Subclasses end their constructor with `_fall_back_on`. Users may override
-    `uses_fallback`.
-
-    Args:
-        learning_rate: A float, a schedule, or a callable.
-        exclude_layers: Regular expressions: a variable in whose path one of them is
-            found is left to the fallback.
-        exclude_embeddings: Whether embeddings are.
-        **options: As `AdaptiveOptimizer`; `sparse` is about the fallback's variables.
+    Subclasses declare `exclude_layers`, `exclude_embeddings` and `fallback`, and define
+    `default_fallback`. Users may override `uses_fallback`.
 
     Attributes:
         embedding_pattern: A regular expression: a variable in whose path it is found
@@ -38,35 +30,23 @@ class MatrixOptimizer(AdaptiveOptimizer):
 
     embedding_pattern = "embeddings$"
     compilable = False
+    dense_only = "it needs whole matrices. Leave large tables to the fallback."
+    _default_fallback = True
 
-    def __init__(
-        self,
-        learning_rate,
-        exclude_layers: list[str] | None,
-        exclude_embeddings: bool,
-        **options,
-    ):
-        super().__init__(learning_rate, **options)
-        self.exclude_layers = list(exclude_layers or [])
-        self.exclude_embeddings = exclude_embeddings
+    def default_fallback(self) -> AdaptiveOptimizer:
+        """Returns the optimizer to fall back on unless another one is given.
 
-    def _fall_back_on(
-        self,
-        default: Callable[..., AdaptiveOptimizer],
-        fallback: AdaptiveOptimizer | None,
-        sparse: str | None,
-    ) -> None:
-        """Sets the fallback and the mode of its sparse updates.
-
-        Args:
-            default: Makes the default fallback.
-            fallback: The one that was given, if any.
-            sparse: The argument `sparse` as it was given.
+        Its sparse mode is `self.sparse`, which is `None` for the default.
         """
-        self._default_fallback = fallback is None
+        raise NotImplementedError
+
+    def complete(self) -> None:
+        """Sets the fallback and, unless one is given, the mode of sparse updates."""
+        self.exclude_layers = list(self.exclude_layers or [])
+        fallback, self._default_fallback = self.fallback, self.fallback is None
         if fallback is None:
-            fallback = default(sparse=sparse)
-        elif not isinstance(fallback, AdaptiveOptimizer) or fallback.shared_slots:
+            fallback = self.fallback = self.default_fallback()
+        elif not isinstance(fallback, AdaptiveOptimizer) or fallback.global_slots:
             raise ValueError(
                 f"{type(self).__name__}: `fallback` must be an optimizer of "
                 "keras_adaptive that updates each variable by itself. "
@@ -74,12 +54,11 @@ class MatrixOptimizer(AdaptiveOptimizer):
             )
         elif self._fallback_rate(fallback) is not None:
             self._track_variable(fallback._learning_rate)
-        self.fallback = fallback
-        self.sparse = self._sparse_mode(sparse or fallback.sparse)
+        self.sparse = self.sparse or fallback.sparse
 
-    def _refused_modes(self) -> dict[str, str]:
+    def refused_modes(self) -> dict[str, str]:
         # The matrices are always updated whole.
-        if self.fallback is None or self.fallback.sparse == "deferred":
+        if self.fallback.sparse == "deferred":
             return {}
         why = f"the fallback, {type(self.fallback).__name__}, is not deferred."
         return {"deferred": why}
@@ -97,10 +76,10 @@ class MatrixOptimizer(AdaptiveOptimizer):
             patterns.append(self.embedding_pattern)
         return any(re.search(pattern, path) for pattern in patterns)
 
-    def _part_learning_rate(self, part, learning_rate):
-        if part is self or self._default_fallback:
+    def fallback_learning_rate(self, learning_rate: Any) -> Any:
+        if self._default_fallback:
             return learning_rate
-        rate = part._learning_rate
+        rate = self.fallback._learning_rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             return rate(self._iterations)
         return rate() if callable(rate) else rate

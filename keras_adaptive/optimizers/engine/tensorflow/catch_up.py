@@ -24,6 +24,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_adaptive.optimizers.engine.step import StepContext
+
 HISTORY = 2**14
 """For how many calls of `apply` back the coefficients are known; a power of two."""
 
@@ -33,9 +35,9 @@ def place(call):
     return ops.bitwise_and(call, HISTORY - 1)
 
 
-def standing_still(self, state, missed, hyper):
-    """An `idle` for rules in which nothing moves while the gradient is zero."""
-    return None, state
+def rows_change(context: StepContext) -> bool:
+    """Returns whether anything but decay changes in a row with zero gradient."""
+    return context.deferred and not context.row_algorithm.stands_still()
 
 
 BEGINNING = {

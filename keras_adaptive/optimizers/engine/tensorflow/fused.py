@@ -7,43 +7,57 @@ itself, inside an ordinary step:
 - large variables are written in place with their slots, up to sixteen of one shape in
   a call; one compilation serves all such calls;
 - small variables of one kind share flat slots and one call. That takes a rule which
-  treats each entry by itself; whether it does is tried out.
+  treats each entry by itself; `elementwise` finds out whether it does.
 
-Where it cannot be had, `update` leaves all to `AdaptiveOptimizer.update_step`: under
-`tf.distribute`, without XLA, with op determinism, or if the environment variable
-`KERAS_ADAPTIVE_FUSED` is 0. Inside of XLA the same code runs without a call of its own.
+Under `tf.distribute`, without XLA, with op determinism, and if the environment variable
+`KERAS_ADAPTIVE_FUSED` is 0, each variable is updated by plain operations. Inside of XLA
+the same code runs without a call of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
-from keras_adaptive.optimizers.contract.slot import PARAMETER, Hyper, Slot
+from keras_adaptive.optimizers.contract.algorithm import Algorithm
+from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
+from keras_adaptive.optimizers.engine import step
+from keras_adaptive.optimizers.engine.backend import assign
+from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
 from keras_adaptive.optimizers.engine.tensorflow import rows
-from keras_adaptive.optimizers.engine.tensorflow.write_order import dependencies, stages
+from keras_adaptive.optimizers.engine.tensorflow.elementwise import is_elementwise
+from keras_adaptive.optimizers.engine.tensorflow.slices import Group, flat, reshaped
+from keras_adaptive.optimizers.engine.tensorflow.write_order import (
+    dependencies,
+    write_order,
+)
+from keras_adaptive.optimizers.engine.variables import VariableFactory
 
 SMALL = 16_384
 """Variables with fewer entries share flat slots."""
 
-STAGED = 2**17
+COPIES_MATTER = 2**17
 """Copies of arrays with fewer entries stay in the cache, and save calls."""
 
-ALIKE = 16
-"""How many larger variables of one shape share a call at most."""
+MAX_VARIABLES_PER_CALL = 16
+"""How many larger variables of one shape share a call."""
+
+TENSORS = (
+    *("learning_rate", "fallback_learning_rate", "iterations"),
+    *("global_state", "global_state_before"),
+)
+"""The fields of a `StepContext` that are arguments of what is compiled."""
 
 
 def available() -> bool:
-    """Whether rules can be compiled by themselves here."""
+    """Returns whether rules can be compiled by themselves here."""
     return (
         os.environ.get("KERAS_ADAPTIVE_FUSED", "1") != "0"
         and not is_op_determinism_enabled()
@@ -62,312 +76,191 @@ def _xla_works() -> bool:
     return True
 
 
-class Slice:
-    """A slot of one variable that is a part of a flat one.
-
-    Args:
-        name: Its name.
-        flat: The variable that it is a part of.
-        start: The place of its first entry.
-        shape: Its shape.
-    """
-
-    trainable = False
-
-    def __init__(self, name, flat: keras.Variable, start: int, shape: tuple[int, ...]):
-        self.name = self.path = name
-        self.flat = flat
-        self.start = start
-        self.shape = shape
-        self.dtype = flat.dtype
-
-    @property
-    def stop(self) -> int:
-        return self.start + int(np.prod(self.shape))
-
-    def __tf_tensor__(self, dtype=None, name=None) -> tf.Tensor:
-        part = tf.convert_to_tensor(self.flat)[self.start : self.stop]
-        return tf.cast(tf.reshape(part, self.shape), dtype or self.dtype)
-
-    def __array__(self, dtype=None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.numpy(), dtype)
-
-    def numpy(self) -> np.ndarray:
-        return tf.convert_to_tensor(self).numpy()
-
-    def assign(self, value) -> None:
-        """Overwrites it, at the price of the whole flat variable."""
-        value = tf.cast(tf.convert_to_tensor(value), self.dtype)
-        flat = tf.convert_to_tensor(self.flat)
-        parts = [flat[: self.start], tf.reshape(value, [-1]), flat[self.stop :]]
-        self.flat.assign(tf.concat(parts, axis=0))
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Small variables that are updated together.
-
-    Args:
-        indices: The variables.
-        sizes: The number of entries of each.
-        slots: Their slots by name, flat, one variable after the other.
-    """
-
-    indices: list[int]
-    sizes: list[int]
-    slots: dict[str, keras.Variable]
-
-
 class FusedUpdates:
     """The dense updates of an optimizer.
-
-    Args:
-        optimizer: The `AdaptiveOptimizer` that it belongs to.
 
     Attributes:
         groups: The small variables, by kind.
     """
 
-    def __init__(self, optimizer):
-        self.optimizer = optimizer
+    def __init__(self) -> None:
         self.groups: list[Group] = []
-        self._compiled: dict[tuple, tf.types.experimental.PolymorphicFunction] = {}
-        self._found_stages: dict[tuple, list[list[str]]] = {}
+        self._states: dict[int, VariableState] = {}
+        self._compiled: dict[tuple, Callable[..., Any]] = {}
+        self._write_orders: dict[tuple, list[list[str]]] = {}
 
     # Groups.
 
-    def build(self) -> dict[str, dict[int, Slice]]:
-        """Groups the small variables.
+    def build(
+        self,
+        states: Sequence[VariableState],
+        factory: VariableFactory,
+        context: StepContext,
+        global_slots: Sequence[str],
+    ) -> None:
+        """Groups the small variables, and adds their slots.
 
-        Returns:
-            Their slots, by name and index.
+        Args:
+            states: The variables that have slots.
+            factory: Adds variables.
+            context: A step.
+            global_slots: The names of the global slots.
         """
-        slices: dict[str, dict[int, Slice]] = {}
-        if not available() or self.optimizer.cautious:
-            return slices
-        kinds = self._kinds().values()
-        self.groups = [self._group(indices) for indices in kinds if len(indices) > 1]
-        for group in self.groups:
-            for name, flat in group.slots.items():
-                starts = itertools.accumulate(group.sizes[:-1], initial=0)
-                for i, start in zip(group.indices, starts, strict=True):
-                    variable = self.optimizer._trainable_variables[i]
-                    slices.setdefault(name, {})[i] = Slice(
-                        f"{variable.name}_{name}", flat, start, tuple(variable.shape)
-                    )
-        return slices
+        self._states = {state.index: state for state in states}
+        if not available() or context.cautious:
+            return
+        for alike in self._kinds(states, context, global_slots):
+            if len(alike) > 1:
+                group = _group(alike, factory)
+                self.groups.append(group)
+                variables = [state.variable for state in alike]
+                for i, name, part in group.slices(variables):
+                    self._states[i].slots[name] = part
 
-    def _kinds(self) -> dict[tuple, list[int]]:
-        optimizer = self.optimizer
-        kinds: dict[tuple, list[int]] = {}
-        entrywise: dict[int, bool] = {}
-        for i, variable in enumerate(optimizer._trainable_variables):
-            if optimizer._overwrite_variable_with_gradient(variable):
+    def _kinds(
+        self,
+        states: Sequence[VariableState],
+        context: StepContext,
+        global_slots: Sequence[str],
+    ) -> list[list[VariableState]]:
+        """Returns the small variables that one call can update, by kind."""
+        kinds: dict[tuple, list[VariableState]] = {}
+        elementwise: dict[int, bool] = {}
+        for state in states:
+            if np.prod(state.variable.shape) >= SMALL:
                 continue
-            part = optimizer._part(i)
-            if np.prod(variable.shape) >= SMALL:
-                continue
-            if id(part) not in entrywise:
-                entrywise[id(part)] = self._treats_entries_alone(i)
-            if entrywise[id(part)]:
-                kind = (
-                    id(part),
-                    optimizer._decays(i),
-                    keras.backend.standardize_dtype(variable.dtype),
-                    rows.raw(variable).device,
-                )
-                kinds.setdefault(kind, []).append(i)
-        return kinds
-
-    def _group(self, indices: list[int]) -> Group:
-        optimizer = self.optimizer
-        variables = [optimizer._trainable_variables[i] for i in indices]
-        sizes = [int(np.prod(variable.shape)) for variable in variables]
-        slots = {
-            name: optimizer._add_like(
-                variables[0],
-                name,
-                Slot(slot.initial, shape_of=lambda _: (sum(sizes),)),
-                values=lambda: _flat(variables),
-            )
-            for name, slot in optimizer._part(indices[0]).slots.items()
-        }
-        return Group(indices, sizes, slots)
-
-    def _treats_entries_alone(self, i: int) -> bool:
-        """Whether the rule does the same to entries together as apart."""
-        optimizer = self.optimizer
-        part = optimizer._part(i)
-        slots = part.slots.values()
-        if part.dense_only or any(slot.row_wise or slot.shape_of for slot in slots):
-            return False
-        with tf.init_scope():
-            return all(_is_entrywise(optimizer, i, scale) for scale in (1e-3, 1e3))
+            rule = id(state.algorithm)
+            if rule not in elementwise:
+                elementwise[rule] = is_elementwise(state, context, global_slots)
+            if elementwise[rule]:
+                kinds.setdefault(_kind(state), []).append(state)
+        return list(kinds.values())
 
     # Updates.
 
-    def update(self, pairs: list[tuple], learning_rate) -> list[tuple]:
-        """Updates what it can.
+    def update(self, pairs: Pairs, context: StepContext) -> None:
+        """Updates variables by dense gradients.
 
         Args:
-            pairs: Gradients and variables.
-            learning_rate: The learning rate of this step.
-
-        Returns:
-            The pairs that are left.
+            pairs: The gradients and their variables.
+            context: The step.
         """
-        optimizer = self.optimizer
-        gradients = {optimizer._get_variable_index(v): g for g, v in pairs}
-        dense = {i: g for i, g in gradients.items() if not isinstance(g, rows.Rows)}
-        moment = self._moment(learning_rate)
+        gradients = {state.index: gradient for gradient, state in pairs}
+        tensors = {name: _tensors(getattr(context, name)) for name in TENSORS}
         done: set[int] = set()
         for group in self.groups:
-            present = tuple(i for i in group.indices if i in dense)
+            present = tuple(i for i in group.indices if i in gradients)
             if present:
-                self._update_group(group, present, dense, moment)
+                self._update_group(group, present, gradients, context, tensors)
                 done.update(present)
-        left = [i for i in dense if i not in done]
-        for kind, alike in self._large(left) if self._compiles else ():
-            self._update_alike(kind, alike, dense, moment)
-            done.update(alike)
-        return [
-            (g, v) for g, v in pairs if optimizer._get_variable_index(v) not in done
-        ]
+        left = [state for _, state in pairs if state.index not in done]
+        for alike in _large(left) if self._compiles else ():
+            self._update_alike(alike, gradients, context, tensors)
+            done.update(state.index for state in alike)
+        for gradient, state in pairs:
+            if state.index not in done:
+                step.update(state, context, gradient)
 
-    def _moment(self, learning_rate) -> dict[str, Any]:
-        """What a step depends on beside the variables, as tensors."""
-        before, after = self.optimizer._shared_values()
-        return {
-            "learning_rate": tf.convert_to_tensor(learning_rate),
-            "iterations": tf.convert_to_tensor(self.optimizer.iterations),
-            "after": {n: tf.convert_to_tensor(v) for n, v in after.items()},
-            "before": {n: tf.convert_to_tensor(v) for n, v in before.items()},
-        }
+    def _update_alike(
+        self,
+        alike: list[VariableState],
+        gradients: dict[int, Any],
+        context: StepContext,
+        tensors: dict[str, Any],
+    ) -> None:
+        """Updates large variables of one kind."""
+        arrays = [_arrays(state) for state in alike]
+        values = [gradients[state.index] for state in alike]
+        key = (_large_kind(alike[0]), *_constants(alike[0].algorithm, context))
+        for stage in self._write_order(key, alike[0], values[0], context, tensors):
+            function = _overwriting(stage, alike[0], context)
+            compiled = self._compile((len(alike), *key, *stage), function)
+            compiled(arrays, values, tensors)
 
-    def _hyper(self, i: int, moment: dict[str, Any]) -> Hyper:
-        return self.optimizer._hyper_at(self.optimizer._compute_dtype(i), i, **moment)
+    def _write_order(
+        self,
+        key: tuple,
+        state: VariableState,
+        gradient: Any,
+        context: StepContext,
+        tensors: dict[str, Any],
+    ) -> list[list[str]]:
+        """Returns the calls that an update is made of: what each overwrites."""
+        if key not in self._write_orders:
 
-    def _large(self, indices: Sequence[int]) -> list[tuple[tuple, list[int]]]:
-        """The large variables among these, in nearly equal parts of one kind."""
-        optimizer = self.optimizer
-        kinds: dict[tuple, list[int]] = {}
-        for i in indices:
-            raw = rows.raw(optimizer._trainable_variables[i])
-            part = optimizer._part(i)
-            if np.prod(raw.shape) >= SMALL and part.compilable:
-                kind = id(part), optimizer._decays(i), raw.dtype, raw.shape, raw.device
-                kinds.setdefault(kind, []).append(i)
-        return [
-            (kind, part.tolist())
-            for kind, alike in kinds.items()
-            for part in np.array_split(alike, -(-len(alike) // ALIKE))
-        ]
-
-    def _update_alike(self, kind: tuple, alike: list[int], dense, moment) -> None:
-        optimizer = self.optimizer
-        first = alike[0]
-        variables = [rows.raw(optimizer._trainable_variables[i]) for i in alike]
-        slots = [
-            {name: rows.raw(slot) for name, slot in optimizer._slots(i).items()}
-            for i in alike
-        ]
-
-        gradients = [dense[i] for i in alike]
-        for stage in self._stages(kind, first, gradients[0], moment):
-            step = self._compile(
-                first, (len(alike), *kind, *stage), self._overwriting(stage, first)
-            )
-            step(variables, slots, gradients, moment)
-
-    def _overwriting(self, stage: list[str], i: int) -> Callable:
-        """An update of variables like the i-th, which writes some of the arrays."""
-
-        def update(variables, slots, gradients, moment):
-            hyper = self._hyper(i, moment)
-            for variable, own, gradient in zip(
-                variables, slots, gradients, strict=True
-            ):
-                arrays = {PARAMETER: variable, **own}
-                new = self.optimizer._updated(arrays, gradient, i, hyper)
-                for name in stage:
-                    self.optimizer.assign(arrays[name], new[name])
-
-        return update
-
-    def _stages(self, kind: tuple, i: int, gradient, moment) -> list[list[str]]:
-        """The calls that an update is made of: what each of them overwrites."""
-        optimizer = self.optimizer
-        key = *kind, *_numbers(optimizer._part(i))
-        if key not in self._found_stages:
-            old = {PARAMETER: rows.raw(optimizer._trainable_variables[i])}
-            old.update((n, rows.raw(slot)) for n, slot in optimizer._slots(i).items())
-
-            def trace(old, gradient, moment):
-                new = optimizer._updated(old, gradient, i, self._hyper(i, moment))
-                large = {n for n, a in old.items() if np.prod(a.shape) >= STAGED}
+            def trace(old: Any, gradient: Any, tensors: Any) -> None:
+                now = dataclasses.replace(context, **tensors)
+                hyper = state.hyper(now)
+                new = step.new_values(state, now, hyper, old, gradient)
+                large = {n for n, a in old.items() if np.prod(a.shape) >= COPIES_MATTER}
                 reads, needs = dependencies(old, new)
-                self._found_stages[key] = stages(list(old), reads, needs, large)
+                self._write_orders[key] = write_order(list(old), reads, needs, large)
 
             specs = tf.nest.map_structure(
                 lambda array: tf.TensorSpec(array.shape, array.dtype),
-                (old, gradient, moment),
+                (_arrays(state), gradient, tensors),
             )
             tf.function(trace, autograph=False).get_concrete_function(*specs)
-        return self._found_stages[key]
+        return self._write_orders[key]
 
-    def _update_group(self, group, present, dense, moment) -> None:
-        optimizer = self.optimizer
-        first = group.indices[0]
-        variables = [optimizer._trainable_variables[i] for i in group.indices]
-        dtype = optimizer._compute_dtype(first)
+    def _update_group(
+        self,
+        group: Group,
+        present: tuple[int, ...],
+        gradients: dict[int, Any],
+        context: StepContext,
+        tensors: dict[str, Any],
+    ) -> None:
+        """Updates the small variables of a group that have a gradient."""
+        states = [self._states[i] for i in group.indices]
+        first, variables = states[0], [state.variable for state in states]
 
-        def update(parameter, slots, gradient, moment):
-            state = {name: tf.convert_to_tensor(slot) for name, slot in slots.items()}
-            hyper = self._hyper(first, moment)
-            new, new_state = optimizer._advanced(
-                tf.cast(parameter, dtype), state, gradient, first, hyper
-            )
-            for name, slot in slots.items():
-                slot.assign(kept(state[name], new_state[name]))
-            return tf.cast(new, parameter.dtype)
-
-        def kept(old, new):
-            """The new values, but the old ones of variables without a gradient."""
+        def kept(old: Any, new: Any) -> Any:
+            """Returns the old values of variables without a gradient, else the new."""
             if len(present) == len(group.indices):
                 return new
             mask = np.repeat([i in present for i in group.indices], group.sizes)
             return tf.where(mask, new, old)
 
-        gradients = [
-            dense[i] if i in present else tf.zeros(variable.shape, dtype)
-            for i, variable in zip(group.indices, variables, strict=True)
+        def update(parameter: Any, slots: Any, gradient: Any, tensors: Any) -> Any:
+            now = dataclasses.replace(context, **tensors)
+            old = {name: tf.convert_to_tensor(slot) for name, slot in slots.items()}
+            hyper, start = first.hyper(now), tf.cast(parameter, first.dtype)
+            new, new_slots = step.advance(first, now, hyper, start, old, gradient)
+            for name, slot in slots.items():
+                slot.assign(kept(old[name], new_slots[name]))
+            return tf.cast(new, parameter.dtype)
+
+        values = [
+            gradients[state.index]
+            if state.index in present
+            else tf.zeros(state.variable.shape, first.dtype)
+            for state in states
         ]
-        names = optimizer._part(first).slots
-        slots = {name: rows.raw(group.slots[name]) for name in names}
-        update = self._compile(first, present, update)
-        new = update(_flat(variables), slots, _flat(gradients), moment)
+        slots = {name: rows.raw(group.slots[name]) for name in first.algorithm.slots}
+        key = (present, *_constants(first.algorithm, context))
+        compiled = self._compile(key, update)
+        new = compiled(flat(variables), slots, flat(values), tensors)
         parts = tf.split(new, group.sizes)
-        for i, variable, part in zip(group.indices, variables, parts, strict=True):
-            if i in present:
-                variable.assign(_reshaped(part, tuple(variable.shape)))
+        for state, part in zip(states, parts, strict=True):
+            if state.index in present:
+                shape = tuple(state.variable.shape)
+                state.variable.assign(reshaped(part, shape))
 
     @property
     def _compiles(self) -> bool:
         return available() and not rows.in_xla()
 
-    def _compile(self, i: int, key: tuple, function: Callable) -> Callable:
-        """The function as XLA compiles it, or as it is where that cannot be had.
+    def _compile(self, key: tuple, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function as XLA compiles it, or as it is where XLA is not used.
 
         Args:
-            i: The variable whose rule is in it.
-            key: What else decides what it does; of functions with one key the first
-                is compiled.
+            key: What decides what it does. Of functions with one key the first is
+                compiled.
             function: A function of tensors, `tf.Variable`s and structures of them.
         """
         if not self._compiles:
             return function
-        part = self.optimizer._part(i)
-        key = (id(part), *key, *_numbers(part))
         if key not in self._compiled:
             self._compiled[key] = tf.function(
                 function, jit_compile=True, autograph=False
@@ -375,60 +268,79 @@ class FusedUpdates:
         return self._compiled[key]
 
 
-def _numbers(optimizer) -> list[tuple]:
-    """The attributes of an optimizer that become constants in what is compiled."""
-    return sorted(
+def _group(alike: list[VariableState], factory: VariableFactory) -> Group:
+    variables = [state.variable for state in alike]
+    sizes = [int(np.prod(variable.shape)) for variable in variables]
+    total = sum(sizes)
+    slots = {
+        name: factory.slot(
+            variables[0],
+            name,
+            Slot(slot.initial, shape_of=lambda _: (total,)),
+            values=lambda: flat(variables),
+        )
+        for name, slot in alike[0].algorithm.slots.items()
+    }
+    return Group([state.index for state in alike], sizes, slots)
+
+
+def _kind(state: VariableState) -> tuple:
+    raw = rows.raw(state.variable)
+    return id(state.algorithm), state.decays, raw.dtype, raw.device
+
+
+def _large_kind(state: VariableState) -> tuple:
+    return *_kind(state), rows.raw(state.variable).shape
+
+
+def _large(states: Sequence[VariableState]) -> list[list[VariableState]]:
+    """Returns the large variables among these, in nearly equal parts of one kind."""
+    kinds: dict[tuple, list[VariableState]] = {}
+    for state in states:
+        if np.prod(state.variable.shape) >= SMALL and state.algorithm.compilable:
+            kinds.setdefault(_large_kind(state), []).append(state)
+    return [
+        [alike[n] for n in part]
+        for alike in kinds.values()
+        for part in np.array_split(
+            range(len(alike)), -(-len(alike) // MAX_VARIABLES_PER_CALL)
+        )
+    ]
+
+
+def _arrays(state: VariableState) -> dict[str, tf.Variable]:
+    """Returns a variable and its slots, by name."""
+    slots = {name: rows.raw(slot) for name, slot in state.slots.items()}
+    return {PARAMETER: rows.raw(state.variable), **slots}
+
+
+def _overwriting(
+    stage: list[str], first: VariableState, context: StepContext
+) -> Callable[..., None]:
+    """Returns an update of variables like the first, which writes some arrays."""
+
+    def update(arrays: Any, gradients: Any, tensors: Any) -> None:
+        now = dataclasses.replace(context, **tensors)
+        hyper = first.hyper(now)
+        for own, gradient in zip(arrays, gradients, strict=True):
+            new = step.new_values(first, now, hyper, own, gradient)
+            for name in stage:
+                assign(own[name], new[name])
+
+    return update
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: tf.convert_to_tensor(each) for name, each in value.items()}
+    return tf.convert_to_tensor(value)
+
+
+def _constants(algorithm: Algorithm, context: StepContext) -> tuple:
+    """Returns what becomes a constant in what is compiled: attributes and options."""
+    attributes = sorted(
         (name, value)
-        for name, value in vars(optimizer).items()
+        for name, value in vars(algorithm).items()
         if isinstance(value, (int, float, str, type(None))) and name[0] != "_"
     )
-
-
-def _flat(tensors: Sequence) -> tf.Tensor:
-    return tf.concat([_reshaped(tensor, (-1,)) for tensor in tensors], axis=0)
-
-
-def _reshaped(tensor, shape: tuple[int, ...]) -> tf.Tensor:
-    """Without an operation for vectors, which are many in groups."""
-    tensor = tf.convert_to_tensor(tensor)
-    return tensor if len(shape) == tensor.shape.rank == 1 else tf.reshape(tensor, shape)
-
-
-def _is_entrywise(optimizer, i: int, scale: float) -> bool:
-    """Whether six entries move together as two and four do, and as a matrix does."""
-    rng = np.random.default_rng(0)
-
-    def numbers():
-        return tf.constant(rng.uniform(0.5, 2.0, 6) * [1, -1, 1, 1, -1, 1])
-
-    parameter, gradient = numbers(), scale * numbers()
-    state = {name: tf.abs(numbers()) for name in optimizer._part(i).slots}
-    shared = dict.fromkeys(optimizer.shared_slots, tf.constant(0.5))
-
-    def moved(entries: slice, shape: Sequence[int]):
-        hyper = optimizer._hyper_at(
-            "float64",
-            i,
-            learning_rate=tf.constant(0.01),
-            iterations=tf.constant(3, tf.int64),
-            before=shared,
-            after=shared,
-        )
-        values = [
-            tf.reshape(value[entries], shape)
-            for value in (parameter, gradient, *state.values())
-        ]
-        new, values = optimizer._advanced(
-            values[0], dict(zip(state, values[2:], strict=True)), values[1], i, hyper
-        )
-        return [np.ravel(new), *map(np.ravel, values.values())]
-
-    try:
-        together, matrix = moved(slice(6), [6]), moved(slice(6), [3, 2])
-        apart = moved(slice(2), [2]), moved(slice(2, 6), [4])
-    except (ValueError, IndexError, tf.errors.OpError):
-        return False  # such as a rule that asks for a matrix
-    return all(
-        np.allclose([t, t], [m, [*a, *b]], rtol=1e-12, atol=0.0, equal_nan=True)
-        for t, m, a, b in zip(together, matrix, *apart, strict=True)
-    )
+    return id(algorithm), context.cautious, context.sparse, *attributes

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence, Set
 import tensorflow as tf
 
 
-def stages(
+def write_order(
     names: Sequence[str],
     reads: Mapping[str, Set[str]],
     needs: Mapping[str, Set[str]],
@@ -56,7 +56,7 @@ def stages(
     return [
         stage
         for part in (first, after(first))
-        for stage in stages(part, reads, needs, large)
+        for stage in write_order(part, reads, needs, large)
     ]
 
 

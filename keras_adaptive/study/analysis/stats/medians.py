@@ -40,7 +40,7 @@ def median(values: ArrayLike) -> np.ndarray:
         as many values are infinitely better as infinitely worse.
 
     Raises:
-        StudyError: If there are no values, or NaN among them.
+        InputError: If there are no values, or NaN among them.
 
     Example:
         >>> float(median([1, 2, np.inf])), float(median([-np.inf, np.inf]))
@@ -81,7 +81,7 @@ def median_interval(
         resamples: The number of resamples.
 
     Raises:
-        StudyError: If there are no values, or NaN among them.
+        InputError: If there are no values, or NaN among them.
 
     References:
         Efron 1979, "Bootstrap methods: another look at the jackknife".

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.analysis.stats.medians import Estimate, Seed, median_interval
 from keras_adaptive.study.analysis.stats.values import paired, without_nan
 
@@ -28,7 +28,7 @@ def log_ratios(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Returns log(first / second), which is 0 for equal infinities and zeros.
 
     Raises:
-        StudyError: If a value is negative.
+        InputError: If a value is negative.
 
     Example:
         >>> log_ratios([1, np.inf, np.inf], [np.e, 5, np.inf]).tolist()
@@ -36,7 +36,7 @@ def log_ratios(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """
     one, other = paired(first, second)
     if (one < 0).any() or (other < 0).any():
-        raise StudyError("A ratio needs numbers that are not negative.")
+        raise InputError("A ratio needs numbers that are not negative.")
     with np.errstate(divide="ignore"):
         return differences(np.log(one), np.log(other))
 
@@ -126,7 +126,7 @@ def signed_rank(paired_differences: ArrayLike) -> SignedRank:
         The test; its p value is 1 if no pair differs.
 
     Raises:
-        StudyError: If a difference is NaN.
+        InputError: If a difference is NaN.
 
     References:
         Wilcoxon 1945, "Individual comparisons by ranking methods"; the balance is Kerby

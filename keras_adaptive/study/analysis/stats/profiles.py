@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.stats.values import nonempty, paired
 
 with needs_extra("study"):
@@ -22,7 +22,7 @@ def performance_ratios(costs: ArrayLike) -> np.ndarray:
         The ratios; infinite for misses, even if all contenders missed.
 
     Raises:
-        StudyError: If a cost is not positive.
+        InputError: If a cost is not positive.
 
     Example:
         >>> performance_ratios([[10, 20], [np.inf, 5]]).tolist()
@@ -30,7 +30,7 @@ def performance_ratios(costs: ArrayLike) -> np.ndarray:
     """
     floats = nonempty(costs)
     if (floats <= 0).any():
-        raise StudyError("Costs must be positive, infinite for a miss.")
+        raise InputError("Costs must be positive, infinite for a miss.")
     lowest = floats.min(axis=1, keepdims=True)
     return np.where(
         np.isinf(floats), np.inf, floats / np.where(np.isinf(lowest), 1, lowest)
@@ -124,7 +124,7 @@ def growth(sizes: ArrayLike, costs: ArrayLike) -> float:
         all sizes, 1 if it is proportional; infinite if one of the costs is.
 
     Raises:
-        StudyError: If there are fewer than two sizes, or if a size or a cost is not
+        InputError: If there are fewer than two sizes, or if a size or a cost is not
             positive.
 
     References:
@@ -136,7 +136,7 @@ def growth(sizes: ArrayLike, costs: ArrayLike) -> float:
     """
     x, y = paired(sizes, costs)
     if len(set(x)) < 2 or (x <= 0).any() or (y <= 0).any():
-        raise StudyError(
+        raise InputError(
             "Growth needs positive costs at two or more positive sizes, not "
             f"{y} at {x}."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.analysis.stats.values import nonempty, upward
 
 
@@ -76,7 +76,7 @@ def decades_within(
         Decades between 0 and the width of the grid; 0 if all runs diverged.
 
     Raises:
-        StudyError: If the grid does not rise.
+        InputError: If the grid does not rise.
 
     Example:
         >>> rates = [0.001, 0.01, 0.1, 1.0]
@@ -85,7 +85,7 @@ def decades_within(
     """
     rates = nonempty(learning_rates)
     if not (rates > 0).all() or not (np.diff(rates) > 0).all():
-        raise StudyError(f"The grid must be positive and rise: {rates}.")
+        raise InputError(f"The grid must be positive and rise: {rates}.")
     widths = np.diff(np.log10(rates))
     costs = -upward(nonempty(values), direction)
     lowest = costs.min(axis=-1, keepdims=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.analysis.stats.medians import median
 from keras_adaptive.study.analysis.stats.values import upward
 
@@ -39,7 +39,7 @@ def target(bests: ArrayLike) -> float:
         bests: The best validation metric of each seed of the tuned reference.
 
     Raises:
-        StudyError: If the median is not finite.
+        InputError: If the median is not finite.
 
     References:
         Dahl et al. 2023, "Benchmarking neural network training algorithms",
@@ -51,7 +51,7 @@ def target(bests: ArrayLike) -> float:
     """
     value = float(median(bests))
     if not np.isfinite(value):
-        raise StudyError(
+        raise InputError(
             "The reference sets no target: half of its runs or more have no finite "
             "metric. Tune it on a wider grid, or choose another reference."
         )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 
 def without_nan(values: ArrayLike) -> np.ndarray:
     """Returns the values as floats.
 
     Raises:
-        StudyError: If one of them is NaN.
+        InputError: If one of them is NaN.
     """
     floats = np.asarray(values, dtype=float)
     if np.isnan(floats).any():
-        raise StudyError(
+        raise InputError(
             "A value is NaN. Give infinity for a target that was never reached, and "
             "leave out what was not measured."
         )
@@ -27,11 +27,11 @@ def nonempty(values: ArrayLike) -> np.ndarray:
     """Returns the values as floats.
 
     Raises:
-        StudyError: If there are none, or if one of them is NaN.
+        InputError: If there are none, or if one of them is NaN.
     """
     floats = without_nan(values)
     if not floats.size:
-        raise StudyError("There are no values; at least one is needed.")
+        raise InputError("There are no values; at least one is needed.")
     return floats
 
 
@@ -39,11 +39,11 @@ def paired(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]
     """Returns two arrays of one shape as floats.
 
     Raises:
-        StudyError: If their shapes differ, or if one of the values is NaN.
+        InputError: If their shapes differ, or if one of the values is NaN.
     """
     one, other = without_nan(first), without_nan(second)
     if one.shape != other.shape:
-        raise StudyError(
+        raise InputError(
             f"Pairs need two arrays of one shape, not {one.shape} and {other.shape}."
         )
     return one, other
@@ -57,13 +57,13 @@ def upward(values: ArrayLike, direction: str) -> np.ndarray:
         direction: `"max"` if more of the metric is better, `"min"` if less is.
 
     Raises:
-        StudyError: If the direction is something else.
+        InputError: If the direction is something else.
 
     Example:
         >>> upward([1.0, 2.0], "min").tolist()
         [-1.0, -2.0]
     """
     if direction not in ("max", "min"):
-        raise StudyError(f"A direction is 'max' or 'min', not {direction!r}.")
+        raise InputError(f"A direction is 'max' or 'min', not {direction!r}.")
     floats = np.asarray(values, dtype=float)
     return floats if direction == "max" else -floats

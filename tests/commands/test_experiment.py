@@ -1,6 +1,7 @@
 """The five experiments, and what they have in common."""
 
 import math
+import textwrap
 from functools import partial
 
 import keras
@@ -8,19 +9,19 @@ import numpy as np
 import pytest
 from scripted import Scripted, scripted
 
-from experiments import (
+from keras_adaptive.commands import options as command
+from keras_adaptive.commands.experiment import Experiment
+from keras_adaptive.datasets.bundled import load_digits
+from keras_adaptive.datasets.rare import rare_slice
+from keras_adaptive.datasets.synthetic import RareCategories
+from keras_adaptive.errors import InputError
+from keras_adaptive.experiments import (
     convergence,
     generalization,
     robustness,
     sparse_tabular,
     sparse_text,
 )
-from keras_adaptive.commands import options as command
-from keras_adaptive.commands.experiment import Experiment
-from keras_adaptive.datasets.bundled import load_digits
-from keras_adaptive.datasets.rare import rare_slice
-from keras_adaptive.datasets.synthetic import RareCategories
-from keras_adaptive.errors import StudyError
 from keras_adaptive.study import Contender, Epochs, Protocol, Study
 from keras_adaptive.study.analysis import promises
 from keras_adaptive.study.design.defaults import default_contenders, default_workload
@@ -34,6 +35,10 @@ EXPERIMENTS = {
     sparse_tabular: ["--data", "rare_categories"],
     sparse_text: ["--data", "my.csv", "--text-column", "text", "--target", "topic"],
 }
+
+
+def name_of(experiment):
+    return experiment.__name__.rpartition(".")[2]
 
 
 @pytest.fixture
@@ -58,7 +63,8 @@ def with_slice(trial):
     return record
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda each: each.__name__[12:])
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name_of)
 def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsys):
     """All but the training, which is made up."""
     folder, client = texts
@@ -72,7 +78,7 @@ def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsy
     )
     assert status == 0
     shown = capsys.readouterr().out
-    name = experiment.__name__.rpartition(".")[2]
+    name = name_of(experiment)
     assert ("test rows are rare" in shown) == name.startswith("sparse")
     lines = [line for line in shown.splitlines() if line.startswith("  adam on ")]
     assert lines
@@ -90,7 +96,7 @@ def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("quick", [True, False])
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda each: each.__name__[12:])
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name_of)
 def test_studies_in_full_and_for_a_first_look(experiment, quick, tiny):
     data = tiny if experiment is sparse_text else RareCategories(rows=2_000).load()
     study = experiment.study([data], quick)
@@ -103,6 +109,19 @@ def test_studies_in_full_and_for_a_first_look(experiment, quick, tiny):
     assert len(judged) >= 7, "fewer pairs cannot decide two workloads"
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name_of)
+def test_the_lines_for_python_work(experiment, monkeypatch):
+    """All but the training, which is left out."""
+    monkeypatch.setattr(Study, "run", lambda study: study)
+    _, lines = experiment.__doc__.split("In Python:\n")
+    lines, verdicts = textwrap.dedent(lines).strip().rsplit("\n", 1)
+    names = {}
+    exec(lines, names)
+    assert verdicts == "verdicts = judge(results)" and callable(names["judge"])
+    assert names["results"].name == name_of(experiment)
+
+
+@pytest.mark.slow
 def test_an_experiment_trains(texts, monkeypatch):
     """A small study of real runs, from a file to the rare slice."""
     folder, client = texts
@@ -193,7 +212,7 @@ def test_default_contenders():
     assert contenders[0].make(contenders[0].grid(5)[0]).momentum == 0.9
     rates = [setting.learning_rate for setting in contenders[2].grid(5)]
     assert math.isclose(rates[2], 0.00316228)
-    with pytest.raises(StudyError, match="'adm'.*Did you mean 'adam'"):
+    with pytest.raises(InputError, match="'adm'.*Did you mean 'adam'"):
         default_contenders(["adm"], 5)
 
 

@@ -10,7 +10,7 @@ from keras_adaptive.datasets.csv_files import load_csv_texts
 from keras_adaptive.datasets.dataset import Split
 from keras_adaptive.datasets.newsgroups import load_newsgroups
 from keras_adaptive.datasets.text import vectorize
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 ROWS = "".join(
     f'{number},"a text, number {number} on {topic}",{topic}\n'
@@ -41,7 +41,7 @@ def test_csv(tmp_path, suffix, compress):
     assert [len(split.y) for split in data.parts.values()] == [32, 4, 4]
 
 
-def test_csv_filess_may_hold_line_ends_and_quotes(tmp_path):
+def test_csv_files_may_hold_line_ends_and_quotes(tmp_path):
     path = tmp_path / "my.csv"
     path.write_text(HEADER + ROWS + '99,"two\nlines ""quoted"" zebra",trees\n')
     data = load(path)
@@ -68,21 +68,21 @@ def test_csv_filess_may_hold_line_ends_and_quotes(tmp_path):
 def test_bad_csv(tmp_path, content, words):
     path = tmp_path / "bad.csv"
     path.write_bytes(content)
-    with pytest.raises(StudyError, match=words):
+    with pytest.raises(InputError, match=words):
         load(path)
 
 
 def test_a_cut_off_gz_names_the_line(tmp_path):
     path = tmp_path / "bad.csv.gz"
     path.write_bytes(gzip.compress((HEADER + ROWS).encode())[:-30])
-    with pytest.raises(StudyError, match=r"cannot be read at line \d+"):
+    with pytest.raises(InputError, match=r"cannot be read at line \d+"):
         load(path)
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder"])
 def test_no_csv_file(tmp_path, kind):
     path = tmp_path if kind == "folder" else tmp_path / "none.csv"
-    with pytest.raises(StudyError, match="is a folder|does not exist"):
+    with pytest.raises(InputError, match="is a folder|does not exist"):
         load(path)
 
 
@@ -99,7 +99,7 @@ def test_vocabulary_is_that_of_the_training_texts():
 
 def test_texts_without_words():
     blank = Split(np.array(["", "!"], object), np.array([0, 1]))
-    with pytest.raises(StudyError, match="hold no words"):
+    with pytest.raises(InputError, match="hold no words"):
         vectorize("n", "here", ("a", "b"), [blank] * 3, max_words=10)
 
 
@@ -134,7 +134,7 @@ def test_newsgroups_without_headers_are_shorter(real_data):
 
 def test_newsgroups_absent_and_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(newsgroups, "archive_is_reachable", lambda: False)
-    with pytest.raises(StudyError) as caught:
+    with pytest.raises(InputError) as caught:
         load_newsgroups(100, tmp_path)
     message = str(caught.value)
     assert newsgroups.CACHE_NAME in message
@@ -149,11 +149,11 @@ def test_newsgroups_download_that_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(newsgroups, "archive_is_reachable", lambda: True)
     monkeypatch.setattr(newsgroups, "fetch_20newsgroups", refuse)
-    with pytest.raises(StudyError, match="could not be downloaded: connection reset"):
+    with pytest.raises(InputError, match="could not be downloaded: connection reset"):
         load_newsgroups(100, tmp_path)
 
 
 def test_newsgroups_damaged_cache(tmp_path):
     (tmp_path / newsgroups.CACHE_NAME).write_bytes(b"not a cache")
-    with pytest.raises(StudyError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_newsgroups(100, tmp_path)

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from keras_adaptive import cli
+from keras_adaptive.commands import compare
 from keras_adaptive.commands import options as command
+from keras_adaptive.commands.compare import load_builder
 from keras_adaptive.datasets.frames import load_frame
-from keras_adaptive.study import Epochs, Protocol, StudyError, compare
-from keras_adaptive.study.compare import comparison, from_seed, load_builder, objective
+from keras_adaptive.study import Epochs, Protocol, StudyError
+from keras_adaptive.study.compare import QUICK, comparison, from_seed, objective
 
 MODEL = """
 import keras
@@ -83,6 +85,7 @@ def small(monkeypatch):
 OWN = ["--data", "train.csv", "--target", "label", "--quick"]
 
 
+@pytest.mark.slow
 def test_from_a_model_and_a_file_to_a_recommendation(own, small, capsys):
     """Trained in a process of its own, which cannot import the model's file."""
     folder, client = own
@@ -258,14 +261,12 @@ def test_the_file_of_a_model_may_be_called_like_a_library(own):
 
 
 def test_loss_and_metric_may_be_given():
-    study = comparison(
-        TWO, lambda: net(2, "softmax"), ["adam"], compare.QUICK, metric="loss"
-    )
+    study = comparison(TWO, lambda: net(2, "softmax"), ["adam"], QUICK, metric="loss")
     assert (study.workloads[0].metric_name, study.workloads[0].direction) == (
         "loss",
         "min",
     )
-    study = comparison(THREE, None, ["adam"], compare.QUICK, "mse", "mae")
+    study = comparison(THREE, None, ["adam"], QUICK, "mse", "mae")
     assert (study.workloads[0].loss, study.workloads[0].direction) == ("mse", "min")
 
 

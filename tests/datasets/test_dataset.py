@@ -9,8 +9,8 @@ from keras_adaptive.datasets.dataset import (
     three_parts,
 )
 from keras_adaptive.errors import (
+    InputError,
     MissingExtraError,
-    StudyError,
     needs_extra,
 )
 
@@ -25,7 +25,7 @@ def test_labels_become_classes_in_sorted_order():
     ("labels", "words"), [(["x", "x"], "only the class 'x'"), ([], "no rows")]
 )
 def test_fewer_than_two_classes_is_an_error(labels, words):
-    with pytest.raises(StudyError, match=f"my.csv holds {words}.*at least two"):
+    with pytest.raises(InputError, match=f"my.csv holds {words}.*at least two"):
         encode_labels(labels, "my.csv")
 
 
@@ -106,17 +106,17 @@ def test_digest_of_named_inputs_and_of_sparse_ones(tiny):
     ],
 )
 def test_bad_parts(part, values, words):
-    with pytest.raises(StudyError, match=f"(?s){words}"):
+    with pytest.raises(InputError, match=f"(?s){words}"):
         changed(part, **values)
 
 
 def test_more_labels_than_classes():
-    with pytest.raises(StudyError, match="has the label 1, but there are 1 classes"):
+    with pytest.raises(InputError, match="has the label 1, but there are 1 classes"):
         changed("test", classes=("only",))
 
 
 def test_an_unknown_task():
-    with pytest.raises(StudyError, match="task is 'ranking'"):
+    with pytest.raises(InputError, match="task is 'ranking'"):
         changed("test", task="ranking")
 
 
@@ -144,7 +144,7 @@ def test_labels_of_a_regression_are_scaled_by_the_training_part():
 
 
 def test_a_regression_without_differences():
-    with pytest.raises(StudyError, match="label 3, so there is nothing to learn"):
+    with pytest.raises(InputError, match="label 3, so there is nothing to learn"):
         three_parts(Split(np.arange(20), np.full(20, 3.0)), None, "regression", seed=0)
 
 
@@ -157,7 +157,7 @@ def test_taking_rows_of_named_inputs():
 
 def test_an_empty_part_is_an_error(tiny):
     nothing = Split(tiny.test.x[:0], tiny.test.y[:0])
-    with pytest.raises(StudyError, match="test part of here has no rows"):
+    with pytest.raises(InputError, match="test part of here has no rows"):
         Dataset("n", "here", tiny.train, tiny.validation, nothing)
 
 

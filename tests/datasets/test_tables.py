@@ -7,7 +7,7 @@ import pytest
 from keras_adaptive.datasets.csv_files import load_table, read_csv
 from keras_adaptive.datasets.dataset import Split, three_parts
 from keras_adaptive.datasets.frames import encoder, load_frame, table
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 COLOURS = ("red", "green", "blue")
 
@@ -125,9 +125,9 @@ def test_official_test_rows():
     data = load(frame(), test=test)
     assert [len(part.y) for part in data.parts.values()] == [54, 6, 9]
     np.testing.assert_array_equal(data.test.y, test["sold"].to_numpy(int))
-    with pytest.raises(StudyError, match="Expected those of the training rows: colour"):
+    with pytest.raises(InputError, match="Expected those of the training rows: colour"):
         load(frame(), test=test.drop(columns="shelf"))
-    with pytest.raises(StudyError, match="has the label 9, which the training"):
+    with pytest.raises(InputError, match="has the label 9, which the training"):
         load(frame(), test=test.assign(shelf=9), target="shelf")
 
 
@@ -150,14 +150,14 @@ def test_official_test_rows():
     ],
 )
 def test_bad_tables(change, options, words):
-    with pytest.raises(StudyError, match=f"(?s){words}"):
+    with pytest.raises(InputError, match=f"(?s){words}"):
         load(frame().assign(**change), **options)
 
 
 def test_nothing_to_learn_from():
-    with pytest.raises(StudyError, match="no column beside the target"):
+    with pytest.raises(InputError, match="no column except the target"):
         load(frame()[["sold"]])
-    with pytest.raises(StudyError, match="one value in all training rows"):
+    with pytest.raises(InputError, match="one value in all training rows"):
         load(frame()[["sold"]].assign(x=1.0))
     parts = [Split({"a/b": np.array(["x", "y"])}, np.array([0, 1]))] * 3
     assert list(table("n", "s", parts, "classification", ()).train.x) == ["a_b"]
@@ -190,14 +190,14 @@ def test_fields_that_stand_for_a_missing_value(tmp_path):
 def test_a_damaged_parquet_file(tmp_path):
     path = tmp_path / "my.parquet"
     path.write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(StudyError, match="cannot be read as Parquet"):
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
         load_table("parquet", path, "sold")
 
 
 def test_a_csv_file_without_the_target(tmp_path):
     path = tmp_path / "my.csv.gz"
     path.write_bytes(gzip.compress(frame().to_csv(index=False).encode()))
-    with pytest.raises(StudyError, match="my.csv.gz has no column 'Sold'.*'sold'"):
+    with pytest.raises(InputError, match="my.csv.gz has no column 'Sold'.*'sold'"):
         load_table("csv", path, "Sold")
 
 

@@ -14,7 +14,7 @@ from keras_adaptive.datasets.docstrings import (
     names_library,
     split_by_module,
 )
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 MODULE = '''
 """{shared} shared by both libraries, so that no one can tell which one it is from."""
@@ -152,7 +152,7 @@ def test_an_unwritable_cache_only_warns(options, tmp_path):
 
 def test_one_library_is_an_error(options):
     alone = DocstringOptions(libraries=("liba", "libc"), min_characters=50)
-    with pytest.raises(StudyError, match="at least two of these libraries"):
+    with pytest.raises(InputError, match="at least two of these libraries"):
         collect(alone)
 
 

@@ -1,8 +1,8 @@
-"""Data by name and by file: what is loaded, and what is said when it is not there."""
+"""Real and made-up data: what is loaded, and what is said when it is not there."""
 
-import argparse
 import gzip
 import struct
+from functools import partial
 
 import keras
 import numpy as np
@@ -10,95 +10,20 @@ import pandas as pd
 import pytest
 from sklearn.utils import Bunch
 
-from keras_adaptive import datasets
-from keras_adaptive.datasets import fetched, images
-from keras_adaptive.datasets.rare import rare_rows, rare_slice
-from keras_adaptive.datasets.synthetic import RareCategories
-from keras_adaptive.errors import StudyError
-
-
-def parse(*arguments, default=("digits",)):
-    parser = argparse.ArgumentParser()
-    datasets.add_arguments(parser, *default)
-    return parser.parse_args(list(map(str, arguments)))
-
-
-def load(*arguments):
-    return datasets.load(parse(*arguments))
-
-
-@pytest.mark.parametrize(
-    ("name", "rows", "shape", "classes"),
-    [
-        ("digits", 1_797, (64,), 10),
-        ("wine", 178, (13,), 3),
-        ("breast_cancer", 569, (30,), 2),
-        ("diabetes", 442, (10,), 0),
-    ],
+from keras_adaptive.datasets import (
+    RareCategories,
+    fetched,
+    images,
+    load_adult,
+    load_california_housing,
+    load_covertype,
+    load_fashion_mnist,
+    load_openml,
+    load_wine,
+    rare_rows,
+    rare_slice,
 )
-def test_bundled(name, rows, shape, classes):
-    data = load("--data", name)
-    assert data.name == name
-    assert sum(len(part.y) for part in data.parts.values()) == rows
-    assert data.train.x.shape[1:] == shape
-    assert len(data.classes) == classes
-    assert data.task == ("classification" if classes else "regression")
-    assert data.digest == load("--data", name).digest
-
-
-def test_the_default_source():
-    assert load().name == "digits"
-    with pytest.raises(SystemExit):
-        parse(default=())
-
-
-def test_several_sources():
-    options = parse("--data", "wine", "digits")
-    assert [data.name for data in datasets.load_all(options)] == ["wine", "digits"]
-    with pytest.raises(StudyError, match="names 2 sources: wine, digits"):
-        datasets.load(options)
-
-
-@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
-def test_a_file_by_its_name(tmp_path, suffix):
-    path = tmp_path / f"my.{suffix}"
-    rows = pd.DataFrame(
-        {"x": np.arange(40.0), "kind": [1, 2] * 20, "y": ["a", "b"] * 20}
-    )
-    getattr(rows, f"to_{suffix.partition('.')[0]}")(path, index=False)
-    data = load("--data", path, "--target", "y", "--category", "kind")
-    assert sorted(data.train.x) == ["kind", "numbers"]
-    again = load("--data", path, "--target", "y", "--test-file", path)
-    assert [len(part.y) for part in again.parts.values()] == [36, 4, 40]
-    numbers = load("--data", path, "--target", "kind", "--task", "regression")
-    assert numbers.task == "regression"
-
-
-def test_a_libsvm_file_by_its_name(tmp_path):
-    path = tmp_path / "my.svm"
-    path.write_text("1 1:1 2:1\n0 2:1\n" * 20)
-    assert load("--data", path).name == "svmlight:my.svm"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--data", "digit"], "no data source 'digit'.*Did you mean 'digits'"),
-        (["--data", "my.xlsx"], "no data source 'my.xlsx'"),
-        (["--data", "my.csv"], "needs --target"),
-        (["--data", "none.csv", "--target", "y"], "does not exist"),
-        (["--data", "csv:"], "names nothing.*csv:data/my.csv"),
-        (["--data", "openml:"], "names nothing.*openml:adult"),
-        (
-            ["--data", "a.parquet", "--target", "y", "--text-column", "t"],
-            "for CSV files",
-        ),
-        (["--max-words", "0"], "at least 1"),
-    ],
-)
-def test_bad_sources(arguments, words):
-    with pytest.raises(StudyError, match=f"(?s){words}"):
-        load(*arguments)
+from keras_adaptive.errors import InputError
 
 
 def refuse(**arguments):
@@ -106,27 +31,27 @@ def refuse(**arguments):
 
 
 @pytest.mark.parametrize(
-    ("name", "function"),
+    ("load", "function"),
     [
-        ("covertype", "fetch_covtype"),
-        ("california_housing", "fetch_california_housing"),
-        ("adult", "fetch_openml"),
-        ("openml:credit-g", "fetch_openml"),
+        (load_covertype, "fetch_covtype"),
+        (load_california_housing, "fetch_california_housing"),
+        (load_adult, "fetch_openml"),
+        (partial(load_openml, "credit-g"), "fetch_openml"),
     ],
 )
-def test_absent_and_offline(monkeypatch, tmp_path, name, function):
+def test_absent_and_offline(monkeypatch, tmp_path, load, function):
     refuse.__name__ = function
     monkeypatch.setattr(fetched.datasets, function, refuse)
-    with pytest.raises(StudyError) as caught:
-        load("--data", name, "--data-home", tmp_path)
+    with pytest.raises(InputError) as caught:
+        load(tmp_path)
     for words in (str(tmp_path), "no network", function, "--data-home"):
         assert words in str(caught.value)
 
 
 def test_fashion_mnist_absent_and_offline(monkeypatch, tmp_path):
     monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", refuse)
-    with pytest.raises(StudyError, match="(?s)no network.*train-images-idx3-ubyte.gz"):
-        load("--data", "fashion_mnist", "--data-home", tmp_path)
+    with pytest.raises(InputError, match="(?s)no network.*train-images-idx3-ubyte.gz"):
+        load_fashion_mnist(tmp_path)
 
 
 def idx(array):
@@ -142,7 +67,7 @@ def test_fashion_mnist_files(tmp_path, folder):
     pictures = rng.integers(0, 256, (120, 28, 28))
     for name, array in zip(images.FILES, [pictures, labels] * 2, strict=True):
         (tmp_path / folder / name).write_bytes(idx(array))
-    data = load("--data", "fashion_mnist", "--data-home", tmp_path)
+    data = load_fashion_mnist(tmp_path)
     assert data.train.x.shape == (110, 28, 28, 1)
     assert data.train.x.dtype == np.uint8
     np.testing.assert_array_equal(data.test.x[..., 0], pictures)
@@ -155,10 +80,10 @@ def test_fashion_mnist_files(tmp_path, folder):
 def test_damaged_idx_files(tmp_path, content):
     path = tmp_path / "x.gz"
     path.write_bytes(content)
-    with pytest.raises(StudyError, match="cannot be read as an IDX file"):
+    with pytest.raises(InputError, match="cannot be read as an IDX file"):
         images.read_idx(path)
     path.write_bytes(gzip.compress(struct.pack(">HBBI", 0, 8, 1, 5) + b"\1\2"))
-    with pytest.raises(StudyError, match="not what its header says"):
+    with pytest.raises(InputError, match="not what its header says"):
         images.read_idx(path)
 
 
@@ -170,7 +95,7 @@ def test_openml(monkeypatch, tmp_path):
         return Bunch(frame=rows, target=rows["class"], details={"version": "1"})
 
     monkeypatch.setattr(fetched.datasets, "fetch_openml", fetch)
-    data = load("--data", "openml:credit-g", "--data-home", tmp_path)
+    data = load_openml("credit-g", tmp_path)
     assert data.name == "openml:credit-g"
     assert data.classes == ("bad", "good")
     assert data.source == "OpenML credit-g, version 1"
@@ -180,7 +105,7 @@ def test_covertype(monkeypatch):
     rng = np.random.default_rng(0)
     bunch = Bunch(data=rng.random((200, 54)), target=rng.integers(1, 8, 200))
     monkeypatch.setattr(fetched.datasets, "fetch_covtype", lambda data_home: bunch)
-    data = load("--data", "covertype")
+    data = load_covertype()
     assert data.classes == tuple("1234567")
     assert data.train.x.shape[1] == 54
 
@@ -188,21 +113,21 @@ def test_covertype(monkeypatch):
 def test_damaged_adult(tmp_path):
     for name in ("adult.data", "adult.test"):
         (tmp_path / name).write_text("39, State-gov, 77516\n")
-    with pytest.raises(StudyError, match="row 1 does not have 15 fields"):
-        load("--data", "adult", "--data-home", tmp_path)
+    with pytest.raises(InputError, match="row 1 does not have 15 fields"):
+        load_adult(tmp_path)
 
 
 def test_real_data_by_name(real_data):
-    adult = load("--data", "adult", "--data-home", real_data)
+    adult = load_adult(real_data)
     assert len(adult.train.y) + len(adult.validation.y) == 32_561
     assert len(adult.test.y) == 16_281
     assert adult.classes == ("<=50K", ">50K")
     assert (adult.test.y == 1).sum() == 3_846
     assert len(adult.train.x) == 9
-    houses = load("--data", "california_housing", "--data-home", real_data)
+    houses = load_california_housing(real_data)
     assert houses.task == "regression"
     assert sum(len(part.y) for part in houses.parts.values()) == 20_640
-    clothes = load("--data", "fashion_mnist", "--data-home", real_data)
+    clothes = load_fashion_mnist(real_data)
     assert clothes.describe().startswith("fashion_mnist: 54,000 / 6,000 / 10,000 rows")
     assert (np.bincount(clothes.test.y) == 1_000).all()
 
@@ -241,7 +166,7 @@ def test_the_seed_decides_the_table():
 
 @pytest.mark.parametrize("options", [{"rows": 99}, {"codes": 0}, {"rows": 1.5e3}])
 def test_bad_tables(options):
-    with pytest.raises(StudyError, match="RareCategories: "):
+    with pytest.raises(InputError, match="RareCategories: "):
         RareCategories(**options)
 
 
@@ -273,7 +198,7 @@ def test_rows_with_rare_words(tiny):
 
 
 def test_data_without_rare_features(tiny):
-    with pytest.raises(StudyError, match="neither categories nor sparse features"):
-        rare_rows(load("--data", "wine"))
-    with pytest.raises(StudyError, match="No test row.*higher limit"):
+    with pytest.raises(InputError, match="neither categories nor sparse features"):
+        rare_rows(load_wine())
+    with pytest.raises(InputError, match="No test row.*higher limit"):
         rare_rows(tiny, below=1)

@@ -9,7 +9,7 @@ from keras_adaptive.datasets.batches import (
     training_batches,
 )
 from keras_adaptive.datasets.dataset import Split
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 
 def numpy(part):
@@ -78,7 +78,7 @@ def test_batches_of_any_size(tiny, batch_size):
 
 def test_matrices_too_wide_for_batches_are_refused():
     x = csr_matrix(([1.0], ([0], [2**31])), shape=(1, 2**31 + 1))
-    with pytest.raises(StudyError, match=r"2,147,483,649 columns .* Hash"):
+    with pytest.raises(InputError, match=r"2,147,483,649 columns .* Hash"):
         training_batches(Split(x, np.zeros(1)), 1, seed=0)
 
 
@@ -103,5 +103,5 @@ def test_other_backends_get_the_same_batches(dense, monkeypatch):
 
 def test_sparse_data_on_other_backends_are_refused(tiny, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(StudyError, match="KERAS_BACKEND=tensorflow"):
+    with pytest.raises(InputError, match="KERAS_BACKEND=tensorflow"):
         training_batches(tiny.train, 16, seed=0)

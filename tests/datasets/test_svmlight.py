@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_adaptive.datasets.svmlight import load_svmlight
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 
 GOOD = b"# a comment\n" + b"+1 1:0.5 3:1 # one\n-1 2:1 4:2\n" * 20
 
@@ -47,7 +47,7 @@ def test_test_file(tmp_path):
 def test_bad_lines_are_named(tmp_path, line, words):
     path = tmp_path / "bad.svm"
     path.write_bytes(GOOD + line + b"\n")
-    with pytest.raises(StudyError, match=words):
+    with pytest.raises(InputError, match=words):
         load_svmlight(path)
 
 
@@ -65,7 +65,7 @@ def test_bad_lines_are_named(tmp_path, line, words):
 def test_bad_files(tmp_path, name, content, words):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(StudyError, match=words):
+    with pytest.raises(InputError, match=words):
         load_svmlight(path)
 
 
@@ -76,7 +76,7 @@ def test_regression(tmp_path):
     assert data.task == "regression"
     assert data.classes == ()
     np.testing.assert_allclose(np.unique(data.train.y), [-1, 1], rtol=1e-6)
-    with pytest.raises(StudyError, match="line 1: the label '0.5' is not a whole"):
+    with pytest.raises(InputError, match="line 1: the label '0.5' is not a whole"):
         load_svmlight(path)
 
 
@@ -84,7 +84,7 @@ def test_a_label_that_training_lacks(tmp_path):
     train, test = tmp_path / "my.svm", tmp_path / "my.t"
     train.write_bytes(GOOD)
     test.write_bytes(b"3 1:1\n")
-    with pytest.raises(StudyError, match="has the label 3"):
+    with pytest.raises(InputError, match="has the label 3"):
         load_svmlight(train, test)
 
 

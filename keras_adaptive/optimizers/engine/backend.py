@@ -1,0 +1,64 @@
+"""What the engine does differently on each Keras backend."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+if ON_TENSORFLOW:
+    import tensorflow as tf
+
+    from keras_adaptive.optimizers.engine.tensorflow import rows
+
+
+def outside_of_graphs() -> contextlib.AbstractContextManager[Any]:
+    """Returns the scope for what must not become part of a traced step.
+
+    TensorFlow may build an optimizer while it traces the first step.
+    """
+    return tf.init_scope() if ON_TENSORFLOW else contextlib.nullcontext()
+
+
+def compute_dtype(variable: Any) -> str:
+    """Returns the dtype of a variable's state: float32 for variables of 16 bits."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def is_sparse(gradient: Any) -> bool:
+    """Returns whether a gradient comes as `tf.IndexedSlices`."""
+    return ON_TENSORFLOW and isinstance(gradient, tf.IndexedSlices)
+
+
+def is_rows(gradient: Any) -> bool:
+    """Returns whether a gradient has been summed by row."""
+    return ON_TENSORFLOW and isinstance(gradient, rows.Rows)
+
+
+def map_values(function: Callable[[Any], Any], gradient: Any) -> Any:
+    """Applies a function to a gradient, or to the values of its rows."""
+    if is_rows(gradient):
+        return gradient.replace(function(gradient.values))
+    return function(gradient)
+
+
+def values_now(variable: Any) -> Any:
+    """Returns the values of a variable as a tensor.
+
+    On TensorFlow they are read here, and not where they are used.
+    """
+    if ON_TENSORFLOW:
+        return tf.convert_to_tensor(rows.raw(variable))
+    return ops.convert_to_tensor(variable)
+
+
+def assign(variable: Any, value: Any) -> None:
+    """Overwrites a variable."""
+    target = rows.raw(variable) if ON_TENSORFLOW else variable
+    target.assign(value)

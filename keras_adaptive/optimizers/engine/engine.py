@@ -1,0 +1,297 @@
+"""The engine of an optimizer: its state, and everything that changes it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_adaptive.optimizers.contract.algorithm import Algorithm
+from keras_adaptive.optimizers.engine import averaging, checkpoint, step
+from keras_adaptive.optimizers.engine.backend import (
+    ON_TENSORFLOW,
+    is_rows,
+    is_sparse,
+)
+from keras_adaptive.optimizers.engine.evaluation_point import EvaluationPoint
+from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
+from keras_adaptive.optimizers.engine.variables import VariableFactory
+
+if ON_TENSORFLOW:
+    from keras_adaptive.optimizers.engine.tensorflow.fused import FusedUpdates
+    from keras_adaptive.optimizers.engine.tensorflow.row_updates import RowUpdates
+
+
+class Engine:
+    """Runs an algorithm on the variables of a model.
+
+    Args:
+        add_variable: The optimizer's method.
+        beside: Returns the scope in which a variable lands on the devices of another.
+
+    Attributes:
+        factory: Adds variables to the optimizer.
+        states: The variables with all that is kept of them, by index.
+        global_state: The variables of the global slots, by name.
+        point: Moves the variables to the evaluation point and back.
+        rows: The updates of sparse gradients, on TensorFlow.
+        fused: The dense updates, on TensorFlow.
+        running: The step that runs, while a user's `update_step` is called.
+    """
+
+    rows: RowUpdates | None = None
+    fused: FusedUpdates | None = None
+    running: StepContext | None = None
+
+    def __init__(
+        self,
+        add_variable: Callable[..., keras.Variable],
+        beside: Callable[[Any], contextlib.AbstractContextManager[Any]],
+    ) -> None:
+        self.factory = VariableFactory(add_variable, beside)
+        self.states: list[VariableState] = []
+        self.global_state: dict[str, keras.Variable] = {}
+        self.point = EvaluationPoint()
+        if ON_TENSORFLOW:
+            self.fused = FusedUpdates()
+            self.rows = RowUpdates(add_variable, self.fused)
+
+    # State.
+
+    def build(
+        self,
+        states: list[VariableState],
+        without_slots: set[int],
+        algorithm: Algorithm,
+        context: StepContext,
+    ) -> None:
+        """Adds the state of the variables.
+
+        Args:
+            states: The variables, by index.
+            without_slots: The indices of variables that no rule updates.
+            algorithm: The algorithm of the optimizer itself.
+            context: A step.
+        """
+        self.states = states
+        updated = [state for state in states if state.index not in without_slots]
+        if self.fused is not None:
+            names = list(algorithm.global_slots)
+            self.fused.build(updated, self.factory, context, names)
+        for state in updated:
+            for name, slot in state.algorithm.slots.items():
+                if name not in state.slots:
+                    state.slots[name] = self.factory.slot(state.variable, name, slot)
+        wide = any(state.dtype == "float64" for state in states)
+        for name, slot in algorithm.global_slots.items():
+            dtype = "float64" if wide else "float32"
+            number = self.factory.number(name, dtype, initial=slot.initial)
+            self.global_state[name] = number
+        self.point.build(states, self.factory)
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """Returns all state but that of rows, by name and index of the variable."""
+        named = {}
+        if self.point.reached is not None:
+            named["evaluating"] = self.point.reached
+        named.update(self.global_state)
+        for state in self.states:
+            kept = {
+                "average": state.average,
+                "gradient_accumulator": state.accumulator,
+                **state.slots,
+            }
+            named.update(
+                {f"{n}:{state.index}": v for n, v in kept.items() if v is not None}
+            )
+        return named
+
+    def named_row_state(self) -> dict[str, keras.Variable]:
+        """Returns the state of rows, by name and index of the variable."""
+        return {} if self.rows is None else self.rows.kept.named_variables()
+
+    def listed(self, variables: list[keras.Variable]) -> list[keras.Variable]:
+        """Returns the variables of an optimizer as if each slot were its own.
+
+        Keras's wrappers save their optimizers' variables by position. Row state, made
+        by the first sparse gradient, would not be there yet when they load; the slots
+        of grouped variables must stand where they stand without groups.
+
+        Args:
+            variables: The variables that were added to the optimizer.
+        """
+        row_state = {id(v) for v in self.named_row_state().values()}
+        listed = [v for v in variables if id(v) not in row_state]
+        groups = [] if self.fused is None else self.fused.groups
+        if not groups:
+            return listed
+        slots = [slot for state in self.states for slot in state.slots.values()]
+        flat = [v for group in groups for v in group.slots.values()]
+        replaced = set(map(id, [*slots, *flat]))
+        others = [v for v in listed if id(v) not in replaced]
+        before = itertools.takewhile(lambda v: id(v) not in replaced, listed)
+        first = len(list(before))
+        return others[:first] + slots + others[first:]
+
+    def load(
+        self,
+        owner: str,
+        saved: dict[str, np.ndarray],
+        named: dict[str, keras.Variable],
+        context: StepContext,
+    ) -> None:
+        """Loads a state by name.
+
+        Args:
+            owner: The class of the optimizer.
+            saved: The values by name.
+            named: All variables but the state of rows, by name.
+            context: A step.
+
+        Raises:
+            ValueError: The state has other names or shapes, or it has rows that are not
+                up to date and this backend has none.
+        """
+        prefix = checkpoint.ROW_STATE
+        row_state = {n: v for n, v in saved.items() if n.startswith(prefix)}
+        state = {n: v for n, v in saved.items() if n not in row_state}
+        checkpoint.check(owner, state, named)
+        if self.rows is None:
+            checkpoint.check_up_to_date(row_state, now=state["iteration"])
+            checkpoint.load(owner, state, named)
+            return
+        kept, now = self.rows.kept, int(state["iteration"])
+        kept.restart(row_state, self.states, context, now)
+        # Row state that was not saved had not been needed yet.
+        rows = {n: v for n, v in kept.named_variables().items() if n in row_state}
+        checkpoint.load(owner, saved, named | rows)
+
+    # Updates.
+
+    def by_row(
+        self,
+        gradients: Sequence[Any],
+        states: Sequence[VariableState],
+        context: Callable[[], StepContext],
+    ) -> list[Any]:
+        """Returns the gradients with the sparse ones summed by row.
+
+        Args:
+            gradients: Tensors, `tf.IndexedSlices`, or `None`.
+            states: Their variables.
+            context: Returns a step; called only if anything is sparse.
+        """
+        tables = () if self.rows is None else self.rows.kept.tables
+        if not tables and not any(map(is_sparse, gradients)):
+            return list(gradients)
+        now = context()
+        return [
+            None if gradient is None else self.rows.by_row(gradient, state, now)
+            for gradient, state in zip(gradients, states, strict=True)
+        ]
+
+    def update(self, pairs: Pairs, context: StepContext) -> None:
+        """Updates variables by their gradients."""
+        if self.rows is not None:
+            self.rows.update(pairs, context)
+            return
+        for gradient, state in pairs:
+            step.update(state, context, gradient)
+
+    def update_plainly(
+        self, gradient: Any, state: VariableState, context: StepContext
+    ) -> None:
+        """Updates one variable by itself."""
+        if is_rows(gradient):
+            self.rows.update([(gradient, state)], context)
+        else:
+            step.update(state, context, gradient)
+
+    @contextlib.contextmanager
+    def during(self, context: StepContext) -> Iterator[None]:
+        """Keeps a step at hand for an `update_step` that is called back."""
+        before, self.running = self.running, context
+        try:
+            yield
+        finally:
+            self.running = before
+
+    def with_new_global_state(
+        self, pairs: Pairs, context: StepContext, algorithm: Algorithm
+    ) -> StepContext:
+        """Returns the step with the new values of the global slots."""
+        before = {n: ops.convert_to_tensor(v) for n, v in self.global_state.items()}
+        context = dataclasses.replace(
+            context, global_state=before, global_state_before=before
+        )
+        after = step.new_global_state(pairs, context, algorithm)
+        return dataclasses.replace(context, global_state=after)
+
+    def write_global_state(self, context: StepContext) -> None:
+        """Overwrites the global slots by their values in this step."""
+        for name, variable in self.global_state.items():
+            step.write(variable, context.global_state[name], context)
+
+    # Rows that are behind, averages, and the point to evaluate.
+
+    def catch_up(self, update: Any, pairs: Pairs, context: StepContext) -> None:
+        """Accounts for one call of `apply` in the rows that it did not touch.
+
+        Args:
+            update: Bool scalar, whether the call was an update.
+            pairs: The gradients of the call and their variables.
+            context: The step.
+        """
+        if self.rows is not None:
+            self.rows.kept.advance(update, context)
+            self.rows.take_turns(pairs, context)
+
+    def flush(self, states: Iterable[VariableState], context: StepContext) -> None:
+        """Brings the rows of variables up to date, wherever any may be behind."""
+        for state in states:
+            if self._has_clock(state):
+                self.rows.flush(state, context, context.calls)
+
+    def update_averages(
+        self, states: Iterable[VariableState], context: StepContext
+    ) -> None:
+        """Takes the moving averages one call further; rows catch up by themselves."""
+        averaged = [s for s in states if s.average is not None]
+        averaging.update_averages(
+            (s for s in averaged if not self._has_clock(s)), context
+        )
+
+    def overwrite_by_averages(
+        self, states: Iterable[VariableState], context: StepContext, now: Any
+    ) -> None:
+        """Overwrites variables by their averages.
+
+        Args:
+            states: The variables.
+            context: The step.
+            now: The number of calls of `apply` to bring rows up to.
+        """
+        for state in states:
+            if self._has_clock(state):
+                self.rows.flush(state, context, now, averaging.at_average)
+            elif state.average is not None:
+                averaging.overwrite_by_average(state)
+
+    def _has_clock(self, state: VariableState) -> bool:
+        return self.rows is not None and self.rows.has_clock(state)
+
+    def to_evaluation(self, context: StepContext) -> None:
+        """Moves the variables to the evaluation point, with all rows up to date."""
+        self.point.enter(self.states, context, self.rows)
+        if self.point.reached is None:
+            self.flush(self.states, context)
+
+    def to_training(self, context: StepContext) -> None:
+        """Moves the variables back to the training point, if they are not there."""
+        self.point.leave(self.states, context, self.rows)

@@ -1,0 +1,82 @@
+"""Checks of the gradients that `apply` is given."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_adaptive.optimizers.engine.backend import (
+    ON_TENSORFLOW,
+    is_rows,
+    is_sparse,
+)
+
+if ON_TENSORFLOW:
+    import tensorflow as tf
+
+
+def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+    """Checks that there is a gradient, or `None`, for each variable.
+
+    Raises:
+        ValueError: There are more or fewer.
+    """
+    if len(gradients) != len(variables):
+        raise ValueError(
+            f"{len(gradients)} gradients for {len(variables)} variables: "
+            "each variable needs one gradient (or None)."
+        )
+
+
+def check_gradient(gradient: Any, variable: Any) -> None:
+    """Checks the dtype and the shape of a gradient.
+
+    Args:
+        gradient: Tensor, `tf.IndexedSlices`, or `None`.
+        variable: The variable that it belongs to.
+
+    Raises:
+        ValueError: The gradient is of no float dtype, or has not the variable's shape.
+    """
+    if gradient is None:
+        return
+    name = getattr(variable, "path", variable.name)
+    dtype = keras.backend.standardize_dtype(gradient.dtype)
+    if "float" not in dtype:
+        raise ValueError(
+            f"The gradient of '{name}' must be of a float dtype. Received: {dtype}."
+        )
+    expected = tuple(variable.shape)
+    if is_sparse(gradient):
+        received = (*expected[:1], *gradient.values.shape[1:])
+    else:
+        received = tuple(gradient.shape)
+    if len(received) != len(expected) or any(
+        r is not None and r != e for r, e in zip(received, expected, strict=True)
+    ):
+        raise ValueError(
+            f"The gradient of '{name}' must have the variable's shape {expected}. "
+            f"Received: {received}."
+        )
+
+
+def after_checks(
+    given: Sequence[Any], by_row: Sequence[Any]
+) -> contextlib.AbstractContextManager[Any]:
+    """Returns a scope that waits for the checks of all sparse gradients' ids.
+
+    Nothing is written before they have passed.
+
+    Args:
+        given: The gradients as `apply` got them.
+        by_row: The same gradients, with the sparse ones summed by row.
+    """
+    checked = [
+        new.ids if is_rows(new) else new
+        for old, new in zip(given, by_row, strict=True)
+        if is_sparse(old)
+    ]
+    return tf.control_dependencies(checked) if checked else contextlib.nullcontext()

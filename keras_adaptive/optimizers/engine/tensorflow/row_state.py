@@ -1,0 +1,210 @@
+"""The state of rows: clocks, queues, and the coefficients of skipped steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_adaptive.optimizers.contract.hyper import Hyper
+from keras_adaptive.optimizers.engine import averaging
+from keras_adaptive.optimizers.engine.checkpoint import ROW_STATE
+from keras_adaptive.optimizers.engine.step import StepContext, VariableState
+from keras_adaptive.optimizers.engine.tensorflow import catch_up
+
+
+class RowState:
+    """The row state of an optimizer.
+
+    Args:
+        add_variable: The optimizer's method.
+
+    Attributes:
+        by_name: Row state by name and index of the model variable. `clock` counts the
+            calls of `apply` that each row has seen; `cursor` is the next row to bring
+            up to date in turn; `queue`, `queued` and `queue_length` hold the rows with
+            accumulated gradients.
+        coefficients: The coefficients of `catch_up`, by name, in place `call %
+            HISTORY`; with `"decayed "` before the name those of variables that decay.
+        tables: The indices of the variables that had a sparse gradient or row state.
+    """
+
+    def __init__(self, add_variable: Callable[..., keras.Variable]) -> None:
+        self._add_variable = add_variable
+        self.by_name: dict[str, dict[int, keras.Variable]] = {}
+        self.coefficients: dict[str, keras.Variable] = {}
+        self.tables: set[int] = set()
+
+    @property
+    def clocks(self) -> dict[int, keras.Variable]:
+        """The clock of each variable whose rows may be behind, by index."""
+        return self.by_name.get("clock", {})
+
+    @property
+    def cursors(self) -> dict[int, keras.Variable]:
+        """The next row to bring up to date in turn, by index of the variable."""
+        return self.by_name.get("cursor", {})
+
+    def queue(self, index: int) -> Sequence[keras.Variable]:
+        """Returns the queue of rows with accumulated gradients."""
+        names = ("queue", "queued", "queue_length")
+        return [self.by_name[name][index] for name in names]
+
+    def has_any(self, index: int) -> bool:
+        """Returns whether there is row state of a variable."""
+        return any(index in variables for variables in self.by_name.values())
+
+    def columns(self, decays: bool) -> dict[str, keras.Variable]:
+        """Returns the coefficients of variables that decay, or of those that do not."""
+        return {
+            name: self.coefficients[_key(name, decays)]
+            for name in catch_up.BEGINNING
+            if _key(name, decays) in self.coefficients
+        }
+
+    def prepare(self, state: VariableState, context: StepContext) -> None:
+        """Adds the row state of a variable, unless it is there."""
+        i = state.index
+        self.tables.add(i)
+        if self.has_any(i):
+            return
+        height = int(state.variable.shape[0])
+        decays = context.deferred and state.decays
+        averages = context.ema_momentum is not None
+        with tf.init_scope():
+            now = int(ops.convert_to_numpy(context.calls))
+            changes = catch_up.rows_change(context)
+            if changes or decays or averages:
+                self._add("clock", i, (height,), "int64", now)
+            if context.deferred and i in self.clocks:
+                self._add("cursor", i, (), "int64")
+                drift = _drift(context, context.row_hyper())
+                drifts = changes and drift is not None
+                self._add_coefficients(drifts, decays, averages)
+            if context.accumulation:
+                # Dense gradients that were accumulated before touch all rows.
+                begun = now % context.accumulation > 0
+                self._add("queue", i, (height + 1,), "int64")
+                if begun:
+                    queue = self.by_name["queue"][i]
+                    queue.assign(tf.range(height + 1, dtype=tf.int64))
+                self._add("queued", i, (height,), "bool", begun)
+                self._add("queue_length", i, (), "int64", height * begun)
+
+    def _add_coefficients(self, drifts: bool, decays: bool, averages: bool) -> None:
+        for name in catch_up.columns(drifts, decays, averages):
+            key = _key(name, decays)
+            if key not in self.coefficients:
+                self.coefficients[key] = self._variable(
+                    key.replace(" ", "_"),
+                    (catch_up.HISTORY,),
+                    "float64",
+                    catch_up.BEGINNING[name],
+                )
+
+    def _add(
+        self,
+        name: str,
+        i: int,
+        shape: tuple[int, ...],
+        dtype: str,
+        initial: float = 0,
+    ) -> None:
+        variable = self._variable(f"{name}_{i}", shape, dtype, initial)
+        self.by_name.setdefault(name, {})[i] = variable
+
+    def _variable(
+        self, name: str, shape: tuple[int, ...], dtype: str, initial: float
+    ) -> keras.Variable:
+        return self._add_variable(
+            shape=shape,
+            initializer=lambda shape, dtype: tf.fill(shape, tf.cast(initial, dtype)),
+            dtype=dtype,
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """Returns the variables to save, by name."""
+        named = {
+            f"{ROW_STATE}{name}:{i}": variable
+            for name, variables in self.by_name.items()
+            for i, variable in variables.items()
+        }
+        coefficients = {
+            f"{ROW_STATE}table_{key.replace(' ', '_')}": variable
+            for key, variable in self.coefficients.items()
+        }
+        return named | coefficients
+
+    def restart(
+        self,
+        names: Iterable[str],
+        states: Sequence[VariableState],
+        context: StepContext,
+        now: int,
+    ) -> None:
+        """Adds the row state of these names, and starts all of it at a call.
+
+        Args:
+            names: Names as in `named_variables`.
+            states: The variables by index.
+            context: The step.
+            now: The number of calls of `apply` so far.
+        """
+        for name in names:
+            index = name.partition(":")[2]
+            if index:
+                self.prepare(states[int(index)], context)
+        for name, variables in self.by_name.items():
+            for variable in variables.values():
+                _fill(variable, now if name == "clock" else 0)
+        for key, variable in self.coefficients.items():
+            _fill(variable, catch_up.BEGINNING[key.removeprefix("decayed ")])
+
+    def advance(self, update: Any, context: StepContext) -> None:
+        """Takes the coefficients one call of `apply` further.
+
+        Args:
+            update: Bool scalar, whether this call is an update.
+            context: The step.
+        """
+        for decays in (False, True):
+            columns = self.columns(decays)
+            if not columns:
+                continue
+            hyper = context.row_hyper()
+            numbers = {}
+            if "drift" in columns:
+                numbers["rate"], numbers["ratio"] = _drift(context, hyper)
+            if decays:
+                numbers["decay"] = hyper.learning_rate * hyper.weight_decay
+            if "old" in columns:
+                numbers["momentum"] = averaging.momentum(context, "float64")
+            new = catch_up.advanced(
+                {name: tf.convert_to_tensor(v) for name, v in columns.items()},
+                update,
+                **numbers,
+            )
+            place = catch_up.place(tf.convert_to_tensor(context.calls) + 1)
+            for name, column in new.items():
+                beginning = tf.constant([catch_up.BEGINNING[name]], column.dtype)
+                # Before it is assigned: that has to wait for the rows' reading it.
+                column = tf.tensor_scatter_nd_update(column, [[place]], beginning)
+                columns[name].assign(column)
+
+
+def _drift(context: StepContext, hyper: Hyper) -> Any:
+    """Returns the drift of rows with zero gradient; a cautious step leaves them."""
+    return None if context.cautious else context.row_algorithm.drift(hyper)
+
+
+def _key(column: str, decays: bool) -> str:
+    return f"decayed {column}" if decays else column
+
+
+def _fill(variable: keras.Variable, value: float) -> None:
+    variable.assign(tf.fill(variable.shape, tf.cast(value, variable.dtype)))
