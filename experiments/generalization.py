@@ -10,10 +10,10 @@ judge.
 In Python:
 
     from keras_adaptive.datasets import load_digits
-    from keras_adaptive.experiments.generalization import judge, study
+    from keras_adaptive.experiments.generalization import study
 
     results = study([load_digits()], quick=True).run()
-    verdicts = judge(results)
+    verdicts = results.verdicts()
 """
 
 import sys
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from keras_adaptive.commands.experiment import OFFLINE, Experiment
 from keras_adaptive.datasets import Dataset
-from keras_adaptive.study import Protocol, Results, Steps, Study
+from keras_adaptive.study import Protocol, RunTable, Steps, Study
 from keras_adaptive.study.analysis import promises
 from keras_adaptive.study.analysis.verdicts import Verdict
 from keras_adaptive.study.design.defaults import default_contenders, default_workload
@@ -30,6 +30,11 @@ OPTIMIZERS = ["adagrad", "rmsprop", "adam", "adamw"]
 REFERENCE = "keras/sgd-momentum"
 FULL = Protocol(tuning_trials=9, tuning_seeds=2, seeds=12, reference=REFERENCE)
 QUICK = Protocol(tuning_trials=5, tuning_seeds=1, seeds=8, reference=REFERENCE)
+
+
+def judge(table: RunTable) -> list[Verdict]:
+    """Judges the test metric, and its distance from the training metric."""
+    return promises.generalization(table.runs, table.reference, table.directions)
 
 
 def study(data: Sequence[Dataset], quick: bool = False) -> Study:
@@ -42,12 +47,8 @@ def study(data: Sequence[Dataset], quick: bool = False) -> Study:
         workloads=[default_workload(each, budget) for each in data],
         contenders=default_contenders(names, protocol.tuning_trials),
         protocol=protocol,
+        judge=judge,
     )
-
-
-def judge(results: Results) -> list[Verdict]:
-    """Judges the test metric, and its distance from the training metric."""
-    return promises.generalization(results.runs, results.reference, results.directions)
 
 
 main = Experiment(
@@ -55,7 +56,6 @@ main = Experiment(
     data=OFFLINE,
     quick_data=["digits", "breast_cancer", "diabetes"],
     study=study,
-    judge=judge,
 ).main
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ and how much is lost with one rate for all workloads.
 In Python:
 
     from keras_adaptive.datasets import load_digits
-    from keras_adaptive.experiments.robustness import judge, study
+    from keras_adaptive.experiments.robustness import study
 
     results = study([load_digits()], quick=True).run()
-    verdicts = judge(results)
+    verdicts = results.verdicts()
 """
 
 import sys
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from keras_adaptive.commands.experiment import OFFLINE, Experiment
 from keras_adaptive.datasets import Dataset
-from keras_adaptive.study import Protocol, Results, Steps, Study
+from keras_adaptive.study import Protocol, RunTable, Steps, Study
 from keras_adaptive.study.analysis.robustness import robustness
 from keras_adaptive.study.analysis.verdicts import Verdict
 from keras_adaptive.study.design.defaults import default_contenders, default_workload
@@ -35,6 +35,11 @@ FULL = Protocol(tuning_trials=9, tuning_seeds=8, seeds=1, reference=REFERENCE)
 QUICK = Protocol(tuning_trials=5, tuning_seeds=7, seeds=1, reference=REFERENCE)
 
 
+def judge(table: RunTable) -> list[Verdict]:
+    """Judges the loss away from the best learning rate."""
+    return robustness(table.runs, table.reference, table.directions)
+
+
 def study(data: Sequence[Dataset], quick: bool = False) -> Study:
     """Makes the study of some data; `study(data).run()` runs it."""
     protocol = QUICK if quick else FULL
@@ -45,12 +50,8 @@ def study(data: Sequence[Dataset], quick: bool = False) -> Study:
         workloads=[default_workload(each, budget) for each in data],
         contenders=default_contenders(names, protocol.tuning_trials),
         protocol=protocol,
+        judge=judge,
     )
-
-
-def judge(results: Results) -> list[Verdict]:
-    """Judges the loss away from the best learning rate."""
-    return robustness(results.runs, results.reference, results.directions)
 
 
 main = Experiment(
@@ -58,7 +59,6 @@ main = Experiment(
     data=OFFLINE,
     quick_data=["digits"],
     study=study,
-    judge=judge,
 ).main
 
 if __name__ == "__main__":

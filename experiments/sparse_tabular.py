@@ -11,10 +11,10 @@ is known.
 In Python:
 
     from keras_adaptive.datasets import RareCategories
-    from keras_adaptive.experiments.sparse_tabular import judge, study
+    from keras_adaptive.experiments.sparse_tabular import study
 
     results = study([RareCategories().load()], quick=True).run()
-    verdicts = judge(results)
+    verdicts = results.verdicts()
 """
 
 import sys
@@ -23,7 +23,7 @@ from functools import partial
 
 from keras_adaptive.commands.experiment import Experiment
 from keras_adaptive.datasets import Dataset, rare_slice
-from keras_adaptive.study import Epochs, Protocol, Results, Study
+from keras_adaptive.study import Epochs, Protocol, RunTable, Study
 from keras_adaptive.study.analysis import promises
 from keras_adaptive.study.analysis.verdicts import Verdict
 from keras_adaptive.study.design.defaults import default_contenders, default_workload
@@ -32,6 +32,11 @@ OPTIMIZERS = ["adagrad", "rmsprop", "adam", "adamw"]
 REFERENCE = "keras/sgd-momentum"
 FULL = Protocol(tuning_trials=9, tuning_seeds=3, seeds=10, reference=REFERENCE)
 QUICK = Protocol(tuning_trials=5, tuning_seeds=1, seeds=7, reference=REFERENCE)
+
+
+def judge(table: RunTable) -> list[Verdict]:
+    """Judges the accuracy on all test rows, and on those with rare categories."""
+    return promises.sparse(table.runs, table.reference, table.directions)
 
 
 def study(data: Sequence[Dataset], quick: bool = False) -> Study:
@@ -45,12 +50,8 @@ def study(data: Sequence[Dataset], quick: bool = False) -> Study:
         workloads=[default_workload(each, budget, slices=rare) for each in data],
         contenders=default_contenders(names, protocol.tuning_trials),
         protocol=protocol,
+        judge=judge,
     )
-
-
-def judge(results: Results) -> list[Verdict]:
-    """Judges the accuracy on all test rows, and on those with rare categories."""
-    return promises.sparse(results.runs, results.reference, results.directions)
 
 
 main = Experiment(
@@ -58,7 +59,6 @@ main = Experiment(
     data=["rare_categories"],
     quick_data=["rare_categories"],
     study=study,
-    judge=judge,
 ).main
 
 if __name__ == "__main__":

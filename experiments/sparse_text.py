@@ -10,10 +10,10 @@ training. Each size of the vocabulary is a workload. Needs Keras on TensorFlow.
 In Python:
 
     from keras_adaptive.datasets import load_docstrings
-    from keras_adaptive.experiments.sparse_text import judge, study
+    from keras_adaptive.experiments.sparse_text import study
 
     results = study([load_docstrings()], quick=True).run()
-    verdicts = judge(results)
+    verdicts = results.verdicts()
 """
 
 import sys
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from keras_adaptive.commands.experiment import Experiment
 from keras_adaptive.datasets import Dataset, keep_words, rare_slice
 from keras_adaptive.datasets.batches import require_tensorflow
-from keras_adaptive.study import Epochs, Protocol, Results, Study
+from keras_adaptive.study import Epochs, Protocol, RunTable, Study
 from keras_adaptive.study.analysis import promises
 from keras_adaptive.study.analysis.verdicts import Verdict
 from keras_adaptive.study.design.defaults import default_contenders, default_workload
@@ -32,6 +32,17 @@ OPTIMIZERS = ["keras/adagrad", "adagrad", "rmsprop", "keras/adam", "adam", "adam
 REFERENCE = "keras/sgd-momentum"
 FULL = Protocol(tuning_trials=7, seeds=8, reference=REFERENCE)
 QUICK = Protocol(tuning_trials=3, seeds=7, reference=REFERENCE)
+
+
+def judge(table: RunTable) -> list[Verdict]:
+    """Judges accuracy, and how the cost of a step grows with the vocabulary."""
+    runs, reference = table.runs, table.reference
+    accuracy = promises.sparse(runs, reference, table.directions)
+    text = runs["workload"].str.extract(r"(?P<workload>.*)-(?P<vocabulary>\d+)-words")
+    runs = runs.assign(**text.astype({"vocabulary": int}))
+    if runs["vocabulary"].nunique() == 1:
+        return accuracy
+    return accuracy + promises.step_cost(runs, reference, phase="compare")
 
 
 def study(data: Sequence[Dataset], quick: bool = False) -> Study:
@@ -51,18 +62,8 @@ def study(data: Sequence[Dataset], quick: bool = False) -> Study:
         workloads=[default_workload(each, budget, slices=rare_slice) for each in texts],
         contenders=default_contenders(names, protocol.tuning_trials),
         protocol=protocol,
+        judge=judge,
     )
-
-
-def judge(results: Results) -> list[Verdict]:
-    """Judges accuracy, and how the cost of a step grows with the vocabulary."""
-    runs, reference = results.runs, results.reference
-    accuracy = promises.sparse(runs, reference, results.directions)
-    text = runs["workload"].str.extract(r"(?P<workload>.*)-(?P<vocabulary>\d+)-words")
-    runs = runs.assign(**text.astype({"vocabulary": int}))
-    if runs["vocabulary"].nunique() == 1:
-        return accuracy
-    return accuracy + promises.step_cost(runs, reference, phase="compare")
 
 
 main = Experiment(
@@ -70,7 +71,6 @@ main = Experiment(
     data=["docstrings"],
     quick_data=["docstrings"],
     study=study,
-    judge=judge,
 ).main
 
 if __name__ == "__main__":

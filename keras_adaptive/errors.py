@@ -1,4 +1,4 @@
-"""The errors that a study raises before any work is lost."""
+"""Errors that name the wrong input, and the helpers that phrase them."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """An input that cannot be used.
+    """An input that a study, a dataset or a command cannot use.
 
-    The message says what is wrong, what was expected and what to do about it. The
-    command line prints it without a traceback and exits with status 2.
+    The message says what is wrong, what was expected and how to fix it. The command
+    line prints it without a traceback and exits with status 2.
     """
 
 
@@ -22,46 +22,51 @@ class MissingExtraError(ImportError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns the end of an error message: the nearest known word, if one is near.
+    """Returns the end of an error message that suggests the closest known word.
+
+    Args:
+        word: The word that is not known.
+        known: The words that are.
+
+    Returns:
+        The suggestion with a leading space; an empty string if no word is close.
 
     Example:
-
-    >>> did_you_mean("adm", ["adam", "sgd"])
-    " Did you mean 'adam'?"
+        >>> did_you_mean("adm", ["adam", "sgd"])
+        " Did you mean 'adam'?"
     """
     near = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def counted(what: str, number: int) -> int:
-    """Returns a count, if it is one.
+    """Returns a count after checking that it is a positive whole number.
 
     Args:
         what: What is counted, for the message.
-        number: How many.
+        number: The count.
 
     Raises:
-        StudyError: If it is not a whole number above 0.
+        InputError: If the count is not a whole number above 0.
     """
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise StudyError(f"{what} is {number!r}. Expected a whole number above 0.")
+        raise InputError(f"{what} is {number!r}. Expected a whole number above 0.")
     return number
 
 
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Turns a missing optional library into an error that names the extra.
+    """Replaces the error of a missing optional library by one that names its extra.
 
     Args:
-        extra: Name of the extra that brings the libraries imported in the block.
+        extra: The extra that installs the libraries imported in the block.
 
     Raises:
-        MissingExtraError: If an import in the block finds no such library.
+        MissingExtraError: If a library imported in the block is not installed.
 
     Example:
-
-    >>> with needs_extra("study"):
-    ...     import mlflow
+        >>> with needs_extra("study"):
+        ...     import mlflow
     """
     try:
         yield

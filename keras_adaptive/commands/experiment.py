@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.analysis.verdicts import Verdict
 from keras_adaptive.study.design.workload import Workload
 from keras_adaptive.study.publish import publish
-from keras_adaptive.study.results import Results
 from keras_adaptive.study.study import Study
 
 with needs_extra("study"):
@@ -35,14 +34,12 @@ class Experiment:
         quick_data: The sources of the data for a first look (`--quick`).
         study: Makes the study of the loaded data; the second argument is true for a
             first look.
-        judge: Judges the promise from the results.
     """
 
     description: str
     data: Sequence[str]
     quick_data: Sequence[str]
     study: Callable[[Sequence[Dataset], bool], Study]
-    judge: Callable[[Results], list[Verdict]]
 
     def main(self, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         """Runs the experiment from the command line.
@@ -94,7 +91,6 @@ class Experiment:
             for line in slice_sizes(workload):
                 console.print(line, highlight=False)
         results = command.run_study(study, options, console)
-        results = replace(results, judge=self.judge)
         publish(results, study.title, output, console)
         return results.verdicts()
 

@@ -135,7 +135,7 @@ def run_study(study: Study, options: argparse.Namespace, console: Console) -> Re
 
 
 def output_folder(path: Path) -> Path:
-    """Makes a folder for results.
+    """Makes the folder for results that `--output` names.
 
     Args:
         path: The folder.
@@ -143,10 +143,9 @@ def output_folder(path: Path) -> Path:
     Raises:
         InputError: If it cannot be made.
     """
+    from keras_adaptive.study.reporting import output
+
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {path} cannot be made ({error}). Name another with --output."
-        ) from error
-    return path
+        return output.output_folder(path)
+    except InputError as error:
+        raise InputError(f"{error} Name another with --output.") from error

@@ -1,7 +1,7 @@
 """Compare optimizers on a model and data of your own, and say which one to take.
 
 On the command line this is `keras-adaptive compare`. In Python, `comparison` makes the
-study, and `Results.recommendation` says what came of it.
+study, and `Results.recommendation` recommends an optimizer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from keras_adaptive.datasets.batches import evaluation_batches
 from keras_adaptive.datasets.dataset import Dataset
 from keras_adaptive.datasets.rare import rare_slice
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.design.defaults import (
     default_batch_size,
     default_contenders,
@@ -29,19 +29,20 @@ from keras_adaptive.study.execution.prepared_workload import checked_model
 from keras_adaptive.study.study import Study
 
 OPTIMIZERS = ("adagrad", "rmsprop", "adam", "adamw")
-"""Who is compared unless others are named, beside SGD with momentum."""
+"""The optimizers that are compared by default, besides SGD with momentum."""
 
 FULL = Protocol(tuning_seeds=6, seeds=10, budget=Epochs(20))
 """Enough seeds to decide each of the four promises."""
 
 QUICK = Protocol(tuning_trials=5, tuning_seeds=1, seeds=3, budget=Epochs(5))
-"""For a first look; too few seeds to decide anything."""
+"""For a first look, with too few seeds to decide anything."""
 
 LOOKED_AT = 256
-"""Training rows whose outputs say whether a model gives probabilities."""
+"""The number of training rows that tell whether a model gives probabilities."""
 
 Build = Callable[..., keras.Model]
 Metric = str | Callable[[], keras.metrics.Metric]
+Slices = Callable[[Dataset], Mapping[str, np.ndarray]]
 
 
 def comparison(
@@ -58,31 +59,30 @@ def comparison(
         data: The dataset.
         build: Makes the uncompiled model, from a seed or without arguments; `None` for
             a small model that fits the data.
-        optimizers: Names of the optimizers, as for a `Contender`. SGD with momentum,
-            which they are compared with, takes part anyway.
+        optimizers: Names of the optimizers, as for a `Contender`. SGD with momentum is
+            the reference and always takes part.
         protocol: How they are tuned and judged; `FULL`, `QUICK` or another.
-        loss: The loss; `None` for the one that goes with the task and with what the
-            model gives: classes as probabilities or as logits, or numbers.
-        metric: What is judged by; `None` for accuracy, or for the root of the mean
-            squared error of a regression.
+        loss: The loss; `None` for the one that fits the task and the outputs of the
+            model, which may be probabilities, logits or numbers.
+        metric: The metric that decides; `None` for the accuracy of a classification
+            and the root mean squared error of a regression.
 
     Returns:
-        The study. Where the data have rare features, the test rows that hang on them
-        are judged by themselves too.
+        The study. If the data have rare features, the test rows that depend on them
+        get a metric of their own.
 
     Raises:
-        StudyError: If there is no such optimizer, if the model cannot be built or does
-            not fit the data, or if data of that kind have no default model.
+        InputError: If an optimizer does not exist, if the model cannot be built or does
+            not fit the data, or if there is no default model for such data.
 
     Example:
-
-    >>> from keras_adaptive.datasets.bundled import load_wine
-    >>> study = comparison(load_wine(), optimizers=["adam"], protocol=QUICK)
-    >>> study.title, [each.label for each in study.contenders]
-    ('compare on wine', ['keras/sgd-momentum', 'adam'])
+        >>> from keras_adaptive.datasets.bundled import load_wine
+        >>> study = comparison(load_wine(), optimizers=["adam"], protocol=QUICK)
+        >>> study.title, [each.label for each in study.contenders]
+        ('compare on wine', ['keras/sgd-momentum', 'adam'])
     """
     if not optimizers:
-        raise StudyError(
+        raise InputError(
             "There are no optimizers to compare. Expected at least one name, such as "
             "'adam'."
         )
@@ -100,24 +100,24 @@ def comparison(
     return Study("compare", [workload], contenders, protocol)
 
 
-def rare_part(data: Dataset) -> Callable[[Dataset], Mapping[str, np.ndarray]] | None:
+def rare_part(data: Dataset) -> Slices | None:
     """Returns the slice of rows with rare features, `None` if there are none."""
     try:
         rare_slice(data)
-    except StudyError:
+    except InputError:
         return None
     return rare_slice
 
 
 def fitting_workload(data: Dataset, build: Build) -> Workload:
-    """Returns a workload of a model, with the loss and metric that fit its outputs.
+    """Returns a workload for a model, with the loss and metric that fit its outputs.
 
     Args:
         data: The dataset.
         build: Makes the uncompiled model, from a seed or without arguments.
 
     Raises:
-        StudyError: If the model cannot be built, or its outputs do not fit the data.
+        InputError: If the model cannot be built, or its outputs do not fit the data.
     """
     called = getattr(build, "__name__", type(build).__name__)
     workload = Workload(
@@ -134,20 +134,19 @@ def fitting_workload(data: Dataset, build: Build) -> Workload:
 
 
 def from_seed(build: Build) -> Callable[[int], keras.Model]:
-    """Returns a builder that takes a seed, of one that may or may not.
+    """Returns a builder that takes a seed, from one that may not.
 
     Args:
-        build: A function with a parameter called `seed`, with one parameter, or one
-            that can be called without arguments: then Keras's initializers get their
-            seeds from the study (see `Workload`).
+        build: A function with a parameter called `seed`, with one parameter, or that
+            can be called without arguments. In the last case the study seeds Keras's
+            initializers (see `Workload`).
 
     Raises:
-        StudyError: If it needs other arguments.
+        InputError: If the function needs other arguments.
 
     Example:
-
-    >>> from_seed(lambda: "a model")(0), from_seed(lambda seed: seed)(3)
-    ('a model', 3)
+        >>> from_seed(lambda: "a model")(0), from_seed(lambda seed: seed)(3)
+        ('a model', 3)
     """
     parameters = inspect.signature(build).parameters.values()
     needed = [
@@ -162,7 +161,7 @@ def from_seed(build: Build) -> Callable[[int], keras.Model]:
         return lambda seed: build()
     if len(needed) == 1:
         return build
-    raise StudyError(
+    raise InputError(
         f"The model builder needs the arguments {', '.join(needed)}. Expected a "
         "function from a seed, or without arguments, to an uncompiled keras.Model."
     )
@@ -176,43 +175,52 @@ def objective(model: keras.Model, data: Dataset) -> tuple[keras.losses.Loss, Met
         data: The dataset.
 
     Raises:
-        StudyError: If the model does not take the data, or gives as many outputs as no
-            loss can use.
+        InputError: If the model does not take the data, or if no loss fits its
+            outputs.
     """
     few = data.train.take(np.arange(min(LOOKED_AT, len(data.train.y))))
     try:
         outputs = model.predict(evaluation_batches(few), verbose=0)
-    except StudyError:
+    except InputError:
         raise
     except Exception as error:
-        raise StudyError(
+        raise InputError(
             f"The model cannot be called with {data.describe()}: "
             f"{type(error).__name__}: {error}"
         ) from error
     shape = getattr(outputs, "shape", (0,))[1:]
+    classes = len(data.classes)
     if data.task == "regression":
-        if shape == (*data.train.y.shape[1:], 1) or shape == data.train.y.shape[1:]:
+        if shape in ((*data.train.y.shape[1:], 1), data.train.y.shape[1:]):
             return keras.losses.MeanSquaredError(), "root_mean_squared_error"
         expected = "one number a row"
-    elif shape == (len(data.classes),):
-        summed = np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
-        logits = not (summed and (outputs >= 0).all())
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=logits), (
-            "accuracy"
-        )
-    elif shape == (1,) and len(data.classes) == 2:
-        logits = not ((outputs >= 0) & (outputs <= 1)).all()
-        half = 0.0 if logits else 0.5
-        accuracy = partial(keras.metrics.BinaryAccuracy, "accuracy", threshold=half)
-        return keras.losses.BinaryCrossentropy(from_logits=logits), accuracy
+    elif shape == (classes,):
+        return _one_output_a_class(outputs)
+    elif shape == (1,) and classes == 2:
+        return _one_output_for_two_classes(outputs)
     else:
-        expected = f"{len(data.classes)} a row, one for each class"
-        if len(data.classes) == 2:
+        expected = f"{classes} a row, one for each class"
+        if classes == 2:
             expected += ", or 1 for the two classes"
     given = (
         " × ".join(map(str, shape)) if isinstance(outputs, np.ndarray) else "several"
     )
-    raise StudyError(
+    raise InputError(
         f"The model's outputs do not fit {data.name}. Expected {expected}, but it "
         f"gives {given}. Change its last layer."
     )
+
+
+def _one_output_a_class(outputs: np.ndarray) -> tuple[keras.losses.Loss, Metric]:
+    summed = np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
+    logits = not (summed and (outputs >= 0).all())
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=logits), "accuracy"
+
+
+def _one_output_for_two_classes(
+    outputs: np.ndarray,
+) -> tuple[keras.losses.Loss, Metric]:
+    logits = not ((outputs >= 0) & (outputs <= 1)).all()
+    half = 0.0 if logits else 0.5
+    accuracy = partial(keras.metrics.BinaryAccuracy, "accuracy", threshold=half)
+    return keras.losses.BinaryCrossentropy(from_logits=logits), accuracy

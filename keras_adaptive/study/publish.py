@@ -1,15 +1,15 @@
-"""What a study says: shown, written to files and attached to its run."""
+"""Publishes a study: shows, writes and attaches its tables, figures and report."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from keras_adaptive.commands.options import output_folder
 from keras_adaptive.errors import needs_extra
+from keras_adaptive.study.analysis.run_table import RunTable
+from keras_adaptive.study.analysis.verdicts import by_measure
 from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
 from keras_adaptive.study.reporting import tables
-from keras_adaptive.study.reporting.figure_set import by_measure
+from keras_adaptive.study.reporting.output import file_name, output_folder
 from keras_adaptive.study.results import Results
 
 with needs_extra("study"):
@@ -17,35 +17,27 @@ with needs_extra("study"):
 
 
 def publish(results: Results, name: str, folder: Path, console: Console) -> Path:
-    """Shows tables and verdicts of a study, and writes tables, pictures and report.
+    """Shows tables and verdicts of a study, and writes tables, figures and report.
+
+    The files are also attached to the study's run in MLflow.
 
     Args:
-        results: The results of a study.
+        results: The results of the study.
         name: Name of the study's own folder.
-        folder: Where that is made.
-        console: Where tables and verdicts are shown.
+        folder: The folder in which it is made.
+        console: Shows tables and verdicts.
 
     Returns:
-        The study's folder, with `report.html`, `plots/` and `tables/`.
+        The study's own folder, with `report.html`, `plots/` and `tables/`.
     """
     place = output_folder(folder / file_name(name))
-    for workload, metric in results.metrics.items():
-        rows = tables.summarize(results, workload)
-        text = tables.caption(results, workload)
-        shown = metric, workload, text
-        stem = output_folder(place / "tables") / file_name(workload)
-        for suffix, content in (
-            (".md", tables.to_markdown(rows, *shown)),
-            (".csv", tables.to_csv(rows)),
-        ):
-            file = stem.parent / f"{stem.name}{suffix}"
-            file.write_text(content, encoding="utf-8")
-            attach(results.run_id, file, "tables")
-        console.print(tables.to_rich(rows, *shown))
     verdicts = by_measure(results.verdicts())
-    file = output_folder(place / "tables") / "verdicts.md"
-    file.write_text(tables.verdicts_to_markdown(verdicts), encoding="utf-8")
-    attach(results.run_id, file, "tables")
+    texts = _show_tables(results.table, console)
+    texts["verdicts.md"] = tables.verdicts_to_markdown(verdicts)
+    written = output_folder(place / "tables")
+    for file, text in texts.items():
+        (written / file).write_text(text, encoding="utf-8")
+        attach(results.run_id, written / file, "tables")
     for (promise, measure), judged in verdicts.items():
         lines = [
             f"  {each.contender} on {each.workload or 'all workloads'}: "
@@ -62,12 +54,13 @@ def publish(results: Results, name: str, folder: Path, console: Console) -> Path
     return place
 
 
-def file_name(title: str) -> str:
-    """Makes the name of a file of a title.
-
-    Example:
-
-    >>> file_name("compare on csv:my data.csv")
-    'compare-on-csv-my-data.csv'
-    """
-    return re.sub(r"[^\w.-]+", "-", title)
+def _show_tables(runs: RunTable, console: Console) -> dict[str, str]:
+    """Shows the table of each workload, and returns the texts of its files."""
+    texts = {}
+    for workload, metric in runs.metrics.items():
+        rows = tables.summarize(runs, workload)
+        shown = metric, workload, tables.caption(runs, workload)
+        texts[f"{file_name(workload)}.md"] = tables.to_markdown(rows, *shown)
+        texts[f"{file_name(workload)}.csv"] = tables.to_csv(rows)
+        console.print(tables.to_rich(rows, *shown))
+    return texts

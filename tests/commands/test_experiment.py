@@ -117,8 +117,9 @@ def test_the_lines_for_python_work(experiment, monkeypatch):
     lines, verdicts = textwrap.dedent(lines).strip().rsplit("\n", 1)
     names = {}
     exec(lines, names)
-    assert verdicts == "verdicts = judge(results)" and callable(names["judge"])
+    assert verdicts == "verdicts = results.verdicts()"
     assert names["results"].name == name_of(experiment)
+    assert names["results"].judge is experiment.judge
 
 
 @pytest.mark.slow
@@ -134,7 +135,12 @@ def test_an_experiment_trains(texts, monkeypatch):
         )
         rare = partial(rare_slice, below=60)
         workloads = [default_workload(each, Epochs(2), rare) for each in data]
-        return Study("small", workloads, [adam], Protocol(seeds=2, reference=reference))
+        protocol = Protocol(seeds=2, reference=reference)
+        return Study("small", workloads, [adam], protocol, judge=judge)
+
+    def judge(table):
+        seen.append(table)
+        return promises.sparse(table.runs, table.reference, table.directions)
 
     seen = []
     experiment = Experiment(
@@ -142,10 +148,6 @@ def test_an_experiment_trains(texts, monkeypatch):
         data=["digits"],
         quick_data=["wine"],
         study=study,
-        judge=lambda results: (
-            seen.append(results)
-            or promises.sparse(results.runs, results.reference, results.directions)
-        ),
     )
     options = experiment.parse([*EXPERIMENTS[sparse_text], "--quick"], None)
     verdicts = experiment.run(options)
@@ -160,7 +162,7 @@ def test_an_experiment_trains(texts, monkeypatch):
 
 
 def test_data_in_full_quick_or_as_named():
-    experiment = Experiment("What?", ["digits", "wine"], ["wine"], None, None)
+    experiment = Experiment("What?", ["digits", "wine"], ["wine"], None)
     assert experiment.parse([], None).data == ["digits", "wine"]
     assert experiment.parse(["--quick"], None).data == ["wine"]
     assert experiment.parse(["--quick", "--data", "digits"], None).data == ["digits"]

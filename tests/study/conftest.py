@@ -2,7 +2,8 @@ import keras
 import pytest
 
 from keras_adaptive.study import Contender, Epochs, Workload
-from keras_adaptive.study.execution.training import Trial, seeded, train
+from keras_adaptive.study.execution.training import seeded, train
+from keras_adaptive.study.execution.trial import Trial
 
 
 def small_model(seed, sparse=True):

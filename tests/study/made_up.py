@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from keras_adaptive.study.design.contender import Setting
+from keras_adaptive.study.analysis.run_table import RunTable
+from keras_adaptive.study.design.setting import Setting
 from keras_adaptive.study.ledger.record import Point, Record
 from keras_adaptive.study.results import Results
 
@@ -111,7 +112,8 @@ def made_up_results(records, reference=REFERENCE, targets=(), **columns):
             for workload, contender in whose
         ]
     ).assign(**columns)
-    return Results(records, reference, tuned, dict(targets), "run", "a study")
+    table = RunTable(records, reference, tuned, dict(targets))
+    return Results(table, "run", "a study")
 
 
 def made_up_study(contenders, workloads=("digits",), seeds=8, tuning_seeds=7):

@@ -14,7 +14,8 @@ from keras_adaptive.study import (
     StudyError,
     Workload,
 )
-from keras_adaptive.study.design.contender import Setting, optimizer_names
+from keras_adaptive.study.design.contender import optimizer_names
+from keras_adaptive.study.design.setting import Setting
 
 
 @pytest.mark.parametrize(
@@ -81,11 +82,11 @@ def test_the_grid_lies_around_the_default_rate():
     assert rates(Contender("keras/sgd").grid(1)) == [0.01]
 
 
-def test_a_second_hyper_parameter_shares_the_budget():
-    contender = Contender("adam", second=("epsilon", (1e-4, 1e-8)))
+def test_an_extra_hyper_parameter_shares_the_budget():
+    contender = Contender("adam", extra_hyperparameter=("epsilon", (1e-4, 1e-8)))
     grid = contender.grid(6)
     assert rates(grid) == [0.000316228] * 2 + [0.001] * 2 + [0.00316228] * 2
-    assert [setting.second for setting in grid[:2]] == [
+    assert [setting.extra_hyperparameter for setting in grid[:2]] == [
         ("epsilon", 1e-8),
         ("epsilon", 1e-4),
     ]
@@ -104,7 +105,10 @@ def test_a_second_hyper_parameter_shares_the_budget():
         ({"learning_rates": [0.1, 0.1]}, "names a value twice"),
         ({"learning_rates": [0.1, -1]}, "not a positive, finite number"),
         ({"learning_rates": [math.inf]}, "not a positive, finite number"),
-        ({"second": ("epsilon", [])}, "Values of epsilon: the grid is empty"),
+        (
+            {"extra_hyperparameter": ("epsilon", [])},
+            "Values of epsilon: the grid is empty",
+        ),
     ],
 )
 def test_bad_contenders(options, words):
@@ -208,13 +212,13 @@ def test_bad_workloads(options, words):
         (["w"], [Contender("adam", [0.1, 0.2])], {}, "2 learning rates.*9 trials"),
         (
             ["w"],
-            [Contender("adam", second=("beta_1", [0.5, 1.5]))],
+            [Contender("adam", extra_hyperparameter=("beta_1", [0.5, 1.5]))],
             {"tuning_trials": 2},
             "cannot be made with.*beta_1 1.5",
         ),
         (
             ["w"],
-            [Contender("adam", second=("epsilom", [0.1]))],
+            [Contender("adam", extra_hyperparameter=("epsilom", [0.1]))],
             {},
             "cannot be made with.*epsilom",
         ),

@@ -1,12 +1,15 @@
 """The digest of the package's own sources, which is part of every run's key."""
 
+import importlib.metadata
 import shutil
 from pathlib import Path
 
+import keras
 import pytest
 
 import keras_adaptive
-from keras_adaptive.study.ledger.fingerprint import source_digest
+from keras_adaptive.study.ledger import fingerprint
+from keras_adaptive.study.ledger.fingerprint import describe, source_digest
 
 PACKAGE = Path(keras_adaptive.__file__).parent
 
@@ -47,9 +50,50 @@ def test_a_file_s_place_alone_does_not_count(copied):
     assert source_digest(package) == source_digest(PACKAGE)
 
 
-@pytest.mark.parametrize("name", ["cli.py", "html_report.py", "stats.py"])
+@pytest.mark.parametrize("name", ["cli.py", "html_report.py", "medians.py"])
 def test_what_only_shows_runs_does_not_count(copied, name):
     package, _ = copied
     file = next(package.rglob(name))
     file.write_text(file.read_text("utf-8") + "\n")
     assert source_digest(package) == source_digest(PACKAGE)
+
+
+class Scaled(keras.layers.Layer):
+    """A layer that no version covers."""
+
+    def call(self, x):
+        return 2 * x
+
+
+@pytest.mark.parametrize(
+    ("module", "by_source"),
+    [
+        ("experiments.gallery", True),
+        ("keras_adaptive.experiments.gallery", True),
+        ("keras_adaptive.study.reporting.tables", True),
+        ("keras_adaptive.optimizers.catalogue.adam", False),
+        ("keras_adaptive.experimental", False),
+        ("keras.src.layers", False),
+        ("keras_adaptive_extras.layers", True),
+    ],
+)
+def test_what_no_version_covers_is_described_by_its_source(
+    monkeypatch, module, by_source
+):
+    layer = Scaled()
+    monkeypatch.setattr(Scaled, "__module__", module)
+    monkeypatch.setattr(fingerprint, "source", lambda thing: "its source")
+    assert describe(layer)["sources"] == ["its source"] * by_source
+
+
+def test_a_package_that_is_not_installed_has_a_version_too(monkeypatch):
+    def not_installed(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    fingerprint.installed_software.cache_clear()
+    versions = fingerprint.installed_software()
+    fingerprint.installed_software.cache_clear()
+    (name,) = versions
+    assert name == "keras-adaptive"
+    assert versions[name].startswith(f"{keras_adaptive.__version__}+")

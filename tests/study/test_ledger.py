@@ -1,3 +1,4 @@
+import json
 import logging
 import math
 import os
@@ -9,16 +10,17 @@ from scripted import scripted
 
 from keras_adaptive.errors import StudyError
 from keras_adaptive.study import Contender
-from keras_adaptive.study.design.contender import Setting
+from keras_adaptive.study.design.setting import Setting
 from keras_adaptive.study.ledger.mlflow_ledger import (
-    METRICS_PER_BATCH,
     NO_LINKS,
     Ledger,
     attach,
-    flatten,
     quiet_mlflow,
 )
+from keras_adaptive.study.ledger.mlflow_runs import METRICS_PER_BATCH
 from keras_adaptive.study.ledger.record import Point, Record
+from keras_adaptive.study.ledger.run_values import flatten
+from keras_adaptive.study.ledger.spool import Spool
 
 SPOOL = Path("spool")
 
@@ -215,3 +217,31 @@ def test_nested_configurations_are_flattened():
         "o.rate.config.steps": "3",
         "o.beta": "None",
     }
+
+
+def test_the_spool_keeps_its_format(tmp_path, record):
+    record = replace(record, setting=Setting(0.1, ("epsilon", 1e-8)))
+    Spool(tmp_path).add(record)
+    (file,) = tmp_path.iterdir()
+    assert file.name == "abc.json"
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    assert stored["setting"] == {"learning_rate": 0.1, "second": ["epsilon", 1e-8]}
+    assert same(Spool(tmp_path).records(), {file: record})
+
+
+def test_an_extra_hyper_parameter_is_tagged(ledger, store, record):
+    written(ledger, replace(record, setting=Setting(0.1, ("epsilon", 1e-8))))
+    _, (child,) = runs_of(store[1])
+    assert child.data.tags["second"] == "epsilon"
+    assert child.data.tags["epsilon"] == "1e-08"
+
+
+def test_the_ledger_is_a_mapping_of_the_runs_done(ledger, record):
+    written(ledger, record)
+    again = Ledger("experiment", SPOOL)
+    with pytest.raises(RuntimeError, match="not been opened"):
+        _ = again.run_id
+    with again.open("a study", {}):
+        assert list(again) == ["abc"] and len(again) == 1
+        assert "abc" in again and "other" not in again
+        assert again["abc"].key == "abc" and again.get("other") is None

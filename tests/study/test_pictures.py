@@ -7,22 +7,20 @@ import pandas as pd
 import pytest
 
 from keras_adaptive.errors import StudyError
-from keras_adaptive.study.analysis.stats import critical_difference, profile_integral
-from keras_adaptive.study.analysis.verdicts import (
-    DIFFERENCE,
-    RATIO,
-    Measure,
-    Pairs,
-    judge,
+from keras_adaptive.study.analysis.scales import DIFFERENCE, RATIO
+from keras_adaptive.study.analysis.stats.profiles import (
+    critical_difference,
+    profile_integral,
 )
-from keras_adaptive.study.reporting.figures import (
+from keras_adaptive.study.analysis.verdicts import Measure, Pairs, judge
+from keras_adaptive.study.reporting.effects_figure import (
     OUTCOME_COLOURS,
-    critical_difference_figure,
     effects_figure,
-    looks,
-    profile_figure,
-    sensitivity_figure,
 )
+from keras_adaptive.study.reporting.profile_figure import profile_figure
+from keras_adaptive.study.reporting.rank_figure import critical_difference_figure
+from keras_adaptive.study.reporting.sensitivity_figure import sensitivity_figure
+from keras_adaptive.study.reporting.styles import line_styles
 
 INF = math.inf
 NAMES = ["keras/sgd-momentum", "adam", "keras/adam", "schedule_free_adamw", "prodigy"]
@@ -65,12 +63,12 @@ def within(place, interval):
     return min(interval) <= place <= max(interval)
 
 
-def test_looks_are_all_different_and_keep_the_colour_of_an_algorithm():
-    styles = looks([*NAMES, "adagrad", "lion"])
+def test_line_styles_are_all_different_and_keep_the_colour_of_an_algorithm():
+    styles = line_styles([*NAMES, "adagrad", "lion"])
     assert len({(s["color"], s["marker"]) for s in styles.values()}) == len(styles)
     assert styles["adam"]["color"] == styles["keras/adam"]["color"] == "#0072B2"
     assert styles["prodigy"]["color"] != styles["lion"]["color"]
-    assert looks(["adam", "adam"]).keys() == {"adam"}
+    assert line_styles(["adam", "adam"]).keys() == {"adam"}
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from made_up import (
     without_result,
 )
 
-from keras_adaptive.study.analysis.all_promises import along, hyper_parameters
-from keras_adaptive.study.design.contender import Setting
+from keras_adaptive.study.design.setting import Setting
 
 SGD = {REFERENCE: {}}
 FASTER = {"adam": {"speed": 2.0, "state": 2.0}}
@@ -167,8 +166,9 @@ def test_one_hyper_parameter_is_looked_at_with_the_other_as_chosen():
         for epsilon in (1e-8, 1e-6, 1e-4)
     ]
     results = made_up_results(records, learning_rate=0.01, epsilon=1e-6)
-    assert hyper_parameters(results) == ["learning_rate", "epsilon"]
-    assert set(along(results, "learning_rate")["epsilon"]) == {1e-6}
-    assert set(along(results, "epsilon")["learning_rate"]) == {0.01}
+    table = results.table
+    assert table.tuned_hyperparameters == ["learning_rate", "epsilon"]
+    assert set(table.tuning_along("learning_rate")["epsilon"]) == {1e-6}
+    assert set(table.tuning_along("epsilon")["learning_rate"]) == {0.01}
     measures = {measure for _, measure in promises(results)}
     assert {"sensitivity to learning rate", "sensitivity to epsilon"} <= measures

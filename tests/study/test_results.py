@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from keras_adaptive.study.design.contender import Setting
+from keras_adaptive.study.analysis.run_table import RunTable
+from keras_adaptive.study.design.setting import Setting
 from keras_adaptive.study.ledger.record import Point, Record
 from keras_adaptive.study.reporting import tables
 from keras_adaptive.study.reporting.curves import band, curves_figure
 from keras_adaptive.study.reporting.tables import Spread, summarize
-from keras_adaptive.study.results import Results
 
 INF = math.inf
 
@@ -75,7 +75,7 @@ def results_of(records, reference="keras/sgd", **targets):
             "trials": 0,
         }
     )
-    return Results(records, reference, tuned, targets, "run", "a study")
+    return RunTable(records, reference, tuned, targets)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_diverged_runs_have_the_worst_values_and_failed_ones_none():
     assert runs.iloc[3][nothing].isna().all()
 
 
-def test_a_second_hyper_parameter_is_a_column():
+def test_an_extra_hyper_parameter_is_a_column():
     with_epsilon = record("adam", 0, [0.9], setting=Setting(0.1, ("epsilon", 1e-8)))
     runs = results_of([record("keras/sgd", 0, [0.9]), with_epsilon]).runs
     assert runs["epsilon"].isna().tolist() == [True, False]

@@ -11,33 +11,37 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from keras_adaptive.errors import StudyError
-from keras_adaptive.study.analysis.stats import (
-    average_ranks,
-    best,
-    critical_difference,
-    decades_within,
-    differences,
-    growth,
-    holm,
+from keras_adaptive.study.analysis.stats.medians import (
     iqm,
     iqm_interval,
-    log_ratios,
     median,
     median_interval,
+)
+from keras_adaptive.study.analysis.stats.paired_tests import (
+    differences,
+    holm,
+    log_ratios,
     paired_difference,
     paired_log_ratio,
     pairs_needed,
+    signed_rank,
+    smallest_p,
+)
+from keras_adaptive.study.analysis.stats.profiles import (
+    average_ranks,
+    critical_difference,
+    growth,
     performance_profile,
     performance_ratios,
     profile_integral,
+)
+from keras_adaptive.study.analysis.stats.sensitivity import (
+    decades_within,
     sensitivity,
     share_lost,
-    signed_rank,
-    smallest_p,
-    target,
-    to_target,
-    upward,
 )
+from keras_adaptive.study.analysis.stats.targets import best, target, to_target
+from keras_adaptive.study.analysis.stats.values import upward
 
 INF = math.inf
 

@@ -25,6 +25,7 @@ from keras_adaptive.study import (
     Study,
     StudyError,
 )
+from keras_adaptive.study.analysis import promises
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 
 SGD, ADAM = Contender("keras/sgd", label="sgd"), Contender("adam")
@@ -136,8 +137,10 @@ def test_widening_is_capped_for_all(study, console, monkeypatch):
     assert list(results.tuned["learning_rate"]) == [0.316228, 0.0000316228]
 
 
-def test_a_second_hyper_parameter_widens_with_all_its_values(study, console):
-    contender = Contender("adam", second=("epsilon", (1e-8, 1e-4)), label="both")
+def test_an_extra_hyper_parameter_widens_with_all_its_values(study, console):
+    contender = Contender(
+        "adam", extra_hyperparameter=("epsilon", (1e-8, 1e-4)), label="both"
+    )
     protocol = Protocol(tuning_trials=4, widening_trials=5, seeds=1, reference="both")
     watched = Scripted()
     results = replace(study, contenders=[contender], protocol=protocol).run(
@@ -444,3 +447,16 @@ def test_pairs_run_side_by_side(study, console):
     changed(study, widening_trials=0, tuning_seeds=2).run(watched, console)
     seeds = [trial.seed for trial in watched.made if trial.phase == "tune"]
     assert seeds == [10_000] * 6 + [10_001] * 6
+
+
+def test_a_study_may_have_its_own_judge(study, console):
+    seen = []
+
+    def judge(table):
+        seen.append(table)
+        return promises.convergence(table.runs, table.reference)
+
+    results = replace(study, judge=judge).run(Scripted(), console)
+    assert seen == []
+    assert {each.promise for each in results.verdicts()} == {"convergence"}
+    assert seen == [results.table]

@@ -19,19 +19,11 @@ import pytest
 from scipy import stats
 
 from keras_adaptive.study.analysis.pairing import times_less
-from keras_adaptive.study.analysis.stats import (
-    best,
-    differences,
-    median,
-    to_target,
-)
-from keras_adaptive.study.analysis.verdicts import (
-    DIFFERENCE,
-    RATIO,
-    Measure,
-    Pairs,
-    judge,
-)
+from keras_adaptive.study.analysis.scales import DIFFERENCE, RATIO
+from keras_adaptive.study.analysis.stats.medians import median
+from keras_adaptive.study.analysis.stats.paired_tests import differences
+from keras_adaptive.study.analysis.stats.targets import best, to_target
+from keras_adaptive.study.analysis.verdicts import Measure, Pairs, judge
 
 STUDIES = 1_000
 WORKLOADS = 3

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from keras_adaptive.errors import StudyError
-from keras_adaptive.study.analysis.stats import holm, signed_rank
-from keras_adaptive.study.analysis.verdicts import (
-    DIFFERENCE,
-    RATIO,
-    Measure,
-    Pairs,
-    judge,
-    lead,
-)
+from keras_adaptive.study.analysis.scales import DIFFERENCE, RATIO, lead
+from keras_adaptive.study.analysis.stats.paired_tests import holm, signed_rank
+from keras_adaptive.study.analysis.verdicts import Measure, Pairs, judge
 from keras_adaptive.study.reporting.tables import verdict_cell, verdicts_to_markdown
 
 INF = math.inf

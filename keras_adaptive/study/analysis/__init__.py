@@ -1,1 +1,1 @@
-"""What the runs say: statistics and verdicts, free of side effects."""
+"""The analysis of a study: pure functions over arrays and tables of runs."""

@@ -1,22 +1,23 @@
-"""From a table of runs to pairs: which run is compared with which, and what is missing.
+"""Pairs the runs of a table: two runs are a pair if they share workload and seed.
 
-The table is a pandas frame with a row a run. `workload`, `contender` and `seed` say
-whose run it is, `phase` what it was for, and `status` how it ended:
+The table is a pandas frame with a row for each run. `workload`, `contender` and `seed`
+identify the run, `phase` is its purpose, and `status` how it ended:
 
-- `"finished"`: its values count;
-- `"diverged"`: it loses, with the worst value there is;
-- `"failed"`: it raised or its process died. It has no value: its pair is left out, and
-  named.
+- `"finished"`: its values count.
+- `"diverged"`: it has the worst possible value and loses.
+- `"failed"`: it raised, or its process died. It has no value, and its pair is left out
+  and named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
-from keras_adaptive.study.analysis.stats import differences, log_ratios, upward
+from keras_adaptive.errors import InputError, needs_extra
+from keras_adaptive.study.analysis.stats.paired_tests import differences, log_ratios
+from keras_adaptive.study.analysis.stats.values import upward
 from keras_adaptive.study.analysis.verdicts import Pairs
 
 with needs_extra("study"):
@@ -26,22 +27,26 @@ RUN = ["workload", "contender", "seed"]
 STATUSES = ("finished", "diverged", "failed")
 
 Gains = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Maps the values of a contender and of the reference to the contender's gains."""
+
+Whose = tuple[str, str]
+"""A workload and a contender."""
 
 
 def less_is_better(contender: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Returns what a contender gains where less is better."""
+    """Returns the gains of a contender where less is better."""
     return differences(reference, contender)
 
 
 def more_is_better(contender: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Returns what a contender gains where more is better."""
+    """Returns the gains of a contender where more is better."""
     return differences(contender, reference)
 
 
 def times_less(contender: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of how many times less a contender needs.
+    """Returns the logarithm of the factor by which a contender needs less.
 
-    It is NaN where both are infinite: who would have needed less is not known.
+    It is NaN where both need infinitely much, since their order is unknown.
     """
     unknown = np.isinf(contender) & np.isinf(reference)
     return np.where(unknown, np.nan, log_ratios(reference, contender))
@@ -52,24 +57,25 @@ def of_phase(runs: pd.DataFrame, phase: str, *columns: str) -> pd.DataFrame:
 
     Args:
         runs: A table of runs.
-        phase: Which.
-        columns: What the table must have beside whose run it is.
+        phase: The phase.
+        columns: The columns that the table must have besides those that identify runs.
 
     Raises:
-        StudyError: If a column is missing, a status unknown, or no run of that phase.
+        InputError: If a column is missing, if a status is unknown, or if the phase has
+            no run.
     """
     missing = [name for name in (*RUN, "phase", "status", *columns) if name not in runs]
     if missing:
-        raise StudyError(
+        raise InputError(
             f"The table of runs lacks the column {missing[0]!r}; it has "
             f"{', '.join(map(str, runs.columns))}."
         )
     runs = runs[runs["phase"] == phase]
     if runs.empty:
-        raise StudyError(f"The table has no run of the phase {phase!r}.")
+        raise InputError(f"The table has no run of the phase {phase!r}.")
     unknown = set(runs["status"]) - set(STATUSES)
     if unknown:
-        raise StudyError(
+        raise InputError(
             f"A run's status is one of {', '.join(STATUSES)}, not {unknown.pop()!r}."
         )
     return runs
@@ -78,7 +84,7 @@ def of_phase(runs: pd.DataFrame, phase: str, *columns: str) -> pd.DataFrame:
 def with_upward(
     runs: pd.DataFrame, directions: Mapping[str, str], *columns: str
 ) -> pd.DataFrame:
-    """Returns the runs with metrics of which more is better on every workload.
+    """Returns the runs with metrics whose sign makes more better on every workload.
 
     Args:
         runs: A table of runs.
@@ -87,11 +93,11 @@ def with_upward(
         columns: The metrics.
 
     Raises:
-        StudyError: If a workload has no direction, or another one than these.
+        InputError: If a workload has no direction, or not one of these two.
     """
     for workload in runs["workload"].unique():
         if workload not in directions:
-            raise StudyError(
+            raise InputError(
                 f"The workload {workload!r} has no direction. Say 'max' or 'min'."
             )
     signs = runs["workload"].map(
@@ -103,32 +109,32 @@ def with_upward(
 def margins_of(
     runs: pd.DataFrame, margins: Mapping[str, float] | None
 ) -> dict[str, float]:
-    """Returns the smallest gain that matters on each workload; 0 where none is given.
+    """Returns the smallest gain that matters on each workload, 0 by default.
 
     Raises:
-        StudyError: If one is given for a workload that has no run.
+        InputError: If a margin is given for a workload that has no run.
     """
     result = dict.fromkeys(runs["workload"], 0.0)
     unknown = set(margins or ()) - set(result)
     if unknown:
-        raise StudyError(
+        raise InputError(
             f"There is a margin for {unknown.pop()!r}, but no run of such a workload."
         )
     return result | dict(margins or {})
 
 
 def values(runs: pd.DataFrame, column: str, worst: float) -> pd.Series:
-    """Returns the value of each run, the worst if it diverged, NaN if it failed.
+    """Returns the value of each run: the worst if it diverged, NaN if it failed.
 
     Raises:
-        StudyError: If a finished run has no value.
+        InputError: If a finished run has no value.
     """
     status = runs["status"]
     result = runs[column].astype(float).where(status == "finished")
     blank = runs[(status == "finished") & result.isna()]
     if len(blank):
         workload, contender, seed = blank.iloc[0][RUN]
-        raise StudyError(
+        raise InputError(
             f"The run of {contender} on {workload} with seed {seed} finished without "
             f"{column}. A run without a value is 'diverged' or 'failed'."
         )
@@ -136,16 +142,16 @@ def values(runs: pd.DataFrame, column: str, worst: float) -> pd.Series:
 
 
 def by_run(runs: pd.DataFrame, column: str, worst: float) -> pd.DataFrame:
-    """Returns what each run measured, for `pairs`.
+    """Returns the value of each run, for `pairs`.
 
     Args:
         runs: Runs, at most one for each workload, contender and seed.
-        column: What they measured.
-        worst: What a diverged run has instead.
+        column: The column with the values.
+        worst: The value of a diverged run.
 
     Returns:
-        A frame with whose run it is, its `value` (NaN for none) and the `reason` for
-        having none, if it has none.
+        A frame with `workload`, `contender`, `seed`, `value`, and the `reason` if the
+        value is NaN.
     """
     return runs[RUN].assign(
         value=values(runs, column, worst),
@@ -155,20 +161,20 @@ def by_run(runs: pd.DataFrame, column: str, worst: float) -> pd.DataFrame:
 
 def grids(
     runs: pd.DataFrame, over: str, column: str, worst: float
-) -> dict[tuple[str, str], pd.DataFrame]:
-    """Returns what the runs over a grid measured, for each workload and contender.
+) -> dict[Whose, pd.DataFrame]:
+    """Returns the values of the runs over a grid, for each workload and contender.
 
     Args:
         runs: Runs, at most one for each workload, contender, seed and point.
         over: The column with the points of the grid.
-        column: What they measured.
-        worst: What a diverged run has instead.
+        column: The column with the values.
+        worst: The value of a diverged run.
 
     Returns:
-        Frames of seeds × points, rising, with NaN where a run failed or is missing.
+        Frames of seeds × rising points, with NaN where a run failed or is missing.
 
     Raises:
-        StudyError: If there are two runs for one point.
+        InputError: If there are two runs for one point.
     """
     _once(runs, [*RUN, over])
     table = runs.assign(value=values(runs, column, worst))
@@ -179,19 +185,19 @@ def grids(
 
 
 def by_seed(
-    whose: tuple[str, str],
+    whose: Whose,
     grid: pd.DataFrame,
-    read: Callable[[pd.DataFrame], np.ndarray],
+    read: Callable[[pd.DataFrame], Sequence[float] | np.ndarray],
 ) -> pd.DataFrame:
-    """Returns what each seed's runs over a grid measured together, for `pairs`.
+    """Returns one value for each seed of a grid, for `pairs`.
 
     Args:
         whose: Workload and contender.
         grid: Seeds × points, NaN where a run has no value.
-        read: From the seeds that have all points to one value each.
+        read: Maps the seeds that have all points to one value each.
 
     Returns:
-        As `by_run`.
+        A frame as from `by_run`.
     """
     whole = grid.notna().all(axis=1)
     value = pd.Series(np.nan, grid.index)
@@ -205,12 +211,17 @@ def by_seed(
     return _frame(whose, grid.index, value, reason)
 
 
-def no_values(whose: tuple[str, str], seeds: pd.Index, reason: str) -> pd.DataFrame:
-    """Returns seeds that measured nothing, as `by_run`, with the reason for all."""
+def no_values(whose: Whose, seeds: pd.Index, reason: str) -> pd.DataFrame:
+    """Returns a frame as from `by_run` for seeds that all lack a value."""
     return _frame(whose, seeds, np.nan, reason)
 
 
-def _frame(whose, seeds, value, reason) -> pd.DataFrame:
+def _frame(
+    whose: Whose,
+    seeds: pd.Index,
+    value: pd.Series | float,
+    reason: pd.Series | str,
+) -> pd.DataFrame:
     columns = {"seed": seeds, "value": value, "reason": reason}
     frame = pd.DataFrame(columns, index=seeds).reset_index(drop=True)
     return frame.assign(workload=whose[0], contender=whose[1])
@@ -220,7 +231,7 @@ def _once(runs: pd.DataFrame, key: list[str]) -> None:
     twice = runs[runs.duplicated(key)]
     if len(twice):
         which = ", ".join(f"{name} {twice.iloc[0][name]}" for name in key)
-        raise StudyError(
+        raise InputError(
             f"There are two runs for {which}. Pass one of each, for instance those of "
             "one setting of the other hyper-parameters."
         )
@@ -235,23 +246,23 @@ def pairs(
     """Pairs the runs of each contender with the reference's, by workload and seed.
 
     Args:
-        measured: As `by_run` returns it.
-        reference: Who the others are compared with.
-        gains: From the contender's and the reference's values to what was gained; NaN
-            where that is not known: such a pair is left out, and named.
-        margins: The smallest gain that matters, for each workload.
+        measured: A frame as from `by_run`.
+        reference: Label of the contender that the others are compared with.
+        gains: Maps the values of the contender and of the reference to gains. A pair
+            whose gain is NaN is left out and named.
+        margins: The smallest gain that matters on each workload.
 
     Returns:
-        One for each workload and contender but the reference.
+        The pairs of each contender except the reference, on each workload.
 
     Raises:
-        StudyError: If there is no run of the reference, or two of one contender with
+        InputError: If the reference has no run, or if a contender has two runs with
             one seed on one workload.
     """
     _once(measured, RUN)
     contenders = measured["contender"].unique()
     if reference not in contenders:
-        raise StudyError(
+        raise InputError(
             f"There is no run of the reference {reference!r}; the contenders are "
             f"{', '.join(contenders)}."
         )

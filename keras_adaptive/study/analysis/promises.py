@@ -1,9 +1,8 @@
 """Convergence, generalization and sparse data, judged from a table of runs.
 
-The fourth promise is in `robustness`; the table is described in `pairing`. Every
-function returns verdicts of one promise, for each
-contender but the reference: one a measure and workload, and one a measure over
-all workloads. Two runs are a pair if they share workload and seed.
+The module `robustness` judges the fourth promise, and `pairing` describes the table.
+Each function returns the verdicts on one promise for all contenders except the
+reference: for each measure one verdict on each workload and one over all workloads.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.pairing import (
     by_run,
     by_seed,
@@ -25,14 +24,9 @@ from keras_adaptive.study.analysis.pairing import (
     times_less,
     with_upward,
 )
-from keras_adaptive.study.analysis.stats import growth
-from keras_adaptive.study.analysis.verdicts import (
-    DIFFERENCE,
-    RATIO,
-    Measure,
-    Verdict,
-    judge,
-)
+from keras_adaptive.study.analysis.scales import DIFFERENCE, RATIO
+from keras_adaptive.study.analysis.stats.profiles import growth
+from keras_adaptive.study.analysis.verdicts import Measure, Verdict, judge
 
 with needs_extra("study"):
     import pandas as pd
@@ -51,48 +45,47 @@ def convergence(
     """Judges whether contenders reach the target in fewer steps and in less time.
 
     The effect is the reference's steps (seconds) divided by the contender's: 2 is twice
-    as fast. Who alone reaches the target wins the pair; a pair in which nobody does
-    says nothing and is left out, and named.
+    as fast. If only one run of a pair reaches the target, it wins the pair. A pair in
+    which neither run reaches it is left out and named.
 
     Args:
-        runs: With `steps_to_target` and `seconds_to_target`, infinite if the target was
-            never reached, NaN for all runs of a workload that has no target.
-        reference: Who the others are compared with.
-        phase: Which runs to use.
+        runs: A table with `steps_to_target` and `seconds_to_target`: infinite if the
+            target was never reached, NaN for all runs on a workload without a target.
+        reference: Label of the contender that the others are compared with.
+        phase: The phase of the runs to use.
         margin: The smallest speed-up that matters, at least 1.
-        alpha: The level of the verdicts.
+        alpha: The family-wise error rate.
         seed: Decides the resamples of the intervals.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference.
+        InputError: If the table lacks a column, a value or the reference.
 
     Example:
-
-    >>> runs = pd.DataFrame(
-    ...     {
-    ...         "workload": "digits",
-    ...         "contender": ["sgd"] * 6 + ["adam"] * 6,
-    ...         "seed": [*range(6)] * 2,
-    ...         "phase": "compare",
-    ...         "status": "finished",
-    ...         "steps_to_target": [90, 80, 95, 85, 90, np.inf] + [40] * 6,
-    ...         "seconds_to_target": [9.0, 8.0, 9.5, 8.5, 9.0, np.inf] + [9.0] * 6,
-    ...     }
-    ... )
-    >>> for verdict in convergence(runs, "sgd"):
-    ...     print(verdict.measure, verdict.workload, verdict.outcome)
-    steps to target digits supported
-    steps to target None undecided
-    seconds to target digits undecided
-    seconds to target None undecided
+        >>> runs = pd.DataFrame(
+        ...     {
+        ...         "workload": "digits",
+        ...         "contender": ["sgd"] * 6 + ["adam"] * 6,
+        ...         "seed": [*range(6)] * 2,
+        ...         "phase": "compare",
+        ...         "status": "finished",
+        ...         "steps_to_target": [90, 80, 95, 85, 90, np.inf] + [40] * 6,
+        ...         "seconds_to_target": [9.0, 8.0, 9.5, 8.5, 9.0, np.inf] + [9.0] * 6,
+        ...     }
+        ... )
+        >>> for verdict in convergence(runs, "sgd"):
+        ...     print(verdict.measure, verdict.workload, verdict.outcome)
+        steps to target digits supported
+        steps to target None undecided
+        seconds to target digits undecided
+        seconds to target None undecided
     """
     if not 1 <= margin < np.inf:
-        raise StudyError(f"The smallest speed-up that matters is >= 1, not {margin}.")
+        raise InputError(f"The smallest speed-up that matters is >= 1, not {margin}.")
     columns = ["steps_to_target", "seconds_to_target"]
     runs = of_phase(runs, phase, *columns)
     targets = runs.groupby("workload")[columns].transform("count") > 0
     runs = runs.assign(**runs[columns].where(targets, np.inf))
-    margins = dict.fromkeys(runs["workload"], np.log(margin))
+    margins = dict.fromkeys(runs["workload"].unique(), float(np.log(margin)))
     return [
         verdict
         for column in columns
@@ -114,28 +107,28 @@ def generalization(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> list[Verdict]:
-    """Judges whether contenders do better on test data, and lose less from training.
+    """Judges whether contenders do better on test data, with a smaller train-test gap.
 
     Args:
-        runs: With `test_metric` and `train_metric`, at the end of training.
-        reference: Who the others are compared with.
+        runs: A table with `test_metric` and `train_metric` at the end of training.
+        reference: Label of the contender that the others are compared with.
         directions: For each workload `"max"` if more of its metric is better, `"min"`
             if less is.
-        phase: Which runs to use.
+        phase: The phase of the runs to use.
         margins: For each workload the smallest difference of its metric that
-            matters. Without one every difference does, and "no difference" can
-            never be shown.
-        alpha: The level of the verdicts.
+            matters. Without a margin every difference matters, and a promise is
+            refuted only if the contender is worse.
+        alpha: The family-wise error rate.
         seed: Decides the resamples of the intervals.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference, or if a
+        InputError: If the table lacks a column, a value or the reference, or if a
             workload has no direction.
     """
     columns = ("test_metric", "train_metric")
     runs = with_upward(of_phase(runs, phase, *columns), directions, *columns)
     runs = runs.assign(gap=runs["train_metric"] - runs["test_metric"])
-    margins = margins_of(runs, margins)
+    known = margins_of(runs, margins)
     measures = {
         "test metric": (by_run(runs, "test_metric", -np.inf), more_is_better),
         "train-test gap": (by_run(runs, "gap", np.inf), less_is_better),
@@ -145,7 +138,7 @@ def generalization(
         for name, (measured, gains) in measures.items()
         for verdict in judge(
             Measure("generalization", name, DIFFERENCE),
-            pairs(measured, reference, gains, margins),
+            pairs(measured, reference, gains, known),
             alpha,
             seed,
         )
@@ -164,17 +157,17 @@ def sparse(
     """Judges whether contenders do better where the informative features are rare.
 
     Args:
-        runs: With `rare_metric`, the metric on those test examples whose informative
-            features are rare in training, and, to stand beside it, `test_metric`.
-        reference: Who the others are compared with.
+        runs: A table with `test_metric` and `rare_metric`, the metric on the test
+            examples whose informative features are rare in training.
+        reference: Label of the contender that the others are compared with.
         directions: As for `generalization`.
-        phase: Which runs to use.
+        phase: The phase of the runs to use.
         margins: As for `generalization`.
-        alpha: The level of the verdicts.
+        alpha: The family-wise error rate.
         seed: Decides the resamples of the intervals.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference, or if a
+        InputError: If the table lacks a column, a value or the reference, or if a
             workload has no direction.
     """
     columns = {
@@ -182,13 +175,13 @@ def sparse(
         "test_metric": "test metric on all",
     }
     runs = with_upward(of_phase(runs, phase, *columns), directions, *columns)
-    margins = margins_of(runs, margins)
+    known = margins_of(runs, margins)
     return [
         verdict
         for column, name in columns.items()
         for verdict in judge(
             Measure("sparse", name, DIFFERENCE),
-            pairs(by_run(runs, column, -np.inf), reference, more_is_better, margins),
+            pairs(by_run(runs, column, -np.inf), reference, more_is_better, known),
             alpha,
             seed,
         )
@@ -204,19 +197,19 @@ def step_cost(
 ) -> list[Verdict]:
     """Judges whether a step's cost grows less with the vocabulary than the reference's.
 
-    What is compared is the exponent of the growth: 0 if a step costs the same with any
-    vocabulary, 1 if twice the vocabulary makes it cost twice as much.
+    The measure is the exponent of the growth: 0 if a step costs the same with any
+    vocabulary, 1 if the cost is proportional to the vocabulary.
 
     Args:
-        runs: With `vocabulary` and `step_seconds`; a run for each vocabulary and
-            seed.
-        reference: Who the others are compared with.
-        phase: Which runs to use.
-        alpha: The level of the verdicts.
+        runs: A table with `vocabulary` and `step_seconds`; a run for each vocabulary
+            and seed.
+        reference: Label of the contender that the others are compared with.
+        phase: The phase of the runs to use.
+        alpha: The family-wise error rate.
         seed: Decides the resamples of the intervals.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference.
+        InputError: If the table lacks a column, a value or the reference.
     """
     runs = of_phase(runs, phase, "vocabulary", "step_seconds")
     measured = [

@@ -1,19 +1,18 @@
-"""Which contender to take on a workload: the cheapest of those not shown to be worse.
+"""Recommends a contender for a workload: the cheapest that was not shown to be worse.
 
-Two things are looked at, one after the other: the test metric and the time to the
-target. In each, the contender with the best median leads, and those that the pairs of
-runs show to be worse than it are out. All pairs of contenders are tested (Wilcoxon's
-signed rank test, corrected by Holm's method), so that it does no harm that the leader
-is picked from the same runs. Of those that are left the one is taken that keeps the
-fewest numbers for each weight.
+Two criteria are compared in turn: the test metric and the time to the target. In each,
+the contender with the best median leads, and those that the pairs of runs show to be
+worse than the leader are eliminated. All pairs of contenders are tested (Wilcoxon's
+signed rank test with Holm's correction), so choosing the leader from the same runs does
+no harm. Of the contenders that are left, the recommended one keeps the fewest numbers
+of optimizer state for each weight.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.analysis.pairing import (
@@ -22,27 +21,30 @@ from keras_adaptive.study.analysis.pairing import (
     pairs,
     with_upward,
 )
-from keras_adaptive.study.analysis.stats import holm, median, pairs_needed, signed_rank
+from keras_adaptive.study.analysis.run_table import RunTable
+from keras_adaptive.study.analysis.stats.medians import median
+from keras_adaptive.study.analysis.stats.paired_tests import (
+    holm,
+    pairs_needed,
+    signed_rank,
+)
 
 with needs_extra("study"):
     import pandas as pd
 
-if TYPE_CHECKING:
-    from keras_adaptive.study.results import Results
-
 ALPHA = 0.05
-"""The chance that anyone is called worse who is not, in each of the two looks."""
+"""The family-wise error rate of each of the two comparisons."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to take, and how sure that is.
+    """The recommended contender, with the evidence for it.
 
     Args:
-        workload: On what.
-        contender: Which to take; `None` if none has come to an end.
+        workload: Name of the workload.
+        contender: The contender to take; `None` if no run has finished.
         setting: Its tuned setting, in words.
-        alternatives: The others that were not shown to be worse.
+        alternatives: The other contenders that were not shown to be worse.
         why: The recommendation in plain words.
     """
 
@@ -53,83 +55,108 @@ class Recommendation:
     why: str
 
 
-def recommend(results: Results, workload: str) -> Recommendation:
-    """Says which contender to take on a workload.
+def recommend(table: RunTable, workload: str) -> Recommendation:
+    """Recommends a contender for a workload.
 
     Args:
-        results: The results of a study.
+        table: The runs of the study.
         workload: Name of the workload.
 
     Returns:
-        The recommendation. That no difference could be shown is one too: then the
-        cheapest is to be taken. With too few pairs to show any, it is a guess.
+        The recommendation. If no difference could be shown, it is the cheapest
+        contender. If there are too few pairs to show any difference, it is the leader
+        as a guess.
     """
-    tuned = results.tuned[results.tuned["workload"] == workload]
-    runs = results.judged(workload)
-    ended = runs[runs["status"] == "finished"]
-    ordered = sorted(tuned["contender"], key=lambda name: name != results.reference)
-    names = [name for name in ordered if name in set(ended["contender"])]
+    tuned = table.tuned[table.tuned["workload"] == workload]
+    runs = table.evaluation_on(workload)
+    finished = runs[runs["status"] == "finished"]
+    ordered = sorted(tuned["contender"], key=lambda name: name != table.reference)
+    names = [name for name in ordered if name in set(finished["contender"])]
     if not names:
         why = "Take none of these: no run with a tuned setting has finished."
         return Recommendation(workload, None, "", (), why)
-    metric, direction = results.metrics[workload], results.directions[workload]
-    upward = with_upward(runs, {workload: direction}, "test_metric")
-    measured = {f"test {metric}": by_run(upward, "test_metric", -math.inf)}
-    if not math.isnan(results.targets[workload]):
-        seconds = by_run(runs, "seconds_to_target", math.inf)
-        measured["time to the target"] = seconds.assign(value=-seconds["value"])
-    left, looks = names, []
-    for what, values in measured.items():
-        if len(left) > 1:
-            look = _look(what, values, left)
-            left = [name for name in left if name not in look.worse]
-            looks.append(look)
-    setting_of = tuned.set_index("contender")["setting"]
-    sentences = [look.words for look in looks if look.worse]
+    left, comparisons = _eliminate(names, _criteria(table, workload, runs))
+    sentences = [each.words for each in comparisons if each.worse]
     if missing := [name for name in tuned["contender"] if name not in names]:
         sentences.append(f"No run of {_listed(missing)} has finished.")
-    if looks and looks[0].pairs < looks[0].pairs_needed:
-        taken, guess = looks[0].leader, " as a guess"
-        sentences.insert(0, looks[0].too_few)
+    if comparisons and comparisons[0].has_too_few_pairs:
+        taken, guess = comparisons[0].leader, " as a guess"
+        sentences.insert(0, comparisons[0].too_few)
     else:
-        state = ended.groupby("contender")["state_per_weight"].median().round(1)
+        state = finished.groupby("contender")["state_per_weight"].median().round(1)
         taken, guess = min(left, key=lambda name: (state[name], names.index(name))), ""
-        if len(left) > 1:
-            kept = _listed(f"{name} {state[name]:g}" for name in left)
-            sentences += [
-                f"No difference could be shown between {_listed(left)} with "
-                f"{_pairs(looks[-1].pairs)} of runs.",
-                f"So take the one that keeps the fewest numbers for each weight "
-                f"({kept}); of equals, the first.",
-            ]
-        elif looks:
-            sentences.append(
-                "All others are out. For each thing looked at, the chance that one is "
-                f"called worse wrongly is at most {100 * ALPHA:g} %."
-            )
-    others = tuple(name for name in left if name != taken)
-    setting = setting_of[taken]
+        if comparisons:
+            sentences += _why_cheapest(left, state.to_dict(), comparisons[-1].pairs)
+    setting = tuned.set_index("contender")["setting"][taken]
     begin = f"Take {taken}{guess}, with learning rate {setting}."
     return Recommendation(
-        workload, taken, setting, others, " ".join([begin, *sentences])
+        workload,
+        taken,
+        setting,
+        tuple(name for name in left if name != taken),
+        " ".join([begin, *sentences]),
     )
 
 
+def _criteria(
+    table: RunTable, workload: str, runs: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """Returns the criteria by name: values for `pairs`, of which more is better."""
+    upward = with_upward(runs, table.directions, "test_metric")
+    metric = f"test {table.metrics[workload]}"
+    criteria = {metric: by_run(upward, "test_metric", -math.inf)}
+    if not math.isnan(table.targets[workload]):
+        seconds = by_run(runs, "seconds_to_target", math.inf)
+        criteria["time to the target"] = seconds.assign(value=-seconds["value"])
+    return criteria
+
+
+def _eliminate(
+    names: Sequence[str], criteria: Mapping[str, pd.DataFrame]
+) -> tuple[list[str], list[_Comparison]]:
+    """Returns the contenders that no criterion eliminates, and the comparisons."""
+    left, comparisons = list(names), []
+    for criterion, measured in criteria.items():
+        if len(left) > 1:
+            comparison = _compare(criterion, measured, left)
+            left = [name for name in left if name not in comparison.worse]
+            comparisons.append(comparison)
+    return left, comparisons
+
+
+def _why_cheapest(
+    left: Sequence[str], state: Mapping[str, float], pairs: int
+) -> list[str]:
+    """Returns sentences on how the recommended contender was chosen."""
+    if len(left) == 1:
+        return [
+            "All others are out. In each comparison the probability of a wrong "
+            f"elimination is at most {100 * ALPHA:g} %."
+        ]
+    kept = _listed(f"{name} {state[name]:g}" for name in left)
+    return [
+        f"No difference could be shown between {_listed(left)} with {_pairs(pairs)} of "
+        "runs.",
+        f"So take the one that keeps the fewest numbers for each weight ({kept}); of "
+        "equals, the first.",
+    ]
+
+
 @dataclass(frozen=True)
-class _Look:
-    """Who leads in something, and whom the pairs show to be worse.
+class _Comparison:
+    """The leader in a criterion, and the contenders shown to be worse.
 
     Args:
-        what: What is looked at.
-        leader: Who has the best median.
-        worse: The size of the median of those that are shown to be worse.
-        best: That of the leader.
-        contenders: How many are compared.
-        pairs: How many pairs there are of any two of them at least.
-        pairs_needed: How many of them could show a difference.
+        criterion: Name of the criterion.
+        leader: The contender with the best median.
+        best: The absolute median of the leader.
+        worse: The absolute medians of the contenders that are shown to be worse.
+        contenders: The number of contenders that are compared.
+        pairs: The smallest number of pairs of any two contenders.
+        pairs_needed: The number of pairs that could show a difference.
     """
 
-    what: str
+    criterion: str
     leader: str
     best: float
     worse: dict[str, float]
@@ -139,29 +166,38 @@ class _Look:
 
     @property
     def words(self) -> str:
+        """The contenders that are worse, in words."""
         worse = _listed(
             f"{name} ({_size(value)})" for name, value in self.worse.items()
         )
         return (
             f"Shown to be worse than {self.leader} ({_size(self.best)}) in the "
-            f"{self.what}: {worse}."
+            f"{self.criterion}: {worse}."
         )
 
     @property
+    def has_too_few_pairs(self) -> bool:
+        """Says whether there are too few pairs to show any difference."""
+        return self.pairs < self.pairs_needed
+
+    @property
     def too_few(self) -> str:
+        """A note on too few pairs, in words."""
         return (
-            f"It has the best median {self.what} ({_size(self.best)}), but "
+            f"It has the best median {self.criterion} ({_size(self.best)}), but "
             f"{_pairs(self.pairs)} of runs cannot show a difference between "
             f"{self.contenders} optimizers; {self.pairs_needed} can."
         )
 
 
-def _look(what: str, measured: pd.DataFrame, names: Sequence[str]) -> _Look:
-    """Compares contenders in something of which more is better."""
+def _compare(
+    criterion: str, measured: pd.DataFrame, names: Sequence[str]
+) -> _Comparison:
+    """Compares contenders in a criterion of which more is better."""
     measured = measured[measured["contender"].isin(names)]
-    middles = measured.dropna().groupby("contender")["value"].agg(median)
-    leader = max(names, key=middles.get)
-    no_margins = dict.fromkeys(measured["workload"], 0.0)
+    middles = measured.dropna().groupby("contender")["value"].agg(median).to_dict()
+    leader = max(names, key=lambda name: middles[name])
+    no_margins = dict.fromkeys(measured["workload"].unique(), 0.0)
     tests = {
         (pair.contender, name): (pair, signed_rank(pair.gains))
         for name in names
@@ -171,12 +207,13 @@ def _look(what: str, measured: pd.DataFrame, names: Sequence[str]) -> _Look:
     corrected = holm([test.p_value for _, test in tests.values()])
     worse = {}
     for (two, (_, test)), p in zip(tests.items(), corrected, strict=True):
-        (other,) = set(two) - {leader} if leader in two else (None,)
-        ahead = test.balance if two[0] == leader else -test.balance
-        if other and p <= ALPHA and ahead > 0:
-            worse[other] = abs(middles[other])
-    return _Look(
-        what,
+        if leader in two and p <= ALPHA:
+            (other,) = set(two) - {leader}
+            lead = test.balance if two[0] == leader else -test.balance
+            if lead > 0:
+                worse[other] = abs(middles[other])
+    return _Comparison(
+        criterion,
         leader,
         abs(middles[leader]),
         worse,

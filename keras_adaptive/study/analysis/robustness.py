@@ -1,18 +1,21 @@
 """Robustness to a hyper-parameter, judged from runs over a grid of its values.
 
-Three things are measured on every workload, for each seed: the sensitivity of Wortsman
-et al. 2023 (arXiv:2309.14322), the decades within some per cent of the best metric, and
-what is lost by one value for all workloads.
+There are three measures for each seed on every workload: the sensitivity of Wortsman
+et al. 2023 (arXiv:2309.14322), the decades within some percent of the best metric, and
+the loss due to one value for all workloads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.pairing import (
+    Gains,
+    Whose,
     by_seed,
     grids,
     less_is_better,
@@ -23,14 +26,13 @@ from keras_adaptive.study.analysis.pairing import (
     pairs,
     with_upward,
 )
-from keras_adaptive.study.analysis.stats import decades_within, sensitivity, share_lost
-from keras_adaptive.study.analysis.verdicts import (
-    DIFFERENCE,
-    Measure,
-    Pairs,
-    Verdict,
-    judge,
+from keras_adaptive.study.analysis.scales import DIFFERENCE
+from keras_adaptive.study.analysis.stats.sensitivity import (
+    decades_within,
+    sensitivity,
+    share_lost,
 )
+from keras_adaptive.study.analysis.verdicts import Measure, Pairs, Verdict, judge
 
 with needs_extra("study"):
     import pandas as pd
@@ -39,6 +41,9 @@ TUNING = "tune"
 NO_WINDOW = "has its best value at an edge of the grid"
 ROUNDING = 1e-9
 COLUMNS = ("validation_metric", "validation_loss", "initial_loss")
+
+Read = Callable[[Whose, pd.DataFrame], np.ndarray]
+"""Maps the seeds of a window to one value each."""
 
 
 def robustness(
@@ -52,34 +57,33 @@ def robustness(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> list[Verdict]:
-    """Judges whether contenders depend less on a hyper-parameter.
+    """Judges whether contenders are less sensitive to a hyper-parameter.
 
-    For sensitivity and decades, a contender and the reference are compared over windows
-    of one width, each around its own best value (that of the best median metric over
-    seeds, of equals the middle one): so no one is judged by where a grid was laid. The
-    width is what both grids cover on both sides, at most `decades` on either. A grid
-    whose best is at its edge has no window, and no pairs.
+    Sensitivity and decades compare a contender and the reference over windows of one
+    width. Each window is centred at the best value of its own grid: the best median
+    metric over seeds, and the middle one of equals. So the position of a grid does not
+    matter. The width is what both grids cover on both sides, at most `decades` on
+    either side. A grid whose best value is at its edge has no window and no pairs.
 
     Args:
-        runs: With the column `over`, `validation_metric`, `validation_loss` and
-            `initial_loss` (that before training); a run for each value and seed.
-        reference: Who the others are compared with.
+        runs: A table with the column `over`, `validation_metric`, `validation_loss` and
+            `initial_loss` (before training); a run for each value and seed.
+        reference: Label of the contender that the others are compared with.
         directions: For each workload `"max"` if more of its metric is better, `"min"`
             if less is.
-        phase: Which runs to use.
+        phase: The phase of the runs to use.
         over: The hyper-parameter: a column of positive numbers, NaN for the runs of
             contenders that do not have it.
         decades: Half the width of the widest window.
-        percent: How far from the best a metric may be, in per cent of it.
-        alpha: The level of the verdicts.
+        percent: The largest distance from the best metric, in percent of it.
+        alpha: The family-wise error rate.
         seed: Decides the resamples of the intervals.
 
     Returns:
-        The verdicts; those on one value for all workloads only if there are two
-        workloads or more.
+        The verdicts. Those on one value for all workloads need two workloads or more.
 
     Raises:
-        StudyError: If the table lacks a column, a value or the reference, if a
+        InputError: If the table lacks a column, a value or the reference, if a
             workload has no direction, or if there are two runs for one value.
     """
     runs = with_upward(_over(runs, phase, over), directions, "validation_metric")
@@ -88,69 +92,79 @@ def robustness(
     initial = _initial_losses(runs)
     margins = margins_of(runs, None)
     shown = over.replace("_", " ")
+    contenders = [name for name in runs["contender"].unique() if name != reference]
 
-    def sensitivities(whose, grid):
-        return by_seed(
-            whose, grid, lambda rows: sensitivity(rows, initial[whose][rows.index])
-        )
-
-    def widths(whose, grid):
-        return by_seed(
-            whose,
-            grid,
-            lambda rows: decades_within(rows.columns, rows, percent, "max"),
-        )
-
-    measures = (
-        (f"sensitivity to {shown}", losses, sensitivities, less_is_better),
-        (f"decades of {shown} within {percent:g} %", scores, widths, more_is_better),
-    )
-    verdicts = []
-    for name, values, read, gains in measures:
+    def compare(
+        values: Mapping[Whose, pd.DataFrame], read: Read, gains: Gains
+    ) -> list[Pairs]:
         comparisons: list[Pairs] = []
-        for contender in runs["contender"].unique():
-            if contender != reference:
-                measured = [
-                    read(whose, values[whose][window])
-                    if len(window)
-                    else no_values(whose, values[whose].index, NO_WINDOW)
-                    for whose, window in _windows(
-                        scores, (contender, reference), decades
-                    )
-                ]
-                comparisons += pairs(pd.concat(measured), reference, gains, margins)
-        measure = Measure("robustness", name, DIFFERENCE)
-        verdicts += judge(measure, comparisons, alpha, seed)
+        for contender in contenders:
+            windows = _windows(scores, (contender, reference), decades)
+            measured = _in_windows(windows, values, read)
+            comparisons += pairs(measured, reference, gains, margins)
+        return comparisons
+
+    measures = {
+        f"sensitivity to {shown}": compare(
+            losses,
+            lambda whose, rows: sensitivity(rows, initial[whose][rows.index]),
+            less_is_better,
+        ),
+        f"decades of {shown} within {percent:g} %": compare(
+            scores,
+            lambda _, rows: decades_within(rows.columns, rows, percent, "max"),
+            more_is_better,
+        ),
+    }
     if runs["workload"].nunique() > 1:
         lost = one_for_all(runs, phase, over)
-        verdicts += judge(
-            Measure("robustness", f"share lost by one {shown} for all", DIFFERENCE),
-            pairs(lost, reference, less_is_better, margins),
-            alpha,
-            seed,
+        measures[f"share lost by one {shown} for all"] = pairs(
+            lost, reference, less_is_better, margins
         )
-    return verdicts
+    return [
+        verdict
+        for name, comparisons in measures.items()
+        for verdict in judge(
+            Measure("robustness", name, DIFFERENCE), comparisons, alpha, seed
+        )
+    ]
+
+
+def _in_windows(
+    windows: Iterable[tuple[Whose, pd.Index]],
+    values: Mapping[Whose, pd.DataFrame],
+    read: Read,
+) -> pd.DataFrame:
+    """Returns one value for each seed of each window, for `pairs`."""
+    return pd.concat(
+        [
+            by_seed(whose, values[whose][window], partial(read, whose))
+            if len(window)
+            else no_values(whose, values[whose].index, NO_WINDOW)
+            for whose, window in windows
+        ]
+    )
 
 
 def one_for_all(
     runs: pd.DataFrame, phase: str = TUNING, over: str = "learning_rate"
 ) -> pd.DataFrame:
-    """Returns what each contender loses by one value for all workloads.
+    """Returns the share that each contender loses by one value for all workloads.
 
-    The value is the one whose `share_lost`, the median over seeds, has the lowest mean
-    over the workloads; it must have been tried on all of them.
+    The value minimizes the mean over workloads of the median `share_lost` over seeds.
+    It must have been tried on all workloads.
 
     Args:
         runs: As for `robustness`.
-        phase: Which runs to use.
+        phase: The phase of the runs to use.
         over: The hyper-parameter.
 
     Returns:
-        A frame with `workload`, `contender`, `seed`, `value` (the share lost; NaN with
-        a `reason` if there is none) and `chosen`, the contender's value for all.
+        A frame with `workload`, `contender`, `seed`, `value` (the share lost, or NaN
+        with a `reason`) and `chosen`, the contender's value for all workloads.
 
     Raises:
-        StudyError: If the table lacks a column or a value, or if there are two runs
+        InputError: If the table lacks a column or a value, or if there are two runs
             for one value.
     """
     runs = _over(runs, phase, over)
@@ -182,17 +196,17 @@ def one_for_all(
 def _over(runs: pd.DataFrame, phase: str, over: str) -> pd.DataFrame:
     runs = of_phase(runs, phase, over, *COLUMNS).dropna(subset=[over])
     if runs.empty or not (runs[over] > 0).all():
-        raise StudyError(f"The values of {over} must be positive numbers.")
+        raise InputError(f"The values of {over} must be positive numbers.")
     blank = runs[runs["initial_loss"].isna() & (runs["status"] != "failed")]
     if len(blank):
-        raise StudyError(
+        raise InputError(
             f"A run of {blank.iloc[0]['contender']} on {blank.iloc[0]['workload']} has "
             "no initial_loss."
         )
     return runs
 
 
-def _initial_losses(runs: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
+def _initial_losses(runs: pd.DataFrame) -> dict[Whose, pd.Series]:
     """Returns the loss before training by seed, for each workload and contender."""
     return {
         whose: rows.groupby("seed")["initial_loss"].first()
@@ -201,11 +215,11 @@ def _initial_losses(runs: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
 
 
 def _windows(
-    scores: Mapping[tuple[str, str], pd.DataFrame],
+    scores: Mapping[Whose, pd.DataFrame],
     two: tuple[str, str],
     decades: float,
-) -> Iterator[tuple[tuple[str, str], pd.Index]]:
-    """Yields the points around each one's best, as wide as both grids cover."""
+) -> Iterator[tuple[Whose, pd.Index]]:
+    """Yields the window around each best value, as wide as both grids cover."""
     for workload in dict.fromkeys(workload for workload, _ in scores):
         grids_of_two = {
             (workload, name): scores[workload, name]
@@ -231,14 +245,14 @@ def _windows(
 
 
 def _best_point(scores: pd.DataFrame) -> float:
-    """Returns the point with the best median over seeds, of equals the middle one."""
+    """Returns the point with the best median over seeds, the middle one of equals."""
     medians = scores.median()
     points = medians.index[medians == medians.max()]
     return points[(len(points) - 1) // 2]
 
 
 def _shares(grid: pd.DataFrame, initial: pd.Series) -> pd.DataFrame:
-    """Returns the share lost at each point, NaN for a seed that lacks one."""
+    """Returns the share lost at each point, NaN for a seed that lacks a point."""
     whole = grid.dropna()
     if whole.empty:
         return grid * np.nan

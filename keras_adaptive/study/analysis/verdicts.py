@@ -1,26 +1,29 @@
-"""From paired numbers to verdicts: the rule, written once for all promises.
+"""The rule that turns paired gains into verdicts, the same for all promises.
 
-A promise says that a contender is better than a reference by something that matters. It
-is *supported* where the pairs show that the contender is better, *refuted* where they
-show that it is not better by what matters, and *undecided* otherwise. What is shown is
-decided by Wilcoxon's signed rank test, its p values corrected by Holm's method; the
-interval beside them is a description.
+A promise says that a contender is better than a reference by a margin that matters. It
+is *supported* if the pairs show that the contender is better, *refuted* if they show
+that it is not better by the margin, and *undecided* otherwise. Wilcoxon's signed rank
+test decides, with p values corrected by Holm's method. The interval of the effect is a
+description only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from keras_adaptive.errors import StudyError
-from keras_adaptive.study.analysis.stats import (
+from keras_adaptive.errors import InputError
+from keras_adaptive.study.analysis.scales import LEAD, RATIO, Scale, lead
+from keras_adaptive.study.analysis.stats.medians import (
     Estimate,
-    SignedRank,
-    holm,
     median,
     median_interval,
+)
+from keras_adaptive.study.analysis.stats.paired_tests import (
+    SignedRank,
+    holm,
     pairs_needed,
     signed_rank,
 )
@@ -30,65 +33,12 @@ SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How a gain reads: a number that is above 0 where the contender is better.
-
-    Args:
-        neutral: The effect of no difference.
-        effect: Makes an effect of a gain, rising.
-        form: How an effect is written.
-        words: What it says, with `{}` for an effect with its interval and
-            `{reference}`.
-    """
-
-    neutral: float
-    effect: Callable[[float], float]
-    form: str
-    words: str
-
-    def write(self, gain: float) -> str:
-        """Writes a gain as an effect."""
-        return format(self.effect(gain), self.form).replace("inf", "∞")
-
-
-RATIO = Scale(
-    neutral=1.0,
-    effect=lambda gain: float(np.exp(gain)),
-    form=".3g",
-    words="{} times as fast as {reference}",
-)
-DIFFERENCE = Scale(
-    neutral=0.0,
-    effect=float,
-    form="+.3g",
-    words="A gain of {} over {reference}",
-)
-LEAD = Scale(
-    neutral=0.0,
-    effect=float,
-    form="+.0%",
-    words="{} of the pairs won minus lost against {reference}",
-)
-
-
-def lead(gains: np.ndarray) -> float:
-    """Returns the share of the pairs that were won minus the share that were lost.
-
-    Example:
-
-    >>> lead(np.array([0.1, 0.2, -0.1, 0.0]))
-    0.25
-    """
-    return float(np.mean(np.sign(gains)))
-
-
-@dataclass(frozen=True)
 class Measure:
-    """What is measured to judge a promise.
+    """The measurement by which a promise is judged.
 
     Args:
         promise: `"convergence"`, `"generalization"`, `"robustness"` or `"sparse"`.
-        name: What is measured, such as `"steps to target"`.
+        name: Name of the measurement, such as `"steps to target"`.
         scale: `RATIO` if the gains are logarithms of ratios and comparable between
             workloads, `DIFFERENCE` if they are in a unit of the workload.
     """
@@ -100,19 +50,19 @@ class Measure:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What a contender gained on a workload, pair by pair.
+    """The gains of a contender on a workload, pair by pair.
 
     Args:
-        contender: Who is judged.
-        reference: Who it is compared with.
-        workload: On what, or `None` for over all workloads.
-        gains: One a pair: above 0 where the contender was better, infinite where
-            only one of the two came to an end.
-        margin: The smallest gain that matters; 0 if any does.
-        left_out: The runs, in words, whose pairs are missing here.
+        contender: The contender.
+        reference: The contender that it is compared with.
+        workload: The workload; `None` for all workloads together.
+        gains: One gain for each pair: above 0 if the contender was better, infinite
+            if only one of the two has a finite value.
+        margin: The smallest gain that matters; 0 if every gain does.
+        left_out: The runs, in words, whose pairs are missing.
 
     Raises:
-        StudyError: If a gain is NaN, or the margin is negative or not finite.
+        InputError: If a gain is NaN, or the margin is negative or not finite.
     """
 
     contender: str
@@ -122,40 +72,42 @@ class Pairs:
     margin: float = 0.0
     left_out: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Checks the gains and the margin."""
         if np.isnan(self.gains).any():
-            raise StudyError(
+            raise InputError(
                 f"A gain of {self.contender} on {self.workload} is NaN. Leave out the "
                 "pair and name it in `left_out`."
             )
         if not 0 <= self.margin < np.inf:
-            raise StudyError(
+            raise InputError(
                 f"The smallest gain that matters is at least 0, not {self.margin}."
             )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a promise was kept, and how sure that is.
+    """The verdict on a promise, with the evidence for it.
 
     Args:
-        promise: Which promise.
-        measure: What was measured.
-        contender: Who was judged.
-        reference: Who it was compared with.
-        workload: On what; `None` for over all workloads, where each is one pair.
+        promise: The promise.
+        measure: Name of the measurement.
+        contender: The contender.
+        reference: The contender that it was compared with.
+        workload: The workload; `None` for all workloads together, where each of them
+            is one pair.
         outcome: `"supported"`, `"refuted"` or `"undecided"`.
-        effect: How much better the contender is: a ratio (2 is twice as fast) or a
-            difference (positive is better, whatever the direction of the metric).
-            Over workloads a difference, whose unit is each workload's own, becomes the
-            share of pairs won minus that of pairs lost. The median; NaN without pairs.
+        effect: The median effect, NaN without pairs. It is a ratio (2 is twice as fast)
+            or a difference (positive is better, whatever the direction of the metric).
+            Differences on several workloads have no common unit; over all workloads
+            the effect is the share of pairs won minus the share lost.
         interval: The 95 % bootstrap interval of the effect, not corrected.
         neutral: The effect of no difference: 1 for a ratio, 0 for a difference.
-        pairs: How many pairs there are, ties included.
-        p_value: Of the test that decided: that against a gain which matters if it
-            is refuted, that against no gain otherwise.
-        corrected_p: The same, corrected for the number of workloads.
-        smallest_p: The smallest p value that the pairs which differ can give.
+        pairs: The number of pairs, ties included.
+        p_value: The p value of the test that decided: against the margin if the promise
+            is refuted, else against no gain.
+        corrected_p: The p value, corrected for the number of workloads.
+        smallest_p: The smallest p value that the pairs that differ can give.
         why: The verdict in plain words.
         left_out: The runs, in words, whose pairs are missing.
     """
@@ -185,36 +137,35 @@ def judge(
 ) -> list[Verdict]:
     """Judges a promise on every workload and over all workloads.
 
-    The comparisons of a contender on all workloads are one family for the correction: a
-    wrong "supported" or "refuted" on any of them has at most probability `alpha`,
-    for each contender and measure. Over workloads each workload is one pair, since
-    seeds say nothing of other workloads, and there is one comparison.
+    The comparisons of a contender on all workloads are one family for the correction:
+    for each contender and measure, `alpha` bounds the probability of a wrong
+    "supported" or "refuted" on any of them. Over all workloads each workload is one
+    pair, since seeds tell nothing about other workloads.
 
     Args:
-        measure: What was measured.
+        measure: The measurement.
         comparisons: One for each contender and workload.
-        alpha: The level of the verdicts.
+        alpha: The family-wise error rate.
         seed: Decides the resamples of the intervals.
 
     Returns:
-        For each contender its verdicts on workloads, then the one over all of them.
+        The verdicts of each contender on the workloads, then over all of them.
 
     Example:
-
-    >>> speed = Measure("convergence", "steps to target", RATIO)
-    >>> gains = np.log([1.5, 1.6, 1.4, 1.5, 1.7])
-    >>> verdict, overall = judge(speed, [Pairs("adam", "sgd", "digits", gains)])
-    >>> verdict.outcome, round(verdict.effect, 3)
-    ('undecided', 1.5)
-    >>> import textwrap
-    >>> print(textwrap.fill(verdict.why, 70))
-    1.5 [1.4, 1.7] times as fast as sgd. 5 pairs cannot decide this: the
-    smallest possible p is 0.0625; 6 pairs that differ can.
+        >>> speed = Measure("convergence", "steps to target", RATIO)
+        >>> gains = np.log([1.5, 1.6, 1.4, 1.5, 1.7])
+        >>> verdict, overall = judge(speed, [Pairs("adam", "sgd", "digits", gains)])
+        >>> verdict.outcome, round(verdict.effect, 3)
+        ('undecided', 1.5)
+        >>> import textwrap
+        >>> print(textwrap.fill(verdict.why, 70))
+        1.5 [1.4, 1.7] times as fast as sgd. 5 pairs cannot decide this: the
+        smallest possible p is 0.0625; 6 pairs that differ can.
     """
     if len({(each.contender, each.workload) for each in comparisons}) < len(
         comparisons
     ):
-        raise StudyError("A contender is compared twice on one workload.")
+        raise InputError("A contender is compared twice on one workload.")
     families: dict[str, list[Pairs]] = {}
     for each in comparisons:
         families.setdefault(each.contender, []).append(each)
@@ -231,7 +182,7 @@ def judge(
 def _over_workloads(
     measure: Measure, family: Sequence[Pairs]
 ) -> tuple[Scale, list[Pairs]]:
-    """Makes each workload one pair, in a unit that all share."""
+    """Returns a comparison in which each workload is one pair, with its scale."""
     comparable = measure.scale is RATIO
     scale, summary = (RATIO, median) if comparable else (LEAD, lead)
     first = family[0]
@@ -257,7 +208,7 @@ class _Test:
     smallest_corrected_p: float
 
     def shows(self, sign: int, alpha: float) -> bool:
-        """Whether gains above (1) or below (-1) what was tested against are shown."""
+        """Says whether gains above (1) or below (-1) the tested value are shown."""
         return self.corrected_p <= alpha and self.of_pairs.balance * sign > 0
 
     @property
@@ -285,37 +236,18 @@ def _judge_family(
         _test_family([each.gains - each.margin for each in family]),
         strict=True,
     )
+    nothing = Estimate(np.nan, np.nan, np.nan)
     verdicts = []
     for pairs, (none, margin) in zip(family, tests, strict=True):
-        nothing = Estimate(np.nan, np.nan, np.nan)
         gain = median_interval(pairs.gains, seed) if len(pairs.gains) else nothing
         case = _Case(pairs, scale, gain, none, margin, len(family), alpha)
-        decisive = margin if case.outcome == REFUTED else none
-        verdicts.append(
-            Verdict(
-                promise=measure.promise,
-                measure=measure.name,
-                contender=pairs.contender,
-                reference=pairs.reference,
-                workload=pairs.workload,
-                outcome=case.outcome,
-                effect=scale.effect(gain.value),
-                interval=(scale.effect(gain.low), scale.effect(gain.high)),
-                neutral=scale.neutral,
-                pairs=len(pairs.gains),
-                p_value=decisive.of_pairs.p_value,
-                corrected_p=decisive.corrected_p,
-                smallest_p=decisive.of_pairs.smallest_p,
-                why=case.why,
-                left_out=pairs.left_out,
-            )
-        )
+        verdicts.append(case.verdict(measure))
     return verdicts
 
 
 @dataclass(frozen=True)
 class _Case:
-    """All that a verdict rests on: the rule, and its words."""
+    """The evidence for a verdict, with the rule and its words."""
 
     pairs: Pairs
     scale: Scale
@@ -324,6 +256,28 @@ class _Case:
     against_margin: _Test
     family: int
     alpha: float
+
+    def verdict(self, measure: Measure) -> Verdict:
+        """Returns the verdict by a measure."""
+        pairs, scale, gain = self.pairs, self.scale, self.gain
+        test = self.against_margin if self.outcome == REFUTED else self.against_none
+        return Verdict(
+            promise=measure.promise,
+            measure=measure.name,
+            contender=pairs.contender,
+            reference=pairs.reference,
+            workload=pairs.workload,
+            outcome=self.outcome,
+            effect=scale.effect(gain.value),
+            interval=(scale.effect(gain.low), scale.effect(gain.high)),
+            neutral=scale.neutral,
+            pairs=len(pairs.gains),
+            p_value=test.of_pairs.p_value,
+            corrected_p=test.corrected_p,
+            smallest_p=test.of_pairs.smallest_p,
+            why=self.why,
+            left_out=pairs.left_out,
+        )
 
     @property
     def outcome(self) -> str:
@@ -390,3 +344,19 @@ class _Case:
             f"{pairs}{ties} cannot decide this: the smallest possible p is {smallest}"
             f"{corrected}; {needed} {noun}s that differ can."
         )
+
+
+def by_measure(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
+    """Groups verdicts by promise and measure.
+
+    Verdicts over all workloads are left out if there is only one workload.
+
+    Args:
+        verdicts: The verdicts of a study.
+    """
+    single = len({each.workload for each in verdicts if each.workload}) == 1
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for each in verdicts:
+        if each.workload or not single:
+            groups.setdefault((each.promise, each.measure), []).append(each)
+    return groups

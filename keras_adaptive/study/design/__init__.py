@@ -1,1 +1,1 @@
-"""What a study compares: workloads, contenders, protocol."""
+"""The design of a study: workloads, contenders and the protocol."""

@@ -1,4 +1,4 @@
-"""Who is compared: an optimizer and the settings among which it is tuned."""
+"""Contenders: optimizers with the settings among which they are tuned."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from types import ModuleType
 import keras
 
 from keras_adaptive import optimizers
-from keras_adaptive.errors import StudyError, did_you_mean
+from keras_adaptive.errors import InputError, did_you_mean
+from keras_adaptive.renamed import renamed_argument
 from keras_adaptive.study.design.grid import half_decades_around
+from keras_adaptive.study.design.setting import Setting
 
 LIBRARIES = {
     "": optimizers,
@@ -20,134 +22,120 @@ LIBRARIES = {
     "keras": keras.optimizers,
 }
 PROBE = 0.001
-"""The learning rate of an optimizer that is made only to look at it."""
+"""The learning rate of an optimizer that is made only to inspect it."""
+
+MakeOptimizer = Callable[..., keras.optimizers.Optimizer]
 
 
-@dataclass(frozen=True)
-class Setting:
-    """The hyper-parameters that are tuned, with their values.
-
-    Args:
-        learning_rate: The learning rate.
-        second: Name and value of the second hyper-parameter, if one is tuned.
-    """
-
-    learning_rate: float
-    second: tuple[str, float] | None = None
-
-    def __str__(self) -> str:
-        rate = f"learning rate {self.learning_rate:g}"
-        return f"{rate}, {self.second[0]} {self.second[1]:g}" if self.second else rate
-
-
+@renamed_argument("second", "extra_hyperparameter")
 @dataclass(frozen=True)
 class Contender:
     """An optimizer that takes part in a study.
 
     Args:
-        optimizer: The name of one of ours (`"adam"`), of one of Keras's
+        optimizer: The name of one of our optimizers (`"adam"`) or of one of Keras's
             (`"keras/adam"`), or a function from a learning rate to a Keras optimizer.
-        learning_rates: The grid to tune on. `None` for as many half decades as the
-            protocol has trials, around the optimizer's default. A single rate is
-            fixed: there is nothing to tune.
-        second: A second hyper-parameter and its values, as in
-            `("epsilon", (1e-8, 1e-4))`. It is tuned together with the learning rate,
-            and passed to the optimizer by its name. The budget of trials is that of
-            every other contender: more values leave fewer learning rates.
-        label: Its name in tables and in MLflow; `None` for that of the optimizer.
+        learning_rates: The grid to tune on. `None` lays as many half decades as the
+            protocol has trials around the optimizer's default. A single rate is fixed
+            and not tuned.
+        extra_hyperparameter: Name and values of another hyper-parameter, as in
+            `("epsilon", (1e-8, 1e-4))`. It is tuned together with the learning rate
+            and passed to the optimizer by name. Every contender has the same number
+            of trials, so more values leave fewer learning rates.
+        label: The name in tables and in MLflow; `None` for the optimizer's name.
 
     Raises:
-        StudyError: If there is no such optimizer, if a grid is empty or holds a
-            value that is not positive, or one value twice.
+        InputError: If the optimizer does not exist, or if a grid is empty, repeats a
+            value or contains one that is not positive and finite.
 
     Example:
-
-    >>> Contender("adam").label, Contender("keras/SGD").label
-    ('adam', 'keras/SGD')
-    >>> momentum = Contender(lambda rate: keras.optimizers.SGD(rate, momentum=0.9))
-    >>> momentum.label
-    'keras/sgd'
-    >>> momentum.make(Setting(0.1)).momentum
-    0.9
+        >>> Contender("adam").label, Contender("keras/SGD").label
+        ('adam', 'keras/SGD')
+        >>> momentum = Contender(lambda rate: keras.optimizers.SGD(rate, momentum=0.9))
+        >>> momentum.label
+        'keras/sgd'
+        >>> momentum.make(Setting(0.1)).momentum
+        0.9
     """
 
-    optimizer: str | Callable[[float], keras.optimizers.Optimizer]
+    optimizer: str | MakeOptimizer
     learning_rates: Sequence[float] | None = None
-    second: tuple[str, Sequence[float]] | None = None
-    label: str | None = None
+    extra_hyperparameter: tuple[str, Sequence[float]] | None = None
+    label: str = ""
 
     def __post_init__(self) -> None:
+        """Checks the optimizer and sorts the grids."""
         if isinstance(self.optimizer, str):
             _named(self.optimizer)
         elif not callable(self.optimizer):
-            raise StudyError(
+            raise InputError(
                 f"A contender's optimizer is {self.optimizer!r}. Expected a name such "
                 "as 'adam' or 'keras/adam', or a function from a learning rate to a "
                 "keras.optimizers.Optimizer."
             )
-        if self.second is not None:
-            name, values = self.second
+        if self.extra_hyperparameter is not None:
+            name, values = self.extra_hyperparameter
             values = _grid(f"Values of {name}", values)
-            object.__setattr__(self, "second", (name, values))
+            object.__setattr__(self, "extra_hyperparameter", (name, values))
         if self.learning_rates is not None:
             rates = _grid("Learning rates", self.learning_rates)
             object.__setattr__(self, "learning_rates", rates)
-        if self.label is None:
-            written = isinstance(self.optimizer, str)
-            label = self.optimizer if written else _name_of(type(self._sample()))
-            object.__setattr__(self, "label", label)
+        if not self.label:
+            object.__setattr__(self, "label", self._default_label())
 
-    @property
-    def seconds(self) -> list[tuple[str, float] | None]:
-        """The second parts of the settings; `[None]` if only the rate is tuned."""
-        if self.second is None:
-            return [None]
-        name, values = self.second
-        return [(name, value) for value in values]
+    def _default_label(self) -> str:
+        if isinstance(self.optimizer, str):
+            return self.optimizer
+        return _name_of(type(self._sample()))
+
+    def settings_at(self, learning_rate: float) -> list[Setting]:
+        """Returns the settings with a learning rate: one for each other value."""
+        if self.extra_hyperparameter is None:
+            return [Setting(learning_rate)]
+        name, values = self.extra_hyperparameter
+        return [Setting(learning_rate, (name, value)) for value in values]
 
     def grid(self, trials: int) -> list[Setting]:
         """Returns the settings that tuning begins with.
 
         Args:
-            trials: How many there are for every contender that is tuned.
+            trials: The number of settings of every contender that is tuned.
 
         Returns:
-            The settings in the order of the learning rates; only one for a contender
-            with a fixed setting.
+            The settings, ordered by learning rate; only one if the setting is fixed.
 
         Raises:
-            StudyError: If the contender's own grid is of another size.
+            InputError: If the contender's own grid has another size.
         """
-        rates, seconds = self.learning_rates, self.seconds
-        fixed = rates is not None and len(rates) == len(seconds) == 1
-        if not fixed and (
-            trials % len(seconds) or rates and len(rates) * len(seconds) != trials
-        ):
+        rates, values = self.learning_rates, len(self.settings_at(PROBE))
+        fixed = rates is not None and len(rates) == values == 1
+        if not fixed and (trials % values or rates and len(rates) * values != trials):
             size = f"{len(rates)} learning rates" if rates else "learning rates"
-            if self.second:
-                size += f" for each of {len(seconds)} values of {self.second[0]}"
-            raise StudyError(
+            if self.extra_hyperparameter:
+                name, _ = self.extra_hyperparameter
+                size += f" for each of {values} values of {name}"
+            raise InputError(
                 f"{self.label} has {size}, but every contender is tuned with {trials} "
                 "trials. Expected a grid of that size, a single learning rate (then "
                 "there is no tuning), or another Protocol(tuning_trials=...)."
             )
         if rates is None:
             default = self._default_learning_rate()
-            rates = half_decades_around(default, trials // len(seconds))
-        return [Setting(rate, second) for rate in rates for second in seconds]
+            rates = half_decades_around(default, trials // values)
+        return [setting for rate in rates for setting in self.settings_at(rate)]
 
     def _default_learning_rate(self) -> float:
         cls = type(self._sample())
         default = _default_rate(cls)
         if default is None:
-            raise StudyError(
+            raise InputError(
                 f"{self.label}: {cls.__name__} has no default learning rate to put the "
                 "grid around. Give the contender learning_rates=(...)."
             )
         return default
 
     def _sample(self) -> keras.optimizers.Optimizer:
-        return self.make(Setting(PROBE, self.seconds[0]))
+        return self.make(self.settings_at(PROBE)[0])
 
     def make(self, setting: Setting) -> keras.optimizers.Optimizer:
         """Returns a new optimizer.
@@ -156,22 +144,22 @@ class Contender:
             setting: Its hyper-parameters.
 
         Raises:
-            StudyError: If it cannot be made, or is not a Keras optimizer.
+            InputError: If it cannot be made or is not a Keras optimizer.
         """
         make = self.optimizer
         if isinstance(make, str):
             make = _named(make)
-        extra = dict([setting.second]) if setting.second else {}
+        extra = setting.extra_hyperparameter
         shown = self.label or self.optimizer
         try:
-            made = make(setting.learning_rate, **extra)
+            made = make(setting.learning_rate, **dict([extra] if extra else []))
         except Exception as error:
-            raise StudyError(
+            raise InputError(
                 f"The optimizer of {shown!r} cannot be made with {setting}: "
                 f"{type(error).__name__}: {error}"
             ) from error
         if not isinstance(made, keras.optimizers.Optimizer):
-            raise StudyError(
+            raise InputError(
                 f"The optimizer of {shown!r} is {made!r}. Expected a function from a "
                 "learning rate to a keras.optimizers.Optimizer."
             )
@@ -179,15 +167,15 @@ class Contender:
 
 
 def _grid(what: str, values: Sequence[float]) -> tuple[float, ...]:
-    """Returns the sorted values of a grid, if all are usable."""
+    """Returns the sorted values of a grid after checking them."""
     grid = tuple(sorted(float(value) for value in values))
     if not grid:
-        raise StudyError(f"{what}: the grid is empty. Expected at least one value.")
+        raise InputError(f"{what}: the grid is empty. Expected at least one value.")
     for value in grid:
         if not (value > 0 and math.isfinite(value)):
-            raise StudyError(f"{what}: {value} is not a positive, finite number.")
+            raise InputError(f"{what}: {value} is not a positive, finite number.")
     if len(set(grid)) < len(grid):
-        raise StudyError(f"{what}: {grid} names a value twice.")
+        raise InputError(f"{what}: {grid} names a value twice.")
     return grid
 
 
@@ -201,7 +189,7 @@ def _default_rate(cls: type) -> float | None:
 
 
 def _catalogue(library: ModuleType) -> dict[str, type]:
-    """Returns the optimizers of a library that are made from a learning rate."""
+    """Returns the optimizers of a library that take a learning rate."""
     return {
         name.lower(): cls
         for name, cls in vars(library).items()
@@ -212,7 +200,7 @@ def _catalogue(library: ModuleType) -> dict[str, type]:
 
 
 def optimizer_names() -> list[str]:
-    """Returns the names that a contender may be given by, ours first."""
+    """Returns the names that select an optimizer, ours first."""
     return [
         prefix + name
         for prefix, library in (("", optimizers), ("keras/", keras.optimizers))
@@ -228,15 +216,15 @@ def _named(name: str) -> type:
         if cls := found.get(bare.lower().replace("_", "")):
             return cls
     near = did_you_mean(name.lower(), optimizer_names())
-    raise StudyError(
+    raise InputError(
         f"There is no optimizer {name!r}.{near} Expected one of ours, such as 'adam', "
         "one of Keras's, such as 'keras/adam', or a function from a learning rate to "
-        "an optimizer. Those that wrap another one need a function."
+        "an optimizer. Optimizers that wrap another one need a function."
     )
 
 
 def _name_of(cls: type) -> str:
-    """Returns the name of an optimizer that was made by a function."""
+    """Returns the name of an optimizer that a function made."""
     library = cls.__module__.partition(".")[0]
     prefix = "keras/" if library == "keras" else ""
     return prefix + cls.__name__.lower()

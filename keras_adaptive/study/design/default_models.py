@@ -1,19 +1,19 @@
-"""A small model for each kind of data; a seed decides all its initial weights.
+"""A small default model for each kind of data.
 
-Take them as they are for a first look at your own data, or copy one and change it. The
-outputs are not activated: a classifier gives logits.
+Use one as it is for a first look at your own data, or copy it and change it. The seed
+decides all initial weights. The outputs are not activated: a classifier gives logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import keras
 import numpy as np
 
 from keras_adaptive.datasets.dataset import Dataset, is_category
-from keras_adaptive.errors import StudyError, needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.layers import SparseDense
 
 with needs_extra("study"):
@@ -23,7 +23,7 @@ HIDDEN = 64
 """Units of a hidden layer."""
 
 WIDTH = 8
-"""Entries of the vector of a category."""
+"""Length of the embedding of a category."""
 
 FILTERS = (16, 32)
 """Filters of the convolutions."""
@@ -31,8 +31,10 @@ FILTERS = (16, 32)
 BRIGHTEST = 255
 """Images of bytes are divided by it."""
 
+Builder = Callable[[int], keras.Model]
 
-def default_model(data: Dataset) -> Callable[[int], keras.Model]:
+
+def default_model(data: Dataset) -> Builder:
     """Returns a builder of a small model that fits a dataset.
 
     Args:
@@ -41,33 +43,23 @@ def default_model(data: Dataset) -> Callable[[int], keras.Model]:
 
     Returns:
         A function from a seed to an uncompiled model, for `Workload(build=...)`. It
-        remembers the sizes of the data only, so it can be sent to another process.
+        keeps only the sizes of the data, so it can be sent to another process.
 
     Raises:
-        StudyError: If there is no default for data of that kind.
+        InputError: If there is no default model for this kind of data.
 
     Example:
-
-    >>> from keras_adaptive.datasets.bundled import load_wine
-    >>> build = default_model(load_wine())
-    >>> build(0).output_shape
-    (None, 3)
+        >>> from keras_adaptive.datasets.bundled import load_wine
+        >>> build = default_model(load_wine())
+        >>> build(0).output_shape
+        (None, 3)
     """
     x = data.train.x
     outputs = len(data.classes) or int(np.prod(data.train.y.shape[1:], dtype=int))
     if isinstance(x, dict):
-        parts = [part.x for part in data.parts.values()]
-        sizes = {
-            name: max(int(each[name].max()) for each in parts) + 1
-            for name, part in x.items()
-            if is_category(part)
-        }
-        numbers = {
-            name: part.shape[1:] for name, part in x.items() if name not in sizes
-        }
-        if all(len(shape) == 1 for shape in numbers.values()):
-            shapes = {name: shape[0] for name, shape in numbers.items()}
-            return partial(table_net, categories=sizes, numbers=shapes, outputs=outputs)
+        inputs = [part.x for part in data.parts.values() if isinstance(part.x, dict)]
+        if builder := _table_builder(inputs, outputs):
+            return builder
     elif sparse.issparse(x):
         return partial(sparse_net, features=x.shape[1], outputs=outputs)
     elif x.ndim == 2:
@@ -79,14 +71,40 @@ def default_model(data: Dataset) -> Callable[[int], keras.Model]:
             outputs=outputs,
             scale=1 / BRIGHTEST if x.dtype == np.uint8 else 1.0,
         )
-    raise StudyError(
+    raise InputError(
         f"There is no default model for {data.describe()}. Write a function from a "
         "seed to an uncompiled keras.Model and give it as build."
     )
 
 
+def _table_builder(
+    parts: Sequence[Mapping[str, np.ndarray]], outputs: int
+) -> Builder | None:
+    """Returns a builder for named inputs, `None` if one has no default.
+
+    Args:
+        parts: The inputs of each part of the data.
+        outputs: Outputs of the last layer.
+    """
+    columns = parts[0]
+    categories = {
+        name: max(int(each[name].max()) for each in parts) + 1
+        for name, column in columns.items()
+        if is_category(column)
+    }
+    shapes = {
+        name: column.shape[1:]
+        for name, column in columns.items()
+        if name not in categories
+    }
+    if any(len(shape) != 1 for shape in shapes.values()):
+        return None
+    numbers = {name: shape[0] for name, shape in shapes.items()}
+    return partial(table_net, categories=categories, numbers=numbers, outputs=outputs)
+
+
 def seeds(seed: int) -> Iterator[int]:
-    """Yields different seeds for the layers of a model, decided by the model's."""
+    """Yields a different seed for each layer, all decided by the model's seed."""
     rng = np.random.default_rng(seed)
     while True:
         yield int(rng.integers(2**31))
@@ -104,7 +122,7 @@ def dense_net(
 
     Args:
         seed: Decides the initial weights.
-        features: Numbers of a row.
+        features: Numbers in a row.
         outputs: Outputs of the last layer.
         hidden: Units of each hidden layer; none for a linear model.
     """
@@ -140,14 +158,14 @@ def table_net(
     width: int = WIDTH,
     hidden: int = HIDDEN,
 ) -> keras.Model:
-    """Builds a perceptron over vectors of categories and over numbers.
+    """Builds a perceptron over embedded categories and over numbers.
 
     Args:
         seed: Decides the initial weights.
-        categories: How many values each category has, by the name of its input.
-        numbers: How many numbers each other input holds, by its name.
+        categories: The number of values of each category, by the name of its input.
+        numbers: The length of each numeric input, by its name.
         outputs: Outputs of the last layer.
-        width: Entries of the vector of a category.
+        width: Length of the embedding of a category.
         hidden: Units of the hidden layer.
     """
     layer_seeds = seeds(seed)
@@ -178,8 +196,8 @@ def image_net(
         seed: Decides the initial weights.
         shape: Height, width and channels of an image.
         outputs: Outputs of the last layer.
-        scale: What pixels are multiplied by.
-        filters: Filters of each convolution of 3 × 3, after which the size halves.
+        scale: Factor of the pixels.
+        filters: Filters of each 3 × 3 convolution; the size halves after each.
     """
     layer_seeds = seeds(seed)
     model = keras.Sequential([keras.Input(shape), keras.layers.Rescaling(scale)])

@@ -1,9 +1,8 @@
-"""What a first look at a dataset needs: a workload that fits it, and contenders."""
+"""Defaults for a first look at a dataset: workload, loss, metric and contenders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import keras
 import numpy as np
@@ -16,7 +15,7 @@ from keras_adaptive.study.design.protocol import MOMENTUM
 from keras_adaptive.study.design.workload import Budget, Workload
 
 FEW_ROWS = 5_000
-"""Training rows below which batches are small, so that an epoch has enough of them."""
+"""Below this number of training rows batches are small, for enough steps an epoch."""
 
 SMALL_BATCH, BATCH = 32, 128
 
@@ -27,11 +26,11 @@ CENTRES = {
     "adam": 0.003,
     "adamw": 0.003,
 }
-"""Where the grid of learning rates is laid; Keras's defaults are often far from it."""
+"""Centres of the grids of learning rates; Keras's defaults are often far off."""
 
 
 def default_loss(data: Dataset) -> keras.losses.Loss:
-    """Returns the loss that goes with `default_model`.
+    """Returns the loss for `default_model`.
 
     Args:
         data: The dataset.
@@ -42,7 +41,7 @@ def default_loss(data: Dataset) -> keras.losses.Loss:
 
 
 def default_metric(data: Dataset) -> str:
-    """Returns the metric that goes with `default_model`: its name for `compile`.
+    """Returns the name of the metric for `default_model`, as `compile` takes it.
 
     Args:
         data: The dataset.
@@ -64,25 +63,21 @@ def default_workload(
     budget: Budget | None = None,
     slices: Callable[[Dataset], Mapping[str, np.ndarray]] | None = None,
 ) -> Workload:
-    """Returns a workload for a dataset: a small model, and loss and metric of its task.
+    """Returns a workload for a dataset: a small model with the loss and metric.
 
     Args:
         data: The dataset.
-        budget: How long to train; `None` if the protocol says it.
-        slices: Parts of the test rows that are judged by themselves too.
-
-    Returns:
-        The workload.
+        budget: The length of training; `None` for the protocol's budget.
+        slices: Parts of the test rows that also get a metric of their own.
 
     Raises:
-        StudyError: If there is no default model for data of that kind.
+        InputError: If there is no default model for this kind of data.
 
     Example:
-
-    >>> from keras_adaptive.datasets.bundled import load_diabetes
-    >>> workload = default_workload(load_diabetes())
-    >>> workload.metric, workload.direction, workload.batch_size
-    ('root_mean_squared_error', 'min', 32)
+        >>> from keras_adaptive.datasets.bundled import load_diabetes
+        >>> workload = default_workload(load_diabetes())
+        >>> workload.metric, workload.direction, workload.batch_size
+        ('root_mean_squared_error', 'min', 32)
     """
     return Workload(
         data.name,
@@ -97,27 +92,25 @@ def default_workload(
 
 
 def default_contenders(names: Sequence[str], trials: int) -> list[Contender]:
-    """Returns contenders with grids of one size, laid where they often work.
+    """Returns contenders with grids of one size, around rates that often work.
 
     Args:
-        names: Who takes part beside SGD with momentum, which comes first: an
-            optimizer of ours, or of Keras with `keras/` before the name. The grid of
-            one that is not in `CENTRES` is laid around its own default.
-        trials: Learning rates of a grid.
+        names: Optimizers of ours, or of Keras with the prefix `keras/`. SGD with
+            momentum comes first and always takes part. The grid of an optimizer that
+            is not in `CENTRES` lies around its own default.
+        trials: The number of learning rates in a grid.
 
     Raises:
-        StudyError: If there is no such optimizer.
+        InputError: If there is no such optimizer.
 
     Example:
-
-    >>> [each.label for each in default_contenders(["adam"], trials=5)]
-    ['keras/sgd-momentum', 'adam']
+        >>> [each.label for each in default_contenders(["adam"], trials=5)]
+        ['keras/sgd-momentum', 'adam']
     """
     centres = CENTRES | {f"keras/{name}": centre for name, centre in CENTRES.items()}
-    makers = {MOMENTUM.label: partial(keras.optimizers.SGD, momentum=0.9)}
     return [
         Contender(
-            makers.get(name, name),
+            MOMENTUM.optimizer if name == MOMENTUM.label else name,
             half_decades_around(centres[name], trials) if name in centres else None,
             label=name,
         )

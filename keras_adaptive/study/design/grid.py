@@ -1,4 +1,4 @@
-"""Grids of half decades, and how they widen: one rule for every optimizer."""
+"""Grids of half decades, and how they widen: the same rule for every optimizer."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,67 +6,63 @@ from typing import Any
 
 
 def half_decade(exponent: int) -> float:
-    """Returns a half decade, to six digits.
+    """Returns a half decade, rounded to six digits.
 
     Args:
         exponent: In half decades: -6 for 0.001.
 
     Example:
-
-    >>> [half_decade(exponent) for exponent in (-2, -1, 0, 1)]
-    [0.1, 0.316228, 1.0, 3.16228]
+        >>> [half_decade(exponent) for exponent in (-2, -1, 0, 1)]
+        [0.1, 0.316228, 1.0, 3.16228]
     """
     return float(f"{10 ** (exponent / 2):.6g}")
 
 
 def half_decades_around(rate: float, count: int) -> list[float]:
-    """Returns half decades around the one that is nearest to a learning rate.
+    """Returns half decades around the one nearest to a learning rate.
 
     Args:
         rate: The learning rate in the middle.
-        count: How many there are; of an even number one more lies above.
+        count: How many half decades; an even count puts one more above the middle.
 
     Example:
-
-    >>> half_decades_around(0.003, 4)
-    [0.001, 0.00316228, 0.01, 0.0316228]
+        >>> half_decades_around(0.003, 4)
+        [0.001, 0.00316228, 0.01, 0.0316228]
     """
     first = round(2 * math.log10(rate)) - (count - 1) // 2
     return [half_decade(exponent) for exponent in range(first, first + count)]
 
 
 def edge(scores: Mapping[float, Any]) -> int:
-    """Says whether the best learning rate of a grid is at its edge.
+    """Returns the edge of the grid at which the best learning rate lies, if any.
 
     Args:
-        scores: What each learning rate that was tried led to; more is better.
+        scores: The score of each learning rate that was tried; more is better.
 
     Returns:
-        -1 if the best (the lowest of equals) is the lowest, 1 if it is the highest, 0
-        if it is inside.
+        -1 if the best rate (the lowest of equals) is the lowest of the grid, 1 if it
+        is the highest, 0 if it is inside.
 
     Example:
-
-    >>> edge({0.1: 0.7, 1.0: 0.8, 0.01: 0.6}), edge({0.1: 0.9, 1.0: 0.8, 0.01: 0.6})
-    (1, 0)
+        >>> edge({0.1: 0.7, 1.0: 0.8, 0.01: 0.6}), edge({0.1: 0.9, 1.0: 0.8, 0.01: 0.6})
+        (1, 0)
     """
-    best = max(sorted(scores), key=scores.get)
+    best = max(sorted(scores), key=lambda rate: scores[rate])
     return -(best == min(scores)) or int(best == max(scores))
 
 
 def beyond_the_edge(scores: Mapping[float, Any]) -> float | None:
-    """Returns the learning rate by which a grid is to be widened.
+    """Returns the learning rate that widens a grid whose best rate is at an edge.
 
     Args:
         scores: As for `edge`.
 
     Returns:
-        The half decade next to the best rate if that is at an edge, else `None`.
+        The half decade next to the best rate; `None` if the best rate is inside.
 
     Example:
-
-    >>> beyond_the_edge({0.1: 0.7, 1.0: 0.8, 0.01: 0.6})
-    3.16228
+        >>> beyond_the_edge({0.1: 0.7, 1.0: 0.8, 0.01: 0.6})
+        3.16228
     """
     side = edge(scores)
     outermost = max(scores) if side > 0 else min(scores)
@@ -80,25 +76,24 @@ def tune(
     widen_by: int = 1,
     widenings: int = 4,
 ) -> tuple[float, dict[float, float]]:
-    """Finds the best learning rate where all rates of a grid are tried at once.
+    """Finds the best learning rate when all rates of a grid are tried at once.
 
     Args:
-        losses: What each of several learning rates leads to; less is better, and
-            NaN is the worst.
+        losses: Maps learning rates to losses. Less is better; NaN is the worst.
         lowest: The first exponent of the grid, see `half_decade`.
         highest: The last exponent of the grid.
-        widen_by: How many half decades the grid grows by at once.
-        widenings: How often it grows at most, while the best is at its edge.
+        widen_by: The number of half decades by which the grid grows at once.
+        widenings: The largest number of times that it grows, while the best rate is
+            at its edge.
 
     Returns:
-        The best rate (the lowest of equals) and the loss of every rate tried, in
-        the order of the rates.
+        The best rate (the lowest of equals) and the loss of every rate that was
+        tried, in the order of the rates.
 
     Example:
-
-    >>> best, tried = tune(lambda rates: [abs(r - 1) for r in rates], -6, -2)
-    >>> best, len(tried)
-    (1.0, 8)
+        >>> best, tried = tune(lambda rates: [abs(r - 1) for r in rates], -6, -2)
+        >>> best, len(tried)
+        (1.0, 8)
     """
     scores: dict[float, float] = {}
     first, last = lowest, highest
@@ -113,4 +108,4 @@ def tune(
         last = first + widen_by - 1
         lowest, highest = min(lowest, first), max(highest, last)
     tried = {rate: -scores[rate] for rate in sorted(scores)}
-    return min(tried, key=tried.get), tried
+    return min(tried, key=lambda rate: tried[rate]), tried

@@ -1,4 +1,4 @@
-"""What is learned: a model, data, a loss, a metric and a budget."""
+"""Workloads: a model, data, a loss, a metric and a budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import keras
 import numpy as np
 
-from keras_adaptive.errors import StudyError, counted, did_you_mean
+from keras_adaptive.errors import InputError, counted, did_you_mean
 
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset
@@ -26,31 +26,31 @@ LESS_IS_BETTER = (
     *("mae", "mape", "mse", "msle", "poisson", "rmse"),
 )
 OF_COMPILE = ("loss", "accuracy", "acc", "crossentropy", "ce")
-"""The loss, and what Keras chooses by loss and output when it compiles the model."""
+"""The loss, and the metrics that Keras resolves when it compiles the model."""
 
 EVALUATIONS = 20
-"""How often a run with a budget in steps is evaluated, unless it says so."""
+"""The default number of evaluations of a run with a budget in steps."""
 
 
 @dataclass(frozen=True)
 class Epochs:
-    """A budget of whole passes over the training data, evaluated after each.
+    """A budget of passes over the training data, each followed by an evaluation.
 
     Args:
-        count: How many passes.
+        count: The number of passes.
 
     Raises:
-        StudyError: If it is not a whole number above 0.
+        InputError: If the count is not a whole number above 0.
 
     Example:
-
-    >>> Epochs(3).steps(rows=100, batch_size=32)
-    12
+        >>> Epochs(3).steps(rows=100, batch_size=32)
+        12
     """
 
     count: int
 
     def __post_init__(self) -> None:
+        """Checks the count."""
         counted("Epochs", self.count)
 
     def steps(self, rows: int, batch_size: int) -> int:
@@ -64,26 +64,26 @@ class Epochs:
 
 @dataclass(frozen=True)
 class Steps:
-    """A budget of training steps, however many passes over the data they are.
+    """A budget of training steps.
 
     Args:
-        count: How many steps.
+        count: The number of steps.
         every: Steps between two evaluations on the validation data; `None` for
-            twenty evaluations a run. There is always one at the end.
+            twenty evaluations a run. The last step is always evaluated.
 
     Raises:
-        StudyError: If either is not a whole number above 0.
+        InputError: If one of them is not a whole number above 0.
 
     Example:
-
-    >>> Steps(1000).evaluate_every(rows=100, batch_size=32)
-    50
+        >>> Steps(1000).evaluate_every(rows=100, batch_size=32)
+        50
     """
 
     count: int
     every: int | None = None
 
     def __post_init__(self) -> None:
+        """Checks the counts."""
         counted("Steps", self.count)
         if self.every is not None:
             counted("Steps(every)", self.every)
@@ -98,44 +98,44 @@ class Steps:
 
 
 Budget = Epochs | Steps
+Direction = Literal["max", "min"]
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A task on which contenders are compared.
+    """A model and data on which contenders are compared.
 
     Args:
-        name: Its name in tables and in MLflow.
-        build: Makes an uncompiled model for a seed, which decides the initial
-            weights. While it runs, Python's `random` is seeded too (and put back
-            afterwards), so that a builder that uses Keras's default initializers and
-            no seed of its own is as repeatable.
+        name: The name in tables and in MLflow.
+        build: Makes an uncompiled model from a seed, which decides the initial
+            weights. Python's `random` is seeded while it runs and restored afterwards,
+            so a builder that uses Keras's default initializers without seeds is
+            repeatable too.
         data: The dataset, or a function without arguments that returns it.
         loss: A loss as `compile` takes it: its name, an object or a function.
-        metric: What is judged by: a metric's name, `"loss"`, or a function without
-            arguments that makes a `keras.metrics.Metric` (its class will do).
-        direction: `"max"` or `"min"`; `None` if the name of the metric says it.
-        batch_size: Rows of a training batch.
-        budget: How long to train; `None` if the protocol says it.
-        slices: Parts of the test rows that are judged by themselves too: a function
+        metric: The metric that decides: its name, `"loss"`, or a function without
+            arguments that makes a `keras.metrics.Metric`, such as the class itself.
+        direction: `"max"` or `"min"`; `None` derives it from the name of the metric.
+        batch_size: The number of rows in a training batch.
+        budget: The length of training; `None` for the protocol's budget.
+        slices: Parts of the test rows that also get a metric of their own: a function
             from the dataset to named boolean masks over the test rows.
 
     Raises:
-        StudyError: If the metric does not exist, if its direction cannot be told, or
-            if an argument is not what is described here.
+        InputError: If the metric does not exist, if its direction is not known, or if
+            an argument has the wrong type.
 
     Example:
-
-    >>> def build(seed):
-    ...     return keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
-    >>> Workload(
-    ...     "digits",
-    ...     build=build,
-    ...     data=lambda: ...,
-    ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    ...     budget=Epochs(20),
-    ... ).direction
-    'max'
+        >>> def build(seed):
+        ...     return keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+        >>> Workload(
+        ...     "digits",
+        ...     build=build,
+        ...     data=lambda: ...,
+        ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ...     budget=Epochs(20),
+        ... ).direction
+        'max'
     """
 
     name: str
@@ -143,20 +143,21 @@ class Workload:
     data: Dataset | Callable[[], Dataset]
     loss: str | Callable
     metric: str | Callable[[], keras.metrics.Metric] = "accuracy"
-    direction: Literal["max", "min"] | None = None
+    direction: Direction | None = None
     batch_size: int = 128
     budget: Budget | None = None
     slices: Callable[[Dataset], Mapping[str, np.ndarray]] | None = None
 
     def __post_init__(self) -> None:
+        """Checks the arguments and derives the direction from the metric."""
         if not callable(self.build):
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: build is {self.build!r}. Expected a function "
                 "from a seed to an uncompiled keras.Model."
             )
         counted(f"Workload {self.name!r}: batch_size", self.batch_size)
         if self.budget is not None and not isinstance(self.budget, Budget):
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: budget is {self.budget!r}. Expected "
                 "Epochs(n) or Steps(n)."
             )
@@ -164,7 +165,7 @@ class Workload:
             keras.losses.get(self.loss)
         except (ValueError, TypeError) as error:
             known = [name for name in dir(keras.losses) if name.islower()]
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: Keras has no loss {self.loss!r}. Expected "
                 "the name of one, a keras.losses.Loss, or a function of labels and "
                 f"predictions.{did_you_mean(str(self.loss), known)}"
@@ -172,39 +173,46 @@ class Workload:
         if self.direction is None:
             object.__setattr__(self, "direction", self._direction_by_name())
         if self.direction not in ("max", "min"):
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: direction is {self.direction!r}. Expected "
                 "'max' if more of the metric is better, 'min' if less is."
             )
 
-    def _direction_by_name(self) -> str:
-        words = self.metric_name.split("_")
-        for direction, known in (("max", MORE_IS_BETTER), ("min", LESS_IS_BETTER)):
-            if any(word in known for word in words):
-                return direction
-        raise StudyError(
-            f"Workload {self.name!r}: whether more or less of the metric "
-            f"{self.metric_name!r} is better cannot be told from its name. Say "
-            "direction='max' or direction='min'."
+    @property
+    def metric_direction(self) -> Direction:
+        """The direction of the metric, as given or as its name tells."""
+        assert self.direction is not None
+        return self.direction
+
+    def _direction_by_name(self) -> Direction:
+        words = set(self.metric_name.split("_"))
+        if words & set(MORE_IS_BETTER):
+            return "max"
+        if words & set(LESS_IS_BETTER):
+            return "min"
+        raise InputError(
+            f"Workload {self.name!r}: the name of the metric {self.metric_name!r} does "
+            "not tell whether more or less of it is better. Give direction='max' or "
+            "direction='min'."
         )
 
     @cached_property
     def metric_name(self) -> str:
-        """Name of the metric in MLflow, without the number that Keras may append.
+        """The name of the metric in MLflow, without the number that Keras may append.
 
         Raises:
-            StudyError: If there is no such metric.
+            InputError: If the metric does not exist.
         """
         if isinstance(self.metric, str):
             if self.metric not in OF_COMPILE:
-                self._require_metric()
+                self._require_metric(self.metric)
             return self.metric
         if not callable(self.metric) or isinstance(self.metric, keras.metrics.Metric):
             made = [self.metric, None]
         else:
             made = [self.metric(), self.metric()]
         if not all(isinstance(each, keras.metrics.Metric) for each in made):
-            raise StudyError(
+            raise InputError(
                 f"Workload {self.name!r}: metric is {self.metric!r}. Expected a name, "
                 "or a function without arguments that makes a keras.metrics.Metric: "
                 "each run needs its own."
@@ -212,27 +220,27 @@ class Workload:
         first, second = (each.name for each in made)
         return first if first == second else re.sub(r"_\d+$", "", second)
 
-    def _require_metric(self) -> None:
+    def _require_metric(self, metric: str) -> None:
         try:
-            keras.metrics.get(self.metric)
+            keras.metrics.get(metric)
         except (ValueError, TypeError) as error:
             known = [*OF_COMPILE, *filter(str.islower, dir(keras.metrics))]
-            raise StudyError(
-                f"Workload {self.name!r}: Keras makes no metric of {self.metric!r}. "
+            raise InputError(
+                f"Workload {self.name!r}: Keras has no metric {metric!r}. "
                 "Expected 'loss', the name of a metric, or a function without "
                 "arguments that makes a keras.metrics.Metric."
-                + did_you_mean(self.metric, known)
+                + did_you_mean(metric, known)
             ) from error
 
     def make_metrics(self) -> list[str | keras.metrics.Metric]:
-        """Returns the metrics for `compile`, beside the loss."""
+        """Returns the metrics for `compile`, without the loss."""
         if self.metric == "loss":
             return []
         if isinstance(self.metric, str):
             return [self.metric]
-        made = self.metric()
-        made.name = self.metric_name
-        return [made]
+        metric = self.metric()
+        metric.name = self.metric_name
+        return [metric]
 
     def load(self) -> Dataset:
         """Returns the dataset."""

@@ -1,1 +1,1 @@
-"""How the runs of a study are planned and trained."""
+"""Execution: planning, scheduling and training the runs of a study."""

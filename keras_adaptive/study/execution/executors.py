@@ -1,4 +1,4 @@
-"""Where the runs of a study are made: in this process, or in several."""
+"""Executors: they make the runs of a study, in this process or in several."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import tempfile
 import threading
 import time
+import typing
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent import futures
@@ -15,10 +16,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from keras_adaptive.errors import counted, needs_extra
-from keras_adaptive.study.execution.training import Trial, attempt, milliseconds
+from keras_adaptive.study.execution.training import attempt
+from keras_adaptive.study.execution.trial import Trial, milliseconds
 from keras_adaptive.study.ledger.record import Record
 
 with needs_extra("study"):
@@ -30,33 +32,33 @@ if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset
 
 WORKER_BYTES = 1_000_000_000
-"""What a process takes with Keras and a backend loaded, and a small model in it."""
+"""Memory of a process with Keras, a backend and a small model."""
 
 COPIES = 3
-"""How often a worker holds the data: as read, as fed, and in batches under way."""
+"""Copies of the data in a worker: as read, as fed, and as batches on their way."""
 
 ATTEMPTS = 2
-"""How often a run is tried whose process dies."""
+"""The number of attempts at a run whose process dies."""
 
 
-class Pool(Protocol):
-    """Runs that are being made. Whatever ends with it is not recorded."""
+class Pool(typing.Protocol):
+    """Makes runs while its executor is open. Unfinished runs are not recorded."""
 
     def submit(self, trial: Trial) -> None:
-        """Takes a trial to run, at once or when there is room."""
+        """Runs a trial, at once or when a process is free."""
 
     def results(self) -> Iterator[Record]:
         """Yields the record of each trial when it is done, until none is left.
 
-        Trials may be submitted in between.
+        More trials may be submitted in between.
         """
 
 
-class Executor(Protocol):
+class Executor(typing.Protocol):
     """Makes the runs of a study."""
 
     def start(self, data: Mapping[str, Dataset]) -> AbstractContextManager[Pool]:
-        """Opens a pool, for the length of a block.
+        """Opens a pool for the length of a block.
 
         Args:
             data: The dataset of each workload, by the workload's name.
@@ -68,7 +70,8 @@ class InProcess:
 
     @contextmanager
     def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:
-        # What is there already need not be looked through after every run.
+        """Opens a pool, see `Executor`."""
+        # Objects that exist already need not be examined after every run.
         gc.freeze()
         try:
             yield _Queue(data)
@@ -77,7 +80,9 @@ class InProcess:
 
 
 class _Queue:
-    def __init__(self, data: Mapping[str, Dataset]):
+    """Runs that wait for this process."""
+
+    def __init__(self, data: Mapping[str, Dataset]) -> None:
         self._data = data
         self._waiting: deque[Trial] = deque()
 
@@ -94,27 +99,28 @@ class _Queue:
 class Processes:
     """Makes runs in several processes of this machine.
 
-    Each has its share of the processors. A run whose process dies is tried once
-    more, in a new one, and then recorded as failed. Models, losses and optimizers go
-    to the processes by cloudpickle, so they may be defined in a notebook.
+    Each process has its share of the processors. A run whose process dies is tried
+    once more in a new process, and then recorded as failed. Models, losses and
+    optimizers are sent by cloudpickle, so they may be defined in a notebook.
 
     Args:
-        count: How many processes. `None` for as many as there are processors and as
-            the memory that is free now allows, with three copies of the largest
-            dataset in each.
+        count: The number of processes. `None` for as many as the processors and the
+            free memory allow, with three copies of the largest dataset in each.
 
     Raises:
-        StudyError: If it is not a whole number above 0.
+        InputError: If the count is not a whole number above 0.
     """
 
     count: int | None = None
 
     def __post_init__(self) -> None:
+        """Checks the count."""
         if self.count is not None:
             counted("Processes", self.count)
 
     @contextmanager
     def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:
+        """Opens a pool, see `Executor`."""
         with tempfile.TemporaryDirectory(prefix="keras-adaptive-") as folder:
             files = {}
             for number, (name, dataset) in enumerate(data.items()):
@@ -131,7 +137,7 @@ class Processes:
 
 
 def affordable_workers(data_bytes: int) -> int:
-    """Returns how many processes the processors and the free memory allow.
+    """Returns the number of processes that processors and free memory allow.
 
     Args:
         data_bytes: Size of the largest dataset.
@@ -142,14 +148,14 @@ def affordable_workers(data_bytes: int) -> int:
 
 
 def threads_each(workers: int) -> int:
-    """Returns how many threads each of several workers may compute with."""
+    """Returns the number of threads that each of several workers may use."""
     return max(1, loky.cpu_count() // workers)
 
 
 class _Worker:
-    """A process of its own for one run at a time, started anew when it has died."""
+    """A process for one run at a time, which is started again after it has died."""
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int) -> None:
         self._threads = str(threads)
         self._executor: loky.ProcessPoolExecutor | None = None
 
@@ -173,20 +179,22 @@ THREAD_COUNTS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"),
 )
-"""Environment variables that libraries take their number of threads from."""
+"""Environment variables from which libraries take their number of threads."""
 
 
 class _Workers:
-    def __init__(self, workers: list[_Worker], files: Mapping[str, str]):
+    """Runs that wait for a worker, or are made by one."""
+
+    def __init__(self, workers: list[_Worker], files: Mapping[str, str]) -> None:
         self._idle = workers
         self._files = files
         self._waiting: deque[Trial] = deque()
         self._tries: dict[str, int] = {}
 
     def submit(self, trial: Trial) -> None:
-        # Data go by file: each worker reads them once.
-        stripped = replace(trial, workload=replace(trial.workload, data=None))
-        self._waiting.append(stripped)
+        # Data go by file, which each worker reads once.
+        without_data = replace(trial.workload, data=_no_data)
+        self._waiting.append(replace(trial, workload=without_data))
 
     def results(self) -> Iterator[Record]:
         running: dict[futures.Future, tuple[_Worker, Trial, int]] = {}
@@ -216,7 +224,7 @@ class _Workers:
 
 
 def _settle(driver: int) -> None:
-    """Prepares a worker: it leaves interrupts to the driver, and ends with it."""
+    """Prepares a worker, which ignores interrupts and ends with the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
 
@@ -226,6 +234,10 @@ def _settle(driver: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _no_data() -> Dataset:
+    raise AssertionError("A worker reads the data of a workload from a file.")
 
 
 @lru_cache

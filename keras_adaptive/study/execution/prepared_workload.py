@@ -1,4 +1,4 @@
-"""A workload with its data loaded and everything about it checked."""
+"""Prepared workloads: their data are loaded and everything is checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_adaptive.datasets.batches import evaluation_batches
 from keras_adaptive.datasets.dataset import Dataset
-from keras_adaptive.errors import StudyError
+from keras_adaptive.errors import InputError
 from keras_adaptive.study.design.workload import Budget, Workload
 from keras_adaptive.study.execution.training import compile_model, seeded
 from keras_adaptive.study.ledger.fingerprint import describe
@@ -22,47 +22,48 @@ SLICE_NAME = re.compile(r"[A-Za-z0-9_ -]+")
 
 
 @dataclass(frozen=True)
-class Task:
+class PreparedWorkload:
     """A workload that is ready to be trained.
 
     Args:
         workload: The workload.
         data: Its dataset.
-        budget: How long its runs train.
-        description: What decides its runs beside contender and seed, for a digest.
+        budget: The length of its runs.
+        description: Everything that decides its runs except contender and seed, for
+            a digest.
     """
 
     workload: Workload
     data: Dataset
     budget: Budget
-    description: Any
+    description: dict[str, Any]
 
     @property
     def steps(self) -> int:
-        """Training steps of a run."""
+        """The training steps of a run."""
         return self.budget.steps(len(self.data.train.y), self.workload.batch_size)
 
     @classmethod
-    def prepare(cls, workload: Workload, budget: Budget | None) -> Task:
-        """Loads the data of a workload, and tries its model on a few rows.
+    def prepare(cls, workload: Workload, budget: Budget | None) -> PreparedWorkload:
+        """Loads the data of a workload and tries its model on a few rows.
 
         Args:
             workload: The workload.
             budget: The budget of the protocol, if it has one.
 
         Raises:
-            StudyError: If there is no budget or no dataset, or if the model cannot be
-                built, or does not go with the data.
+            InputError: If there is no budget or no dataset, if the model cannot be
+                built, or if it does not fit the data.
         """
         budget = budget or workload.budget
         if budget is None:
-            raise StudyError(
+            raise InputError(
                 f"The workload {workload.name!r} has no budget. Give it, or the "
                 "protocol, one: budget=Epochs(20)."
             )
         data = workload.load()
         if not isinstance(data, Dataset):
-            raise StudyError(
+            raise InputError(
                 f"The data of the workload {workload.name!r} are {type(data)!r}. "
                 "Expected a keras_adaptive.study.Dataset, or a function that returns "
                 "one."
@@ -89,27 +90,27 @@ class Task:
 
 
 def check_slices(workload: Workload, data: Dataset) -> None:
-    """Checks that the slices of a workload are rows of the test part.
+    """Checks that the slices of a workload are masks over the test rows.
 
     Args:
         workload: The workload.
         data: Its dataset.
 
     Raises:
-        StudyError: If a mask does not fit the test rows, or chooses none of them.
+        InputError: If a mask does not fit the test rows or selects none of them.
     """
     if workload.slices is None:
         return
     rows = len(data.test.y)
     for name, mask in workload.slices(data).items():
         if not SLICE_NAME.fullmatch(name):
-            raise StudyError(
+            raise InputError(
                 f"Workload {workload.name!r}: a slice is called {name!r}. Expected "
                 "letters, digits, spaces, _ and -, since it is part of a metric's name."
             )
         mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape != (rows,) or not mask.any():
-            raise StudyError(
+            raise InputError(
                 f"Workload {workload.name!r}: the slice {name!r} is not a mask over "
                 f"the {rows} test rows. Expected one True or False for each, and a "
                 "True among them."
@@ -123,28 +124,27 @@ def checked_model(workload: Workload) -> keras.Model:
         workload: The workload.
 
     Raises:
-        StudyError: If the builder raises, or returns something else than an
-            uncompiled model.
+        InputError: If the builder raises, or does not return an uncompiled model.
     """
     name = f"Workload {workload.name!r}: build(seed=0)"
     try:
         with seeded(0):
             model = workload.build(0)
     except Exception as error:
-        raise StudyError(f"{name} raises {type(error).__name__}: {error}") from error
+        raise InputError(f"{name} raises {type(error).__name__}: {error}") from error
     if not isinstance(model, keras.Model):
-        raise StudyError(f"{name} returns {model!r}. Expected a keras.Model.")
+        raise InputError(f"{name} returns {model!r}. Expected a keras.Model.")
     if model.compiled:
-        raise StudyError(
-            f"{name} returns a model that is compiled. Leave that out: the study "
-            "compiles it with each contender, and the loss and the metric of the "
-            "workload."
+        raise InputError(
+            f"{name} returns a model that is compiled. Remove the call of compile: the "
+            "study compiles the model with each contender and with the loss and the "
+            "metric of the workload."
         )
     return model
 
 
 def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
-    """Evaluates a model on a few rows, which also builds it.
+    """Evaluates a model on a few rows, which also builds its weights.
 
     Args:
         workload: The workload.
@@ -152,7 +152,7 @@ def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
         model: The model, uncompiled.
 
     Raises:
-        StudyError: If the model does not go with the data, the loss or the metric.
+        InputError: If the model does not fit the data, the loss or the metric.
     """
     what = (
         f"Workload {workload.name!r}: the model, the data, the loss {workload.loss!r} "
@@ -165,34 +165,33 @@ def try_model(workload: Workload, data: Dataset, model: keras.Model) -> None:
     try:
         compile_model(model, workload, data, optimizer, run_eagerly=True)
         measured = model.evaluate(evaluation_batches(few), verbose=0, return_dict=True)
-    except StudyError:
+    except InputError:
         raise
     except Exception as error:
-        raise StudyError(f"{what}: {type(error).__name__}: {error}") from error
+        raise InputError(f"{what}: {type(error).__name__}: {error}") from error
     for name in ("loss", workload.metric_name):
         if not math.isfinite(measured[name]):
-            raise StudyError(
+            raise InputError(
                 f"{what}: before training, the {name} of {len(few.y)} rows is "
                 f"{measured[name]}. Expected a finite number."
             )
 
 
 def check_repeatable(workload: Workload, models: Sequence[keras.Model]) -> None:
-    """Checks that models that were built with one seed have the same weights.
+    """Checks that two models that were built with one seed have equal weights.
 
     Args:
         workload: The workload.
-        models: The models.
+        models: The two models.
 
     Raises:
-        StudyError: If they have not.
+        InputError: If their weights differ.
     """
     first, second = (model.get_weights() for model in models)
     for one, other, variable in zip(first, second, models[0].weights, strict=True):
         if not np.array_equal(one, other):
-            raise StudyError(
+            raise InputError(
                 f"Workload {workload.name!r}: two models from build(seed=0) have other "
-                f"initial weights in {variable.path!r}. The seed has to decide them, "
-                "or contenders would not start from the same point: give it to the "
-                "initializers."
+                f"initial weights in {variable.path!r}. Give the seed to the "
+                "initializers, so that all contenders start from the same point."
             )

@@ -1,4 +1,4 @@
-"""What is seen of a study while it runs."""
+"""The display of a study that is running."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ with needs_extra("study"):
 
 
 class Display:
-    """A line for every run that ends, and below them how far the study has come.
+    """Shows a line for every run that ends, and below them a bar for the study.
 
     Args:
         progress: The bar.
     """
 
-    def __init__(self, progress: Progress):
+    def __init__(self, progress: Progress) -> None:
+        """Adds a line for the study to the bar."""
         self._progress = progress
-        self._task = progress.add_task("", total=None)
+        self._bar = progress.add_task("", total=None)
         self._counts: Counter[str] = Counter()
         self._best: dict[str, Record] = {}
 
@@ -39,8 +40,8 @@ class Display:
 
         Args:
             record: The run.
-            done: How many runs are done, this one included.
-            total: How many there will be, as far as is known.
+            done: The number of runs done, this one included.
+            total: The number of runs in all, as far as it is known.
         """
         self._counts[record.status] += 1
         best = self._best.get(record.workload)
@@ -57,10 +58,10 @@ class Display:
         """Shows how far the study has come.
 
         Args:
-            done: How many runs are done.
-            total: How many there will be, as far as is known.
-            done_steps: Training steps of the runs that are done.
-            total_steps: Training steps of all of them.
+            done: The number of runs done.
+            total: The number of runs in all, as far as it is known.
+            done_steps: Training steps of the runs done.
+            total_steps: Training steps of all runs.
         """
         lost = "".join(
             f", {self._counts[how]} {how}"
@@ -73,7 +74,7 @@ class Display:
             for name, record in self._best.items()
         )
         self._progress.update(
-            self._task,
+            self._bar,
             description=f"{done}/{total} runs{lost}{best}",
             completed=done_steps,
             total=total_steps,
@@ -81,7 +82,7 @@ class Display:
 
 
 def outcome(record: Record) -> str:
-    """Returns the words that say how a run ended."""
+    """Returns how a run ended, in words."""
     who = f"{record.workload}, {record.contender}, {record.setting}"
     who += f", seed {record.seed}"
     if record.status != "finished":
@@ -97,7 +98,7 @@ def display(console: Console) -> Iterator[Display]:
     """Shows the progress of a study until the block ends.
 
     Args:
-        console: Where.
+        console: The terminal.
 
     Yields:
         The display.
@@ -107,7 +108,7 @@ def display(console: Console) -> Iterator[Display]:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
-        TextColumn("gone,"),
+        TextColumn("elapsed,"),
         TimeRemainingColumn(),
         TextColumn("left"),
         console=console,

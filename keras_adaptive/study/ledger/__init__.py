@@ -1,1 +1,1 @@
-"""Which runs are done, and where they are recorded."""
+"""The ledger of a study: which runs are done, and their records in MLflow."""

@@ -1,4 +1,4 @@
-"""Digests of what decides a run: the same for the same thing, in any process."""
+"""Digests of everything that decides a run, equal in every process."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import keras
 
 import keras_adaptive
 
-SOFTWARE = (
-    *("keras-adaptive", "keras", "numpy"),
-    *("tensorflow", "tensorflow-cpu", "jax", "torch"),
-)
+SOFTWARE = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "torch")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 DECIDE_NO_NUMBER = (
     *("cli.py", "commands", "experiments"),
     *("study/analysis", "study/reporting"),
 )
-"""The parts of the package in which nothing is trained; new ones are not among them."""
+"""The parts of the package that decide no number. Any other source file counts."""
 
 
 def digest(description: Any) -> str:
-    """Returns the digest of a description made of what JSON can hold.
+    """Returns the digest of a description.
+
+    Args:
+        description: A structure that JSON can hold; other values count by their `repr`,
+            without addresses.
 
     Example:
-
-    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-    True
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+        True
     """
     text = json.dumps(description, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:
-    """Returns a number or the text of what JSON cannot hold."""
+    """Returns the number or the text that replaces a value that JSON cannot hold."""
     return value.item() if hasattr(value, "item") else ADDRESS.sub("", repr(value))
 
 
@@ -52,22 +53,19 @@ def _plain(value: Any) -> Any:
 def installed_software() -> dict[str, str]:
     """Returns the versions of the installed packages that decide the numbers.
 
-    That of keras-adaptive carries a digest of its sources, which change between two
-    releases.
+    The version of keras-adaptive carries a digest of its sources, since these change
+    between two releases.
     """
-    versions = {}
+    sources = source_digest(Path(inspect.getfile(keras_adaptive)).parent)
+    versions = {"keras-adaptive": f"{keras_adaptive.__version__}+{sources[:8]}"}
     for package in SOFTWARE:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    package = Path(inspect.getfile(keras_adaptive)).parent
-    versions["keras-adaptive"] += f"+{source_digest(package)[:8]}"
     return versions
 
 
 def source_digest(package: Path) -> str:
-    """Returns the digest of the sources that decide a number, wherever they lie.
+    """Returns the digest of all sources that decide a number.
 
     Args:
         package: The folder of the package.
@@ -83,7 +81,7 @@ def source_digest(package: Path) -> str:
 
 
 def engine() -> dict[str, str]:
-    """Returns what runs the training: the backend, its precision, the versions."""
+    """Returns the backend, its precision and the versions of the software."""
     return {
         "engine": "fit",
         "backend": keras.backend.backend(),
@@ -94,7 +92,7 @@ def engine() -> dict[str, str]:
 
 @cache
 def machine() -> dict[str, str]:
-    """Returns on what the training runs: recorded, but no part of a run's key."""
+    """Returns the hardware and the system, which are not part of a run's key."""
     return {
         "machine.processors": f"{os.cpu_count()} of {_processor()}",
         "machine.accelerators": ", ".join(_accelerators()) or "none",
@@ -104,7 +102,7 @@ def machine() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Returns the name of the processor, as far as the system tells it."""
+    """Returns the name of the processor as the system tells it."""
     described = Path("/proc/cpuinfo")
     lines = described.read_text("utf-8").splitlines() if described.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
@@ -120,17 +118,17 @@ def _accelerators() -> list[str]:
     return [device for device in devices if not device.startswith("cpu")]
 
 
-def describe(thing: str | Callable | keras.Model) -> Any:
-    """Describes a function, or an object of Keras: its configuration.
+def describe(thing: Any) -> Any:
+    """Describes a function by its source and an object of Keras by its configuration.
 
-    Names that Keras makes up, such as `dense_3`, count for what they name only. What
-    is not Keras's own is described by its source as well.
+    Names that Keras makes up, such as `dense_3`, are replaced by their order. Classes
+    whose source no version covers are described by their source as well.
 
     Args:
         thing: A model, a loss, an optimizer, a function, or a name.
 
     Returns:
-        What JSON can hold, for `digest`.
+        A structure for `digest`.
     """
     if isinstance(thing, str) or thing is None:
         return thing
@@ -153,7 +151,7 @@ def describe(thing: str | Callable | keras.Model) -> Any:
 
 
 def _config(thing: Any) -> Any:
-    """Returns what an object of Keras is made from, or failing that its layers are."""
+    """Returns the configuration of an object of Keras, or else that of its layers."""
     try:
         return keras.saving.serialize_keras_object(thing)
     except NotImplementedError:
@@ -168,16 +166,20 @@ def _with_sublayers(thing: Any) -> Iterator[Any]:
 
 
 def _foreign(part: Any) -> bool:
-    return type(part).__module__.partition(".")[0] not in ("keras", "keras_adaptive")
+    """Says whether no version in a run's key covers the source of an object's class."""
+    library, _, inside = type(part).__module__.partition(".")
+    if library != "keras_adaptive":
+        return library != "keras"
+    place = PurePosixPath(*inside.split("."))
+    return any(place.is_relative_to(folder) for folder in DECIDE_NO_NUMBER)
 
 
 def source(thing: Callable) -> str:
-    """Returns the source of a function or class, or its compiled code.
+    """Returns the source of a function or class, or else its compiled code.
 
     Example:
-
-    >>> source(digest).startswith("def digest")
-    True
+        >>> source(digest).startswith("def digest")
+        True
     """
     try:
         return inspect.getsource(thing)
@@ -193,9 +195,8 @@ def without_names(config: Any) -> Any:
     """Replaces the names in a configuration by their order of appearance.
 
     Example:
-
-    >>> without_names({"name": "dense_3", "inputs": ["dense_3", 0]})
-    {'name': '#0', 'inputs': ['#0', 0]}
+        >>> without_names({"name": "dense_3", "inputs": ["dense_3", 0]})
+        {'name': '#0', 'inputs': ['#0', 0]}
     """
     order: dict[str, str] = {}
 

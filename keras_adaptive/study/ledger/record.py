@@ -1,4 +1,4 @@
-"""What came of a run, in the one form that is kept and read."""
+"""The record of a run: the one form in which results are kept and read."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from keras_adaptive.study.design.contender import Setting
+from keras_adaptive.study.design.setting import Setting
 
 Phase = Literal["tune", "compare"]
 Status = Literal["finished", "diverged", "failed"]
 
+NONE_WORKED = "none worked"
+"""Takes the place of a tuned setting if every run of the contender was lost."""
+
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured at one step.
+    """The measurements at one step.
 
     Args:
-        step: Training steps taken.
-        seconds: Seconds spent in training until then, evaluation excluded.
+        step: Training steps so far.
+        seconds: Seconds of training so far, without evaluation.
         timestamp: Milliseconds since 1970.
         metrics: The measured values by name.
     """
@@ -31,25 +34,25 @@ class Point:
 
 @dataclass(frozen=True)
 class Record:
-    """One run: who, on what, and what came of it.
+    """One run with its measurements.
 
     Args:
         key: Digest of everything that decides the run.
         workload: Name of the workload.
         contender: Label of the contender.
-        setting: The hyper-parameters it ran with.
+        setting: The hyper-parameters of the run.
         phase: `"tune"` or `"compare"`.
         seed: Seed of the initial weights and of the batch order.
-        metric: Name of the metric that is judged by.
+        metric: Name of the metric that decides.
         direction: `"max"` if more of the metric is better, `"min"` if less is.
-        status: `"finished"`, `"diverged"` (the loss or the metric was not finite;
-            the run ended there) or `"failed"` (an exception, or its process died).
+        status: `"finished"`, `"diverged"` (the loss or the metric was not finite and
+            the run ended there) or `"failed"` (it raised, or its process died).
         reason: Why it failed or where it diverged; empty if it finished.
         started: Milliseconds since 1970.
         ended: Milliseconds since 1970.
         params: Everything that was asked for, by name.
-        numbers: What is measured once: see `training.train`.
-        curve: What is measured again and again, in the order of the steps.
+        numbers: The measurements that are taken once, see `training.train`.
+        curve: The repeated measurements, in the order of the steps.
     """
 
     key: str
@@ -78,9 +81,10 @@ class Record:
 
     @property
     def score(self) -> tuple[float, float]:
-        """What settings are chosen by; more is better, and minus infinity is worst.
+        """The score by which settings are chosen; more is better.
 
-        The validation metric at the end of training and, among equals, the loss.
+        It is the validation metric at the end of training, then the loss. A run that
+        was lost scores minus infinity.
         """
         if self.status != "finished":
             return -math.inf, -math.inf
@@ -89,17 +93,21 @@ class Record:
         return (metric if self.direction == "max" else -metric), -loss
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the record as what JSON can hold."""
-        return asdict(self)
+        """Returns the record as a structure that JSON can hold."""
+        setting = {
+            "learning_rate": self.setting.learning_rate,
+            "second": self.setting.extra_hyperparameter,
+        }
+        return asdict(self) | {"setting": setting}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Record:
         """Returns the record that `to_json` was made from."""
-        rate, second = data["setting"].values()
+        rate, extra = data["setting"]["learning_rate"], data["setting"]["second"]
         return cls(
             **data
             | {
-                "setting": Setting(rate, tuple(second) if second else None),
+                "setting": Setting(rate, tuple(extra) if extra else None),
                 "curve": tuple(Point(**point) for point in data["curve"]),
             }
         )

@@ -1,1 +1,1 @@
-"""What a study shows: pictures, tables and the HTML report."""
+"""The report of a study: tables, figures and one HTML page, from a table of runs."""

@@ -1,46 +1,38 @@
-"""All pictures of a study, in the order in which they tell its story."""
+"""All figures of a study, in the order of the report."""
 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from keras_adaptive.errors import needs_extra
-from keras_adaptive.study.analysis.all_promises import along, hyper_parameters
-from keras_adaptive.study.analysis.stats import median
-from keras_adaptive.study.analysis.verdicts import Verdict
+from keras_adaptive.study.analysis.run_table import RunTable
+from keras_adaptive.study.analysis.verdicts import Verdict, by_measure
 from keras_adaptive.study.reporting.curves import curves_figure
-from keras_adaptive.study.reporting.figures import (
-    critical_difference_figure,
-    effects_figure,
-    profile_figure,
-    sensitivity_figure,
-)
+from keras_adaptive.study.reporting.effects_figure import effects_figure
+from keras_adaptive.study.reporting.output import file_name
+from keras_adaptive.study.reporting.profile_figure import profile_figure
+from keras_adaptive.study.reporting.rank_figure import critical_difference_figure
+from keras_adaptive.study.reporting.sensitivity_figure import sensitivity_figure
 
 with needs_extra("study"):
     import numpy as np
-    import pandas as pd
     from matplotlib.figure import Figure
-
-if TYPE_CHECKING:
-    from keras_adaptive.study.results import Results
 
 DOTS_PER_INCH = 130
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, drawn.
+    """A figure that is drawn, as a PNG file.
 
     Args:
-        name: Name of its file, without ending.
-        kind: What it shows: `"curves"`, `"sensitivity"`, `"workloads"` or the name of a
+        name: Name of the file, without its ending.
+        kind: Its subject: `"curves"`, `"sensitivity"`, `"workloads"` or the name of a
             promise.
-        caption: What is to be seen, in words.
-        png: The file's content.
+        caption: The caption.
+        png: The content of the file.
     """
 
     name: str
@@ -49,15 +41,21 @@ class Picture:
     png: bytes
 
 
-def draw_all(results: Results) -> list[Picture]:
-    """Draws all pictures for which a study has the runs.
+def draw_all(table: RunTable, verdicts: Sequence[Verdict]) -> list[Picture]:
+    """Draws all figures for which a study has the runs.
 
     Args:
-        results: The results of a study.
+        table: The runs of the study.
+        verdicts: The verdicts of the study.
     """
     return [
-        Picture(re.sub(r"[^\w.-]+", "-", name), kind, caption, _png(figure))
-        for name, kind, caption, figure in _figures(results)
+        Picture(file_name(name), kind, caption, _png(figure))
+        for name, kind, caption, figure in (
+            *_curves(table),
+            *_sensitivities(table),
+            *_over_workloads(table),
+            *_effects(table, verdicts),
+        )
     ]
 
 
@@ -67,92 +65,59 @@ def _png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _figures(results: Results) -> Iterator[tuple[str, str, str, Figure]]:
-    for workload in results.metrics:
-        if len(results.judged(workload)):
+Drawn = tuple[str, str, str, Figure]
+"""Name, kind and caption of a figure, and the figure."""
+
+
+def _curves(table: RunTable) -> Iterator[Drawn]:
+    for workload, metric in table.metrics.items():
+        if len(table.evaluation_on(workload)):
             caption = (
-                f"Training loss and validation {results.metrics[workload]} on "
-                f"{workload}, by step and by second, with the tuned settings: the "
-                "median over seeds as a line, the range as a band."
+                f"Training loss and validation {metric} on {workload}, by step and by "
+                "second, with the tuned settings: the median over seeds as a line, the "
+                "range as a band."
             )
-            figure = curves_figure(results, workload, workload)
+            figure = curves_figure(table, workload, workload)
             yield f"curves-{workload}", "curves", caption, figure
-    for over in hyper_parameters(results):
+
+
+def _sensitivities(table: RunTable) -> Iterator[Drawn]:
+    for name in table.tuned_hyperparameters:
         caption = (
             f"The validation metric at the end of training against the "
-            f"{over.replace('_', ' ')}: the median over the tuning seeds as a line, "
+            f"{name.replace('_', ' ')}: the median over the tuning seeds as a line, "
             "the range as a band; a cross marks where half of the runs or more "
             "diverged."
         )
         figure = sensitivity_figure(
-            along(results, over), results.directions, results.metrics, over=over
+            table.tuning_along(name), table.directions, table.metrics, over=name
         )
-        yield f"sensitivity-{over}", "sensitivity", caption, figure
-    yield from _over_workloads(results)
-    for (promise, measure), judged in by_measure(results.verdicts()).items():
-        caption = (
-            f"{measure.capitalize()}: the effect of each contender against "
-            f"{results.reference} with its 95 % interval; right is better."
-        )
-        yield f"effects-{measure}", promise, caption, effects_figure(judged)
+        yield f"sensitivity-{name}", "sensitivity", caption, figure
 
 
-def _over_workloads(results: Results) -> Iterator[tuple[str, str, str, Figure]]:
-    steps = median_costs(results, "steps_to_target").dropna(how="all")
+def _over_workloads(table: RunTable) -> Iterator[Drawn]:
+    steps = table.median_costs("steps_to_target").dropna(how="all")
     steps = steps.fillna(np.inf)
     if len(steps) > 1 and np.isfinite(steps).any(axis=None):
         caption = (
-            "Performance profile: on what share of the workloads a contender's median "
-            "steps to the target are within a factor of the lowest."
+            "Performance profile: the share of the workloads on which a contender's "
+            "median steps to the target are within a factor of the lowest."
         )
         yield "profile", "workloads", caption, profile_figure(steps, "steps to target")
-    worse = median_costs(results, "test_metric").fillna(np.inf)
-    if len(worse) > 1 and len(worse.columns) > 1:
+    costs = table.median_costs("test_metric").fillna(np.inf)
+    if len(costs) > 1 and len(costs.columns) > 1:
         caption = (
             "Average rank of the median test metric. A bar joins contenders that "
-            "Nemenyi's test cannot tell apart: a picture only, the verdicts rest on "
-            "pairs."
+            "Nemenyi's test cannot tell apart. It is an illustration only, since "
+            "verdicts rest on pairs."
         )
-        yield "ranks", "workloads", caption, critical_difference_figure(worse)
+        yield "ranks", "workloads", caption, critical_difference_figure(costs)
 
 
-def median_costs(results: Results, column: str) -> pd.DataFrame:
-    """Returns what the tuned contenders need, or lose, on each workload.
-
-    Args:
-        results: The results of a study.
-        column: What was measured; of a metric the better is the less.
-
-    Returns:
-        The medians over seeds, workloads × contenders; infinite if it diverged, NaN
-        without a run that measured it.
-    """
-    runs = results.runs[results.runs["phase"] == "compare"]
-    runs = runs.dropna(subset=[column])
-    values = runs[column].astype(float)
-    if column.endswith("_metric"):
-        more = runs["workload"].map(results.directions) == "max"
-        values = values.where(~more, -values)
-    table = runs.assign(value=values).groupby(["workload", "contender"], sort=False)
-    medians = table["value"].agg(median).unstack("contender")
-    return medians.reindex(
-        index=[name for name in results.metrics if name in medians.index],
-        columns=results.tuned["contender"].unique(),
-    )
-
-
-def by_measure(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
-    """Groups verdicts by promise and measure.
-
-    Over workloads there is nothing to say where there is one only: such verdicts are
-    left out.
-
-    Args:
-        verdicts: Those of a study.
-    """
-    single = len({each.workload for each in verdicts if each.workload}) == 1
-    groups: dict[tuple[str, str], list[Verdict]] = {}
-    for each in verdicts:
-        if each.workload or not single:
-            groups.setdefault((each.promise, each.measure), []).append(each)
-    return groups
+def _effects(table: RunTable, verdicts: Sequence[Verdict]) -> Iterator[Drawn]:
+    for (promise, measure), judged in by_measure(verdicts).items():
+        caption = (
+            f"{measure.capitalize()}: the effect of each contender against "
+            f"{table.reference} with its 95 % interval; right is better."
+        )
+        yield f"effects-{measure}", promise, caption, effects_figure(judged)

@@ -1,4 +1,4 @@
-"""The table of a comparison: for the terminal, as markdown and as CSV."""
+"""The table of a workload: for the terminal, as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_adaptive.errors import needs_extra
+from keras_adaptive.study.analysis.run_table import RunTable
+from keras_adaptive.study.analysis.verdicts import Verdict
 
 with needs_extra("study"):
+    import pandas as pd
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from keras_adaptive.study.analysis.verdicts import Verdict
-    from keras_adaptive.study.results import Results
-
 TARGET_RULE = (
-    "Target: the median over seeds of the best validation {metric} that the reference, "
-    "{reference}, reached within three quarters of its steps; epochs to target: where "
-    "the validation {metric} first reaches it, and how many runs did; a miss counts as "
-    "later than any epoch"
+    "The target is the median over seeds of the best validation {metric} that the "
+    "reference, {reference}, reached within three quarters of its steps. The epochs to "
+    "target are those until the validation {metric} first reaches it, with the number "
+    "of runs that did; a miss counts as later than any epoch"
 )
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and range of a measurement over seeds. Infinite: the run had no value."""
+    """Median and range of a measurement over seeds.
+
+    An infinite value stands for a run that diverged or missed its target.
+    """
 
     median: float
     low: float
@@ -41,9 +41,9 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Returns the spread of what was measured; NaN if nothing was."""
-        values = [each for each in values if not math.isnan(each)] or [math.nan]
-        return cls(statistics.median(values), min(values), max(values))
+        """Returns the spread of all values except NaN; NaN if there are no others."""
+        measured = [each for each in values if not math.isnan(each)] or [math.nan]
+        return cls(statistics.median(measured), min(measured), max(measured))
 
 
 MEASURES = (
@@ -72,22 +72,20 @@ class Row:
     first_round_seconds: Spread
 
 
-def summarize(results: Results, workload: str) -> list[Row]:
-    """Summarizes the runs of each contender over the seeds for judging.
+def summarize(table: RunTable, workload: str) -> list[Row]:
+    """Summarizes the evaluation runs of each contender on a workload.
 
-    Diverged runs and misses count as the worst value, so they can never flatter.
-    Failed runs have no value.
+    Diverged runs and misses count as the worst value. Failed runs have no value.
 
     Args:
-        results: The results.
-        workload: Of which workload.
+        table: The runs of a study.
+        workload: Name of the workload.
 
     Returns:
-        One row a contender, in the order of the study.
+        A row for each contender, in the order of the study.
     """
-    tuned = results.tuned[results.tuned["workload"] == workload]
-    runs = results.runs
-    runs = runs[(runs["workload"] == workload) & (runs["phase"] == "compare")]
+    tuned = table.tuned[table.tuned["workload"] == workload]
+    runs = table.evaluation_on(workload)
     return [
         _summary(chosen, runs[runs["contender"] == chosen["contender"]])
         for chosen in tuned.to_dict("records")
@@ -107,7 +105,7 @@ def _summary(chosen: dict[str, Any], runs: pd.DataFrame) -> Row:
 
 
 def headings(metric: str) -> tuple[str, ...]:
-    """Returns the headings of the table, with the name of the metric."""
+    """Returns the headings of the table of a workload."""
     return (
         "optimizer",
         "rate",
@@ -120,7 +118,7 @@ def headings(metric: str) -> tuple[str, ...]:
 
 
 def number(value: float, form: str, infinite: str) -> str:
-    """Formats a number, with a word for the infinite and a dash for NaN."""
+    """Formats a number, with a word for infinity and a dash for NaN."""
     if math.isnan(value):
         return "–"
     return format(value, form) if math.isfinite(value) else infinite
@@ -165,7 +163,7 @@ def stacked(cell: str) -> str:
 
 
 def to_rich(rows: Sequence[Row], metric: str, title: str, caption: str) -> Table:
-    """Makes the table for the terminal, with short lines that fit 80 columns.
+    """Returns the table for the terminal, with short lines that fit 80 columns.
 
     Args:
         rows: The lines.
@@ -173,7 +171,7 @@ def to_rich(rows: Sequence[Row], metric: str, title: str, caption: str) -> Table
         title: Text above the table.
         caption: Text below the table.
     """
-    table = Table(
+    shown = Table(
         title=title,
         caption=Text(caption),
         caption_justify="left",
@@ -183,15 +181,15 @@ def to_rich(rows: Sequence[Row], metric: str, title: str, caption: str) -> Table
     )
     for at, heading in enumerate(headings(metric)):
         lines = heading.replace(" ", "\n").replace("_", "\n")
-        table.add_column(lines, justify="right" if at else "left", no_wrap=True)
+        shown.add_column(lines, justify="right" if at else "left", no_wrap=True)
     for row in rows:
         name, *numbers = map(stacked, cells(row))
-        table.add_row(Text(name.replace("/", "/\n")), *map(Text, numbers))
-    return table
+        shown.add_row(Text(name.replace("/", "/\n")), *map(Text, numbers))
+    return shown
 
 
 def to_markdown(rows: Sequence[Row], metric: str, title: str, caption: str) -> str:
-    """Makes the table as a markdown page.
+    """Returns the table as a Markdown page.
 
     Args:
         rows: The lines.
@@ -209,10 +207,10 @@ def _markdown(lines: Iterable[Sequence[str]]) -> str:
 
 
 def verdicts_to_markdown(groups: Mapping[tuple[str, str], Sequence[Verdict]]) -> str:
-    """Makes a table of verdicts for each measure: optimizers by workloads.
+    """Returns a table of verdicts for each measure: optimizers × workloads.
 
     Args:
-        groups: The verdicts by promise and measure, as from `album.by_measure`.
+        groups: The verdicts by promise and measure, as from `by_measure`.
     """
     parts = []
     for (promise, measure), verdicts in groups.items():
@@ -228,7 +226,7 @@ def verdicts_to_markdown(groups: Mapping[tuple[str, str], Sequence[Verdict]]) ->
 
 
 def verdict_cell(verdict: Verdict) -> str:
-    """Writes a verdict with its effect and interval, as in `refuted, 1 [0.9, 1.1]×`."""
+    """Formats a verdict with its effect, as in `refuted, 1 [0.9, 1.1]×`."""
     if math.isnan(verdict.effect):
         return verdict.outcome
     ratio = verdict.neutral == 1
@@ -242,7 +240,7 @@ def verdict_cell(verdict: Verdict) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Makes the table as CSV with plain numbers; `inf` is a miss or a divergence."""
+    """Returns the table as CSV; `inf` stands for a miss or a divergence."""
     counts = ("contender", "setting", "runs", "diverged", "failed", "hits")
     ends = ("median", "low", "high")
     out = io.StringIO()
@@ -262,25 +260,23 @@ def to_csv(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def caption(results: Results, workload: str) -> str:
-    """Returns what is to be known about the table of a workload.
+def caption(table: RunTable, workload: str) -> str:
+    """Returns the caption of the table of a workload.
 
     Args:
-        results: The results of a study.
-        workload: Which workload.
+        table: The runs of a study.
+        workload: Name of the workload.
     """
-    seeds = results.runs.query("phase == 'compare'")["seed"].nunique()
-    rule = TARGET_RULE.format(
-        metric=results.metrics[workload], reference=results.reference
-    )
-    target = results.targets[workload]
+    seeds = table.evaluation["seed"].nunique()
+    rule = TARGET_RULE.format(metric=table.metrics[workload], reference=table.reference)
+    target = table.targets[workload]
     reached = (
-        "Here there is none, since the reference has no result so early"
+        "There is no target here, since the reference has no result so early"
         if math.isnan(target)
         else f"Here the target is {target:.4f}"
     )
     return (
         f"Median [range] over {seeds} seed{'s' if seeds > 1 else ''}. {rule}. "
-        f"{reached}. ms per step: without the first epoch, which includes "
+        f"{reached}. The ms per step leave out the first epoch, which includes "
         "compilation."
     )

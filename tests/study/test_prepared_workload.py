@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_adaptive.study import Epochs, StudyError
-from keras_adaptive.study.execution.prepared_workload import Task
+from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.ledger.fingerprint import describe, digest, source
 
 
@@ -58,7 +58,7 @@ class Counter:
 def test_bad_workloads(workload, dense, change, words):
     workload = replace(workload, data=dense, build=dense_net, **{})
     with pytest.raises(StudyError, match=words):
-        Task.prepare(replace(workload, **change), None)
+        PreparedWorkload.prepare(replace(workload, **change), None)
 
 
 def dense_net(seed):
@@ -72,19 +72,19 @@ def test_a_loss_that_is_not_finite_is_refused(workload, dense):
         return model
 
     with pytest.raises(StudyError, match="before training, the loss of .* is nan"):
-        Task.prepare(replace(workload, data=dense, build=huge), None)
+        PreparedWorkload.prepare(replace(workload, data=dense, build=huge), None)
 
 
 def test_the_budget_of_the_protocol_comes_first(workload):
-    task = Task.prepare(workload, Epochs(2))
+    task = PreparedWorkload.prepare(workload, Epochs(2))
     assert task.steps == 8
-    assert Task.prepare(workload, None).steps == 12
+    assert PreparedWorkload.prepare(workload, None).steps == 12
 
 
 def test_data_may_come_from_a_function(workload, tiny):
-    loaded = Task.prepare(replace(workload, data=lambda: tiny), None)
+    loaded = PreparedWorkload.prepare(replace(workload, data=lambda: tiny), None)
     assert loaded.data is tiny
-    assert loaded.description == Task.prepare(workload, None).description
+    assert loaded.description == PreparedWorkload.prepare(workload, None).description
 
 
 class Doubled(keras.layers.Layer):

@@ -1,0 +1,76 @@
+"""Trials: the runs to make."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from keras_adaptive.study.design.contender import Contender
+from keras_adaptive.study.design.setting import Setting
+from keras_adaptive.study.design.workload import Budget, Workload
+from keras_adaptive.study.ledger.record import Phase, Point, Record, Status
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run to make.
+
+    Args:
+        key: Digest of everything that decides the run.
+        workload: The workload; its data are passed separately.
+        budget: The length of the run.
+        contender: The contender.
+        setting: The hyper-parameters of the run.
+        phase: The purpose of the run: `"tune"` or `"compare"`.
+        seed: Decides initial weights and batch order, equally for every contender.
+        params: Everything that was asked for, by name, as it will be recorded.
+    """
+
+    key: str
+    workload: Workload
+    budget: Budget
+    contender: Contender
+    setting: Setting
+    phase: Phase
+    seed: int
+    params: dict[str, str]
+
+    def record(
+        self,
+        status: Status,
+        started: int,
+        reason: str = "",
+        numbers: dict[str, float] | None = None,
+        curve: tuple[Point, ...] = (),
+    ) -> Record:
+        """Returns the record of the run that this trial became.
+
+        Args:
+            status: How the run ended.
+            started: Milliseconds since 1970.
+            reason: Why it failed or where it diverged.
+            numbers: The measurements that are taken once.
+            curve: The repeated measurements.
+        """
+        return Record(
+            key=self.key,
+            workload=self.workload.name,
+            contender=self.contender.label,
+            setting=self.setting,
+            phase=self.phase,
+            seed=self.seed,
+            metric=self.workload.metric_name,
+            direction=self.workload.metric_direction,
+            status=status,
+            reason=reason,
+            started=started,
+            ended=milliseconds(),
+            params=self.params,
+            numbers=numbers or {},
+            curve=curve,
+        )
+
+
+def milliseconds() -> int:
+    """Returns the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
