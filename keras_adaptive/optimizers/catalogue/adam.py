@@ -28,7 +28,7 @@ from keras_adaptive.optimizers.contract import (
 class AdamRule(AdaptiveOptimizer):
     """The rule of Adam, which the algorithms of its family share."""
 
-    amsgrad: bool = False
+    amsgrad = False
 
     @property
     def slots(self) -> dict[str, Slot]:
