@@ -40,7 +40,7 @@ class Adadelta(AdaptiveOptimizer):
         (begin with 1.0) and `epsilon`, which is the size of the first steps.
 
     Sparse gradients, `"deferred"`: after d steps with zero gradient both means have
-    decayed by ρᵈ, and nothing has moved. Exact.
+    decayed by ρᵈ, and nothing has moved. This is exact.
 
     Example:
 

@@ -42,9 +42,9 @@ class ADOPT(AdaptiveOptimizer):
         `learning_rate`, then `weight_decay`.
 
     Sparse gradients, `"deferred"`: after d steps with zero gradient v and m have
-    decayed by β₂ᵈ and β₁ᵈ, and the weights have moved by -m Σⱼ ηₜ₊ⱼ β₁ʲ. Exact. As
-    in a dense update, only the rows of the first call have a v to begin with. The first
-    gradient of any other row is divided by ε and counts as ±(t - 1)^¼.
+    decayed by β₂ᵈ and β₁ᵈ, and the weights have moved by -m Σⱼ ηₜ₊ⱼ β₁ʲ. This is exact.
+    Only the rows of the first call have a v to begin with, as in a dense update. The
+    first gradient of any other row is divided by ε and counts as ±(t - 1)^¼.
 
     Example:
 

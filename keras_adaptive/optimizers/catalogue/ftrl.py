@@ -50,10 +50,10 @@ class Ftrl(AdaptiveOptimizer):
 
     Sparse gradients, `"deferred"`: a zero gradient changes neither n nor z. The weights
     of a row follow from its n and z at the rate of the last update; those of a row that
-    was never touched are zero. Exact, under any schedule. With shrinkage, weight decay
-    or a moving average there is no closed form, and the default is `"lazy"`: rows stand
-    still until they are touched. Without shrinkage and schedule they do so in dense
-    updates too, if they start from zeros.
+    was never touched are zero. This is exact under any schedule. With shrinkage, weight
+    decay or a moving average there is no closed form, and the default is `"lazy"`: rows
+    stand still until they are touched. Without shrinkage and schedule they do so in
+    dense updates too, if they start from zeros.
 
     Raises:
         ValueError: As `AdaptiveOptimizer`; also if `sparse="deferred"` is asked for

@@ -38,7 +38,8 @@ class Grams(AdamRule):
         `learning_rate`, then the betas as with Adam.
 
     Sparse gradients, `"deferred"`: the sign of a zero gradient is zero, so the weights
-    stand still. After d skipped steps m and v have decayed by β₁ᵈ and β₂ᵈ. Exact.
+    stand still. After d skipped steps m and v have decayed by β₁ᵈ and β₂ᵈ. This is
+    exact.
 
     Example:
 
