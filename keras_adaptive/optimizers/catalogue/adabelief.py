@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,15 +13,17 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class AdaBelief(AdaptiveOptimizer):
-    """AdaBelief: Adam that divides by how far gradients are from their mean.
+    """AdaBelief: Adam that divides by the distance of gradients from their mean.
 
     With the gradient g at step t, the momentum m, the variance s and the learning
     rate η:
@@ -28,17 +32,17 @@ class AdaBelief(AdaptiveOptimizer):
         s ← β₂ s + (1 - β₂) (g - m)² + ε
         w ← w - η / (1 - β₁ᵗ) · m / (√(s / (1 - β₂ᵗ)) + ε)
 
-    Where gradients are as expected (g ≈ m) steps are long. With `amsgrad=True` the
-    largest s so far takes the place of s in the last line.
+    Steps are long where the gradients are as expected (g ≈ m). With `amsgrad=True` the
+    largest s so far replaces s in the last line. ε keeps the denominator away from
+    zero. Since s grows by ε at every step, it is at least ε / (1 - β₂) in the long run.
 
-    When to use: convolutional networks and GANs, where the authors report it ahead of
-        Adam; elsewhere the two are about the same. Not with an `epsilon` copied from
-        Adam's: it is inside the root too and adds up, so that 1e-8 acts as 3e-3 would
-        in Adam. What matters: `learning_rate`, then `epsilon`.
+    When to use: convolutional networks and GANs, where the authors report better
+        results than Adam's; elsewhere the two are about the same. Not with an `epsilon`
+        copied from Adam: ε is inside the root too and adds up, so that 1e-8 acts like
+        3e-3 in Adam. What matters: `learning_rate`, then `epsilon`.
 
-    Sparse gradients are `"lazy"`. There is no closed form: while the gradient is zero
-    s takes up m², at a pace of its own in each entry, and the direction of
-    m / √s turns.
+    Sparse gradients are `"lazy"`. There is no closed form: while the gradient is zero,
+    s takes up m² at a different pace in each entry, and the direction of m / √s turns.
 
     Example:
 
@@ -53,28 +57,24 @@ class AdaBelief(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the variance.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the variance's decay rate.")
     epsilon: float = hyperparameter(
-        1e-16,
-        NON_NEGATIVE,
-        """Keeps the denominator away from zero. It is added to s at every step,
-        so that s is at least ε / (1 - β₂) in the long run, and once more
-        beside the root.""",
+        1e-16, NON_NEGATIVE, "ε, added to s at every step and again to its root."
     )
-    amsgrad: bool = hyperparameter(False, doc="Use the largest variance so far.")
+    amsgrad: bool = hyperparameter(False, doc="Uses the largest variance so far.")
     row_wise: bool = hyperparameter(
-        False, doc="Keep one variance a row, of mean((g - m)²)."
+        False, doc="Keeps one variance a row, of mean((g - m)²)."
     )
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         slots = {"momentum": Slot(), "variance": Slot(row_wise=self.row_wise)}
         if self.amsgrad:
             slots["variance_hat"] = Slot(row_wise=self.row_wise)
         return slots
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         m, s = state["momentum"], state["variance"]
         m = averaged(m, gradient, hyper.beta_1)
         s = averaged(s, self.squared(gradient - m), hyper.beta_2) + hyper.epsilon

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,6 +14,7 @@ from keras_adaptive.optimizers.contract import (
     PACKAGE,
     POSITIVE,
     POSITIVE_OR_NONE,
+    Hyper,
     LearningRate,
     hyperparameter,
 )
@@ -31,16 +34,15 @@ class AdaBound(AdamRule):
         low = η* (1 - 1 / (γ t + 1)),  high = η* (1 + 1 / (γ t))
 
     The bounds of the rates r begin at 0 and infinity and close in on η*. With
-    `amsbound=True` the largest v so far takes the place of v in the third line.
+    `amsbound=True` the largest v so far replaces v in the third line.
 
-    When to use: where Adam is fast but SGD ends up better, and one run should have
-        both; a schedule around AdamW is the more usual answer. Not without tuning
-        `final_learning_rate`, which is a second learning rate. What matters:
+    When to use: problems on which Adam is fast but SGD ends up better, when one run
+        should have both; a schedule around AdamW is the more usual answer. Not without
+        tuning `final_learning_rate`, which is a second learning rate. What matters:
         `final_learning_rate`, then `learning_rate` and `gamma`.
 
-    Sparse gradients: `"lazy"`. There is no closed form for the steps that a row
-    misses: some rates follow v, others the bounds, and they change sides as both
-    move.
+    Sparse gradients: `"lazy"`. The steps that a row skips have no closed form: some
+    rates follow v, others follow the bounds, and they change sides as both move.
 
     Raises:
         ValueError: As `AdaptiveOptimizer`; also if the learning rate begins at 0 and
@@ -60,32 +62,29 @@ class AdaBound(AdamRule):
 
     learning_rate: LearningRate = hyperparameter(0.001)
     final_learning_rate: float = hyperparameter(0.1, POSITIVE, "η*, the rate of SGD.")
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
-    gamma: float = hyperparameter(
-        0.001, POSITIVE, "γ > 0: how fast the bounds close in."
-    )
-    epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
-    amsbound: bool = hyperparameter(False, doc="Use the largest velocity so far.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
+    gamma: float = hyperparameter(0.001, POSITIVE, "γ, the pace of the bounds.")
+    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, the smallest denominator.")
+    amsbound: bool = hyperparameter(False, doc="Uses the largest velocity so far.")
     base_learning_rate: float | None = hyperparameter(
         None,
         POSITIVE_OR_NONE,
-        """The learning rate that η* goes with: while the learning rate is
-        another, η* is scaled by their ratio. By default the learning rate to
-        begin with; a schedule that warms up from (almost) 0 needs its peak
-        here.""",
+        """The learning rate that η* belongs to. At another learning rate η* is scaled
+        by their ratio. `None` stands for the first learning rate; a schedule that warms
+        up from (almost) 0 needs its peak here.""",
     )
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
-    catch_up = None
+    catch_up = None  # type: ignore[assignment]
 
-    def complete(self):
+    def complete(self) -> None:
+        self.amsgrad = self.amsbound
         if self.base_learning_rate is None:
-            self.base_learning_rate = float(self.learning_rate)
+            rate: Any = self.learning_rate
+            self.base_learning_rate = float(rate)
 
-    def _rates(self, v, hyper):
+    def _rates(self, v: Any, hyper: Hyper) -> Any:
         scale = hyper.learning_rate / hyper.base_learning_rate
         final, progress = scale * hyper.final_learning_rate, hyper.gamma * hyper.step
         low, high = final * (1 - 1 / (progress + 1)), final * (1 + 1 / progress)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -10,8 +12,10 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
@@ -20,22 +24,23 @@ from keras_adaptive.optimizers.contract import (
 class Adadelta(AdaptiveOptimizer):
     """Adadelta: steps in the units of the weights.
 
-    With the gradient g, the running means E[g²] and E[Δ²] of the squares of the
-    gradients and of the steps before the learning rate η:
+    With the gradient g, the step Δ before the learning rate η, and the running means
+    E[g²] and E[Δ²] of their squares:
 
         E[g²] ← ρ E[g²] + (1 - ρ) g²
         Δ     = g √(E[Δ²] + ε) / √(E[g²] + ε)
         E[Δ²] ← ρ E[Δ²] + (1 - ρ) Δ²
         w     ← w - η Δ
 
-    The first steps are about √ε long, and ε decides how fast they grow.
+    The first steps are about √ε long, and ε decides how fast they grow. The paper has
+    no learning rate, which is η = 1. The default of 0.001 is that of Keras, and slow.
 
-    When to use: rarely: where an older recipe asks for it, or no rate can be tuned and
-        slow progress will do. Otherwise Adam. What matters: `learning_rate` (begin
-        with 1.0) and `epsilon`, which is the size of the first steps.
+    When to use: rarely: older recipes that ask for it, or problems where no rate can be
+        tuned and slow progress will do. Otherwise Adam. What matters: `learning_rate`
+        (begin with 1.0) and `epsilon`, which is the size of the first steps.
 
     Sparse gradients, `"deferred"`: after d steps with zero gradient both means have
-    decayed by ρᵈ, and nothing has moved. Exact.
+    decayed by ρᵈ, and nothing has moved. This is exact.
 
     Example:
 
@@ -48,39 +53,38 @@ class Adadelta(AdaptiveOptimizer):
     - [Zeiler, 2012](https://arxiv.org/abs/1212.5701)
     """
 
-    learning_rate: LearningRate = hyperparameter(
-        0.001,
-        doc="""The paper has none, that is `1.0`; defaults to `0.001`, as in Keras,
-        which is slow.""",
-    )
-    rho: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the averages.")
+    learning_rate: LearningRate = hyperparameter(0.001)
+    rho: float = hyperparameter(0.95, DECAY_RATE, "ρ, the decay rate of the means.")
     epsilon: float = hyperparameter(
-        1e-7, NON_NEGATIVE, "Starts the steps and keeps the denominator away from zero."
+        1e-7, NON_NEGATIVE, "ε, starts the steps and bounds the denominator from below."
     )
     row_wise: bool = hyperparameter(
         False,
-        doc="""Keep one number of each kind a row, of mean(g²) and mean(Δ²): the
-        state of a table shrinks by its width.""",
+        doc="""Keeps one number of each kind a row, of mean(g²) and mean(Δ²). The state
+        of a table shrinks by its width.""",
     )
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         slot = Slot(row_wise=self.row_wise)
         return {"squared_gradient": slot, "squared_step": slot}
 
-    def rule(self, gradient, state, hyper):
-        def mean(name, values):
-            return hyper.rho * state[name] + (1 - hyper.rho) * self.squared(values)
-
-        squared_gradient = mean("squared_gradient", gradient)
-        above = ops.sqrt(state["squared_step"] + hyper.epsilon)
-        below = ops.sqrt(squared_gradient + hyper.epsilon)
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
+        gradients, steps = state["squared_gradient"], state["squared_step"]
+        gradients = _mean(gradients, self.squared(gradient), hyper.rho)
+        above = ops.sqrt(steps + hyper.epsilon)
+        below = ops.sqrt(gradients + hyper.epsilon)
         step = gradient * above / below
-        return hyper.learning_rate * step, {
-            "squared_gradient": squared_gradient,
-            "squared_step": mean("squared_step", step),
-        }
+        steps = _mean(steps, self.squared(step), hyper.rho)
+        new = {"squared_gradient": gradients, "squared_step": steps}
+        return hyper.learning_rate * step, new
 
-    def catch_up(self, state, skipped_steps, hyper):
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[None, State]:
         decay = ops.power(hyper.rho, skipped_steps)
         return None, {name: decay * value for name, value in state.items()}
+
+
+def _mean(mean: Any, squares: Any, rho: Any) -> Any:
+    return rho * mean + (1 - rho) * squares

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -17,8 +19,10 @@ from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
     PACKAGE,
     POSITIVE,
+    Hyper,
     Interval,
     LearningRate,
+    State,
     hyperparameter,
 )
 
@@ -35,13 +39,13 @@ class Adafactor(AdaptiveOptimizer):
         u = g / √(R C / mean(R))
         w ← w - max(ε₂, rms(w)) · min(η, 1 / √t) · u / max(1, rms(u) / d)
 
-    rms is the root mean square of all entries. Vectors keep their second moment whole.
-    A matrix takes n + m numbers here; Keras's class keeps n · m more.
+    Here rms is the root mean square of all entries. The second moment of a vector is
+    not factored. A matrix takes n + m numbers here; Keras's class keeps n · m more.
 
-    When to use: large transformers when memory for the state is what limits. Not where
-        AdamW fits: it is no better, and without momentum often slower. What matters:
-        `learning_rate`, about 0.01 here, as steps are relative to the weights; and
-        `clip_threshold` if training is unstable.
+    When to use: large transformers when memory for the state is the limit. Not where
+        AdamW fits: Adafactor is no better, and without momentum often slower. What
+        matters: `learning_rate`, about 0.01 here, as steps are relative to the weights;
+        and `clip_threshold` if training is unstable.
 
     Sparse gradients: always `"dense"`, since the means of the columns, rms(u) and
     rms(w) take every row.
@@ -61,9 +65,13 @@ class Adafactor(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        0.001, doc="relative to the size of the weights."
+        0.001,
+        doc="""η, relative to the size of the weights. A float, a schedule, or a
+        callable without arguments that returns it.""",
     )
-    beta_2_decay: float = hyperparameter(-0.8, Interval(-1.0, 0.0), "c.")
+    beta_2_decay: float = hyperparameter(
+        -0.8, Interval(-1.0, 0.0), "c, the exponent in the decay rate β₂ₜ = 1 - tᶜ."
+    )
     epsilon_1: float = hyperparameter(
         1e-30, NON_NEGATIVE, "ε₁, keeps the denominator away from zero."
     )
@@ -77,14 +85,14 @@ class Adafactor(AdaptiveOptimizer):
     )
     relative_step: bool = hyperparameter(
         True,
-        doc="""Cap the learning rate at 1/√t, as in the paper. With `False` it is
-        used as it is, at every step (Keras's class caps it even then).""",
+        doc="""Caps the learning rate at 1 / √t, as in the paper. With `False` every
+        step takes the learning rate as it is. Keras's class caps it even then.""",
     )
 
     slots = factored_slots("velocity")
     dense_only = DENSE_ONLY
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         beta_2 = 1 - ops.power(hyper.step, hyper.beta_2_decay)
         squares = ops.square(gradient) + hyper.epsilon_1
         v, new = moment("velocity", state, squares, beta_2)

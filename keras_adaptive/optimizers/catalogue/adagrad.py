@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -9,8 +11,10 @@ from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
     standing_still,
 )
@@ -25,13 +29,13 @@ class Adagrad(AdaptiveOptimizer):
         a ← a + g²
         w ← w - η g / √(a + ε)
 
-    Rare features keep a high rate, frequent ones get a low one. It never forgets, so
-    the rate of every entry goes to zero.
+    Rare features keep a high rate, and frequent ones get a low one. The accumulator
+    never forgets, so the rate of every entry goes to zero.
 
-    When to use: sparse features (bags of words, recommenders), where a rare one should
-        still take large steps when it comes; with `row_wise=True` for the largest
-        tables. Not for long training of deep networks, whose rates it lets die. What
-        matters: `learning_rate`.
+    When to use: sparse features (bags of words, recommenders), where a rare feature
+        should still take large steps when it comes; with `row_wise=True` for the
+        largest tables. Not for long training of deep networks, whose rates die out.
+        What matters: `learning_rate`.
 
     Sparse gradients: a row with zero gradients stands still, so `"deferred"`, `"lazy"`
     and `"dense"` are the same without weight decay and moving average.
@@ -49,29 +53,29 @@ class Adagrad(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        0.001, doc="; this algorithm tends to want more (0.01 to 1)."
+        0.001, doc="η, often best at 0.01 to 1: a float, a schedule, or a callable."
     )
     initial_accumulator_value: float = hyperparameter(
-        0.1, NON_NEGATIVE, "The accumulator to start from."
+        0.1, NON_NEGATIVE, "The value of a at the start."
     )
     epsilon: float = hyperparameter(
         1e-7,
         NON_NEGATIVE,
-        "Keeps the denominator away from zero; inside the root, as in Keras.",
+        "ε, keeps the denominator away from zero. It is inside the root, as in Keras.",
     )
     row_wise: bool = hyperparameter(
         False,
-        doc="""Keep one accumulator a row, a ← a + mean(g²), with ε outside the root
-        (arXiv:1906.00091): the state of a table shrinks by its width.""",
+        doc="""Keeps one accumulator a row, a ← a + mean(g²), with ε outside the root.
+        The state of a table shrinks by its width.""",
     )
 
     catch_up = standing_still
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         return {"accumulator": Slot(self.initial_accumulator_value, self.row_wise)}
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         accumulator = state["accumulator"] + self.squared(gradient)
         if self.row_wise:
             denominator = ops.sqrt(accumulator) + hyper.epsilon

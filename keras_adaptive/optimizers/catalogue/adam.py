@@ -2,80 +2,82 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_adaptive.optimizers.base import AdaptiveOptimizer
-from keras_adaptive.optimizers.catalogue.shared.moments import averaged
+from keras_adaptive.optimizers.catalogue.shared.moments import (
+    averaged,
+    decayed_moments,
+    unbounded_drift,
+)
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
 
 class AdamRule(AdaptiveOptimizer):
-    """The rule of Adam, from which others of its family are made."""
+    """The rule of Adam, which the algorithms of its family share."""
 
-    amsgrad: ClassVar[bool] = False
+    amsgrad = False
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         slots = {"momentum": Slot(), "velocity": Slot(row_wise=self.row_wise)}
         if self.amsgrad:
             slots["velocity_hat"] = Slot(row_wise=self.row_wise)
         return slots
 
-    def _rate(self, hyper):
+    def _rate(self, hyper: Hyper) -> Any:
         return corrected_rate(hyper, hyper.step)
 
-    def _moments(self, gradient, state, hyper):
+    def _moments(self, gradient: Any, state: State, hyper: Hyper) -> State:
         m = averaged(state["momentum"], gradient, hyper.beta_1)
         v = averaged(state["velocity"], self.squared(gradient), hyper.beta_2)
         return {"momentum": m, "velocity": v}
 
-    def _rates(self, v, hyper):
-        """The learning rate of each entry."""
+    def _rates(self, v: Any, hyper: Hyper) -> Any:
+        """Returns the learning rate of each entry."""
         return self._rate(hyper) / (ops.sqrt(v) + hyper.epsilon)
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         new = self._moments(gradient, state, hyper)
         m, v = new["momentum"], new["velocity"]
         if self.amsgrad:
             v = new["velocity_hat"] = ops.maximum(state["velocity_hat"], v)
         return self._rates(v, hyper) * m, new
 
-    def catch_up(self, state, skipped_steps, hyper):
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
         m, v = state["momentum"], state["velocity"]
-        new = {
-            "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
-            "velocity": ops.power(hyper.beta_2, skipped_steps) * v,
-        }
+        new = decayed_moments(state, skipped_steps, hyper)
         if self.amsgrad:
             v = new["velocity_hat"] = state["velocity_hat"]
         return 1 / (ops.sqrt(v) + hyper.epsilon) * m, new
 
-    def drift(self, hyper):
+    def drift(self, hyper: Hyper) -> tuple[Any, Any] | None:
         ratio = hyper.beta_1
         if not self.amsgrad and self.beta_1 > 0:
             ratio = ratio / ops.sqrt(hyper.beta_2)
         return self._rate(hyper), ratio
 
-    def why_not_deferred(self):
+    def why_not_deferred(self) -> str | None:
         if self.amsgrad or self.beta_1**2 <= self.beta_2:
             return super().why_not_deferred()
-        return (
-            "it needs beta_1 <= sqrt(beta_2), or the steps of an untouched row grow "
-            f"without bound. Received: beta_1={self.beta_1}, beta_2={self.beta_2}."
-        )
+        return unbounded_drift("beta_1 <= sqrt(beta_2)", self.beta_1, self.beta_2)
 
 
-def corrected_rate(hyper, step):
+def corrected_rate(hyper: Hyper, step: Any) -> Any:
     """Returns the learning rate with both bias corrections of Adam."""
     correction_1 = 1 - ops.power(hyper.beta_1, step)
     correction_2 = 1 - ops.power(hyper.beta_2, step)
@@ -93,10 +95,10 @@ class Adam(AdamRule):
         v ← β₂ v + (1 - β₂) g²
         w ← w - η √(1 - β₂ᵗ) / (1 - β₁ᵗ) · m / (√v + ε)
 
-    With `amsgrad=True` the largest v so far takes the place of v in the last line.
+    With `amsgrad=True` the largest v so far replaces v in the last line.
 
-    When to use: the first thing to try, on nearly anything. Not where memory is short
-        (two numbers a parameter). What matters: `learning_rate` and its schedule,
+    When to use: nearly everything, as the first optimizer to try. Not where memory is
+        short (two numbers a parameter). What matters: `learning_rate` and its schedule,
         `beta_2` for small batches, and `epsilon`, which is a hyper-parameter and not a
         detail.
 
@@ -105,9 +107,9 @@ class Adam(AdamRule):
 
         -m / (√v + ε) · Σⱼ aₜ₊ⱼ rʲ,  aₜ = η √(1 - β₂ᵗ) / (1 - β₁ᵗ),  r = β₁ / √β₂
 
-    (r = β₁ for AMSGrad, whose largest v stands still). It is exact but for ε, which is
-    taken as decaying with √v; that makes a difference only where √v is about as
-    small as ε. It needs r ≤ 1: otherwise the default is `"lazy"`.
+    For AMSGrad r = β₁, since the largest v stands still. The sum is exact but for ε,
+    which is taken to decay with √v. That makes a difference only where √v is about as
+    small as ε. It needs r ≤ 1; otherwise the default is `"lazy"`.
 
     Raises:
         ValueError: As `AdaptiveOptimizer`; also if `sparse="deferred"` is asked
@@ -126,18 +128,18 @@ class Adam(AdamRule):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
     epsilon: float = hyperparameter(
         1e-7,
         NON_NEGATIVE,
-        """Keeps the denominator away from zero. It is the paper's "epsilon hat",
-        beside the root of the uncorrected v, as in Keras.""",
+        """ε, the smallest denominator. It is the paper's "epsilon hat", beside the root
+        of the uncorrected v, as in Keras.""",
     )
-    amsgrad: bool = hyperparameter(False, doc="Use the largest velocity so far.")
+    amsgrad: bool = hyperparameter(False, doc="Uses the largest velocity so far.")
     row_wise: bool = hyperparameter(
         False,
-        doc="""Keep one velocity a row, of mean(g²): the state of a table shrinks by
+        doc="""Keeps one velocity a row, of mean(g²). The state of a table shrinks by
         almost half.""",
     )
 
@@ -146,14 +148,14 @@ class Adam(AdamRule):
 class AdamW(AdamRule):
     """Adam with decoupled weight decay.
 
-    Adam, but before each step the weights shrink: w ← w - η λ w. Every optimizer
-    here takes `weight_decay`; this one has it by default, as Keras's.
+    The weights shrink before each step of Adam: w ← w - η λ w. Every optimizer here
+    takes `weight_decay`. This class decays by default, as that of Keras does.
 
     When to use: as `Adam`, when weights should be kept small: the usual choice for
         transformers and fine-tuning. Exclude biases and normalization from the decay.
         What matters: `learning_rate`, its schedule, and `weight_decay`.
 
-    Sparse gradients: as `Adam`; the decay that a row skipped is exact under any
+    Sparse gradients: as `Adam`. The decay that a row skipped is exact under any
     schedule.
 
     Raises:
@@ -171,11 +173,9 @@ class AdamW(AdamRule):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    weight_decay: float = hyperparameter(0.004, NON_NEGATIVE, "λ.")
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
-    epsilon: float = hyperparameter(
-        1e-7, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
-    amsgrad: bool = hyperparameter(False, doc="Use the largest velocity so far.")
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row.")
+    weight_decay: float = hyperparameter(0.004, NON_NEGATIVE, "λ, the weight decay.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
+    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "ε, the smallest denominator.")
+    amsgrad: bool = hyperparameter(False, doc="Uses the largest velocity so far.")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")

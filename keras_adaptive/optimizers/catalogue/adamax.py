@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.catalogue.shared.moments import (
+    averaged,
+    unbiased,
+    unbounded_drift,
+)
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
@@ -29,7 +38,7 @@ class Adamax(AdaptiveOptimizer):
     No entry moves by more than about η in one step.
 
     When to use: in place of Adam where single gradients are huge, as with rare words:
-        one of them holds the rate down, but never lets a step be long. Not where such
+        such a gradient holds the rate down, but never makes a step long. Not where such
         gradients are noise: it takes thousands of steps to forget one. What matters:
         `learning_rate`, then `beta_2`.
 
@@ -38,8 +47,8 @@ class Adamax(AdaptiveOptimizer):
 
         -m / (u + ε) · Σⱼ aₜ₊ⱼ rʲ,  aₜ = η / (1 - β₁ᵗ),  r = β₁ / β₂
 
-    It is exact but for ε, which is taken as decaying with u: the j-th skipped step is
-    too long by the share (β₂⁻ʲ - 1) ε / (u + ε). It needs r ≤ 1: otherwise the
+    The sum is exact but for ε, which is taken to decay with u: the j-th skipped step is
+    too long by the fraction (β₂⁻ʲ - 1) ε / (u + ε). It needs r ≤ 1; otherwise the
     default is `"lazy"`.
 
     Raises:
@@ -58,39 +67,32 @@ class Adamax(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the norm.")
-    epsilon: float = hyperparameter(
-        1e-7, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the norm's decay rate.")
+    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "ε, the smallest denominator.")
 
     slots = {"momentum": Slot(), "norm": Slot()}
 
-    def why_not_deferred(self):
+    def why_not_deferred(self) -> str | None:
         if self.beta_1 <= self.beta_2:
             return super().why_not_deferred()
-        return (
-            "it needs beta_1 <= beta_2, or the steps of an untouched row grow without "
-            f"bound. Received: beta_1={self.beta_1}, beta_2={self.beta_2}."
-        )
+        return unbounded_drift("beta_1 <= beta_2", self.beta_1, self.beta_2)
 
-    def _rate(self, hyper):
-        return hyper.learning_rate / (1 - ops.power(hyper.beta_1, hyper.step))
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
+        m = averaged(state["momentum"], gradient, hyper.beta_1)
+        u = ops.maximum(hyper.beta_2 * state["norm"], ops.abs(gradient))
+        rate, _ = self.drift(hyper)
+        return rate * m / (u + hyper.epsilon), {"momentum": m, "norm": u}
 
-    def rule(self, gradient, state, hyper):
-        m, u = state["momentum"], state["norm"]
-        m = m + (1 - hyper.beta_1) * (gradient - m)
-        u = ops.maximum(hyper.beta_2 * u, ops.abs(gradient))
-        step = self._rate(hyper) * m / (u + hyper.epsilon)
-        return step, {"momentum": m, "norm": u}
-
-    def catch_up(self, state, skipped_steps, hyper):
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
         m, u = state["momentum"], state["norm"]
         return m / (u + hyper.epsilon), {
             "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
             "norm": ops.power(hyper.beta_2, skipped_steps) * u,
         }
 
-    def drift(self, hyper):
+    def drift(self, hyper: Hyper) -> tuple[Any, Any]:
         ratio = hyper.beta_1 / hyper.beta_2 if self.beta_1 > 0 else hyper.beta_1
-        return self._rate(hyper), ratio
+        return unbiased(hyper.learning_rate, hyper.beta_1, hyper.step), ratio

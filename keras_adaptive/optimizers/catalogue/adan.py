@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,10 +13,14 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
+
+SLOTS = ("momentum", "difference", "velocity", "last_gradient")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -29,18 +35,22 @@ class Adan(AdaptiveOptimizer):
         n ← β₃ n + (1 - β₃) (g + β₂ (g - g′))²
         w ← w - η (m̂ + β₂ v̂) / (√n̂ + ε)
 
-    where m̂ = m / (1 - β₁ᵗ), and v̂ and n̂ likewise. The betas are decay rates, as in
-    the authors' code; those in the paper are one minus these.
+    Here m̂ = m / (1 - β₁ᵗ), and v̂ and n̂ likewise. The betas are decay rates, as in the
+    authors' code; the paper's betas are one minus these.
 
-    When to use: vision models and transformers, with rates above Adam's. Not where
-        memory is short (four numbers a parameter), nor with very small batches, whose
-        differences of gradients are mostly noise. What matters: `learning_rate`,
-        `weight_decay`, then `beta_3`.
+    A weight decay of λ divides the weights by 1 + η λ after the step. This is the
+    paper's proximal step. With `no_prox=True` the weights are multiplied by 1 - η λ
+    before the step, as in AdamW.
 
-    Sparse gradients: `"lazy"`, and the gradient before is that of the row's last
-    touch. There is no closed form for the steps that a row misses: the first of them
-    has a difference of -g′, the others of zero, and then m and v drift on at two
-    rates, which are no drift along one direction.
+    When to use: vision models and transformers, with higher rates than Adam's: the
+        authors use 5 to 10 times Adam's rate. Not where memory is short (four numbers a
+        parameter), nor with very small batches, whose differences of gradients are
+        mostly noise. What matters: `learning_rate`, `weight_decay`, then `beta_3`.
+
+    Sparse gradients: `"lazy"`. The gradient before is that of the row's last touch.
+    The steps that a row skips have no closed form: the first of them has a difference
+    of -g′ and the others have none. Then m and v decay at two rates, and the direction
+    of the drift turns.
 
     Example:
 
@@ -54,33 +64,19 @@ class Adan(AdaptiveOptimizer):
     - [Xie et al., 2022](https://arxiv.org/abs/2208.06677)
     """
 
-    learning_rate: LearningRate = hyperparameter(
-        0.001, doc="; the authors use 5 to 10 times the rate of Adam."
-    )
-    beta_1: float = hyperparameter(0.98, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.92, DECAY_RATE, "Decay rate of the differences.")
-    beta_3: float = hyperparameter(0.99, DECAY_RATE, "Decay rate of the second moment.")
-    epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
-    no_prox: bool = hyperparameter(
-        False,
-        doc="""How `weight_decay` λ is applied. By default the weights are divided by
-        1 + η λ after the step (a proximal step, the paper's); with `True`
-        they are multiplied by 1 - η λ before it, as AdamW's.""",
-    )
+    learning_rate: LearningRate = hyperparameter(0.001)
+    beta_1: float = hyperparameter(0.98, DECAY_RATE, "β₁, the decay rate of m.")
+    beta_2: float = hyperparameter(0.92, DECAY_RATE, "β₂, the decay rate of v.")
+    beta_3: float = hyperparameter(0.99, DECAY_RATE, "β₃, the decay rate of n.")
+    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, the smallest denominator.")
+    no_prox: bool = hyperparameter(False, doc="Applies `weight_decay` as AdamW does.")
 
-    slots = {
-        "momentum": Slot(),
-        "difference": Slot(),
-        "velocity": Slot(),
-        "last_gradient": Slot(),
-    }
+    slots = dict.fromkeys(SLOTS, Slot())
 
-    def decayed(self, parameter, hyper):
+    def decayed(self, parameter: Any, hyper: Hyper) -> Any:
         return super().decayed(parameter, hyper) if self.no_prox else parameter
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         beta_1, beta_2, beta_3, t = hyper.beta_1, hyper.beta_2, hyper.beta_3, hyper.step
         last = ops.where(ops.equal(t, 1), gradient, state["last_gradient"])
         change = gradient - last
@@ -91,11 +87,11 @@ class Adan(AdaptiveOptimizer):
         root = ops.sqrt(unbiased(n, beta_3, t))
         step = hyper.learning_rate * ahead / (root + hyper.epsilon)
         if not self.no_prox:
-            decay = hyper.learning_rate * hyper.weight_decay
-            step = (step + decay * hyper.parameter) / (1 + decay)
-        return step, {
-            "momentum": m,
-            "difference": v,
-            "velocity": n,
-            "last_gradient": gradient,
-        }
+            step = _proximal(step, hyper)
+        return step, dict(zip(SLOTS, (m, v, n, gradient), strict=True))
+
+
+def _proximal(step: Any, hyper: Hyper) -> Any:
+    """Returns a step with the weight decay that divides the weights after it."""
+    decay = hyper.learning_rate * hyper.weight_decay
+    return (step + decay * hyper.parameter) / (1 + decay)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,9 +13,11 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
@@ -32,16 +36,18 @@ class AdEMAMix(AdaptiveOptimizer):
         v ← β₂ v + (1 - β₂) g²
         w ← w - η (m₁ / (1 - β₁ᵗ) + α m₂) / (√(v / (1 - β₂ᵗ)) + ε)
 
-    The slow momentum is not bias-corrected: it comes in by itself, over about
-    1 / (1 - β₃) steps.
+    The slow momentum has no bias correction: it grows by itself, over about
+    1 / (1 - β₃) steps. Two warmups delay it further. With `alpha_warmup` its weight α
+    grows linearly from zero. With `beta_3_warmup` its half-life grows linearly from
+    that of the fast momentum. The authors set both to the length of the training.
 
     When to use: long training of language and vision models, of many times
-        1 / (1 - β₃) steps. Not for short runs, in which m₂ never gets going, nor where
+        1 / (1 - β₃) steps. Not for short runs, in which m₂ stays near zero, nor where
         the data change on the way, nor where memory is short (three numbers a
         parameter). What matters: `learning_rate`, `beta_3`, `alpha`, and both warmups:
         without them a large `alpha` can diverge early.
 
-    Sparse gradients are `"lazy"`. There is no closed form: while the gradient is zero
+    Sparse gradients are `"lazy"`. There is no closed form: while the gradient is zero,
     the two momenta decay at different rates, and the direction of their sum turns.
 
     Example:
@@ -57,63 +63,51 @@ class AdEMAMix(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the fast momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
-    beta_3: float = hyperparameter(
-        0.9999, DECAY_RATE, "Decay rate of the slow momentum."
-    )
-    alpha: float = hyperparameter(5.0, NON_NEGATIVE, "The weight of the slow momentum.")
-    epsilon: float = hyperparameter(
-        1e-8,
-        NON_NEGATIVE,
-        """Keeps the denominator away from zero; beside the root of the corrected
-        velocity.""",
-    )
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the decay rate of m₁.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the decay rate of v.")
+    beta_3: float = hyperparameter(0.9999, DECAY_RATE, "β₃, the decay rate of m₂.")
+    alpha: float = hyperparameter(5.0, NON_NEGATIVE, "α, the weight of m₂.")
+    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, the smallest denominator.")
     alpha_warmup: int | None = hyperparameter(
-        None,
-        WARMUP,
-        """Int or `None`: the weight grows linearly from zero over so many steps.
-        The authors take the length of the training.""",
+        None, WARMUP, "The number of steps over which α grows from zero."
     )
     beta_3_warmup: int | None = hyperparameter(
-        None,
-        WARMUP,
-        """Int or `None`: over so many steps the half-life of the slow momentum
-        grows linearly from that of the fast one. The authors take the length
-        of the training.""",
+        None, WARMUP, "The number of steps over which β₃ grows from β₁."
     )
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
     @property
-    def slots(self):
-        return {
-            "momentum": Slot(),
-            "slow_momentum": Slot(),
-            "velocity": Slot(row_wise=self.row_wise),
-        }
+    def slots(self) -> dict[str, Slot]:
+        velocity = Slot(row_wise=self.row_wise)
+        return {"momentum": Slot(), "slow_momentum": Slot(), "velocity": velocity}
 
-    def _alpha(self, hyper):
-        if self.alpha_warmup is None:
-            return hyper.alpha
-        return hyper.alpha * _progress(hyper.step, hyper.alpha_warmup)
-
-    def _beta_3(self, hyper):
-        if self.beta_3_warmup is None:
-            return hyper.beta_3
-        progress = _progress(hyper.step, hyper.beta_3_warmup)
-        start, end = 1 / ops.log(hyper.beta_1), 1 / ops.log(hyper.beta_3)
-        return ops.exp(1 / (start + progress * (end - start)))
-
-    def rule(self, gradient, state, hyper):
-        fast, slow, v = (state[name] for name in self.slots)
-        fast = averaged(fast, gradient, hyper.beta_1)
-        slow = averaged(slow, gradient, self._beta_3(hyper))
-        v = averaged(v, self.squared(gradient), hyper.beta_2)
-        mix = unbiased(fast, hyper.beta_1, hyper.step) + self._alpha(hyper) * slow
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
+        alpha = warmed_up_alpha(self.alpha_warmup, hyper)
+        beta_3 = warmed_up_beta_3(self.beta_3_warmup, hyper)
+        fast = averaged(state["momentum"], gradient, hyper.beta_1)
+        slow = averaged(state["slow_momentum"], gradient, beta_3)
+        v = averaged(state["velocity"], self.squared(gradient), hyper.beta_2)
+        mix = unbiased(fast, hyper.beta_1, hyper.step) + alpha * slow
         root = ops.sqrt(unbiased(v, hyper.beta_2, hyper.step))
         step = hyper.learning_rate * mix / (root + hyper.epsilon)
         return step, {"momentum": fast, "slow_momentum": slow, "velocity": v}
 
 
-def _progress(step, steps):
-    return ops.minimum(step / steps, ops.ones_like(step))
+def warmed_up_alpha(warmup: int | None, hyper: Hyper) -> Any:
+    """Returns α at this step, of a warmup of so many steps or of none."""
+    if warmup is None:
+        return hyper.alpha
+    return hyper.alpha * _progress(warmup, hyper)
+
+
+def warmed_up_beta_3(warmup: int | None, hyper: Hyper) -> Any:
+    """Returns β₃ at this step, of a warmup of so many steps or of none."""
+    if warmup is None:
+        return hyper.beta_3
+    start, end = 1 / ops.log(hyper.beta_1), 1 / ops.log(hyper.beta_3)
+    return ops.exp(1 / (start + _progress(warmup, hyper) * (end - start)))
+
+
+def _progress(warmup: int, hyper: Hyper) -> Any:
+    """Returns the share of a warmup that has passed, at most one."""
+    return ops.minimum(hyper.step / hyper.number(warmup), ops.ones_like(hyper.step))

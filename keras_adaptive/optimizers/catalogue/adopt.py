@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaptive.optimizers.base import AdaptiveOptimizer
-from keras_adaptive.optimizers.catalogue.shared.moments import averaged
+from keras_adaptive.optimizers.catalogue.shared.moments import averaged, decayed_moments
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     PACKAGE,
     POSITIVE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
@@ -21,25 +25,26 @@ from keras_adaptive.optimizers.contract import (
 class ADOPT(AdaptiveOptimizer):
     """ADOPT: Adam that normalises by the gradients before the present one.
 
-    With the gradient g at step t, the velocity v, the momentum m and the learning
-    rate η, the first call only sets v ← g²; afterwards, with c = (t - 1)^¼:
+    The state is the velocity v and the momentum m. With the gradient g, the first call
+    only sets v ← g². Each later step t, with the learning rate η and c = (t - 1)^¼, is:
 
         m ← β₁ m + (1 - β₁) clip(g / max(√v, ε), -c, c)
         v ← β₂ v + (1 - β₂) g²
         w ← w - η m
 
-    As v does not contain g, it converges with any β₂, which Adam need not. The clipping
-    is that of the authors' second version.
+    Since v does not contain g, ADOPT converges with any β₂, which Adam need not. The
+    clipping is that of the authors' second version. Weight decay acts from the first
+    call on; in the authors' code it acts from the second.
 
     When to use: in place of Adam where training is unstable or `beta_2` cannot be
-        tuned. Not for features that come rarely, nor for layers whose first gradient
-        is zero: their v begins at zero, and the first step is one of the clipped sign.
-        What matters: `learning_rate`, then `weight_decay`.
+        tuned. Not for rare features, nor for layers whose first gradient is zero: their
+        v begins at zero, and the first step is one of the clipped sign. What matters:
+        `learning_rate`, then `weight_decay`.
 
     Sparse gradients, `"deferred"`: after d steps with zero gradient v and m have
-    decayed by β₂ᵈ and β₁ᵈ, and the weights have moved by -m Σⱼ ηₜ₊ⱼ β₁ʲ. Exact. As
-    in a dense update, only the rows of the first call have a v to begin with; the first
-    gradient of any other row is divided by ε, and counts as ±(t - 1)^¼.
+    decayed by β₂ᵈ and β₁ᵈ, and the weights have moved by -m Σⱼ ηₜ₊ⱼ β₁ʲ. This is exact.
+    Only the rows of the first call have a v to begin with, as in a dense update. The
+    first gradient of any other row is divided by ε and counts as ±(t - 1)^¼.
 
     Example:
 
@@ -53,21 +58,21 @@ class ADOPT(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.9999, DECAY_RATE, "Decay rate of the velocity.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
+    beta_2: float = hyperparameter(0.9999, DECAY_RATE, "β₂, the velocity's decay rate.")
     epsilon: float = hyperparameter(
         1e-6,
         POSITIVE,
-        """The smallest denominator, above 0: an entry whose first gradient is
-        zero has a v of zero.""",
+        """ε, the smallest denominator. It takes effect where the first gradient of an
+        entry, and so its v, is zero.""",
     )
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         return {"momentum": Slot(), "velocity": Slot(row_wise=self.row_wise)}
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         m, v = state["momentum"], state["velocity"]
         normalised = gradient / ops.maximum(ops.sqrt(v), hyper.epsilon)
         # Zero in the first call, so that nothing moves.
@@ -77,12 +82,10 @@ class ADOPT(AdaptiveOptimizer):
         v = averaged(v, self.squared(gradient), beta_2)
         return hyper.learning_rate * m, {"momentum": m, "velocity": v}
 
-    def catch_up(self, state, skipped_steps, hyper):
-        m, v = state["momentum"], state["velocity"]
-        return m, {
-            "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
-            "velocity": ops.power(hyper.beta_2, skipped_steps) * v,
-        }
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
+        return state["momentum"], decayed_moments(state, skipped_steps, hyper)
 
-    def drift(self, hyper):
+    def drift(self, hyper: Hyper) -> tuple[Any, Any]:
         return hyper.learning_rate, hyper.beta_1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -18,8 +20,10 @@ from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
     PACKAGE,
     POSITIVE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
@@ -28,8 +32,8 @@ from keras_adaptive.optimizers.contract import (
 class CAME(AdaptiveOptimizer):
     """CAME: Adafactor with momentum, slower where the updates disagree with it.
 
-    With the gradient g, the learning rate η, and V and S factored running means as
-    Adafactor's (a mean for each row and one for each column), decayed by β₂ and β₃:
+    With the gradient g, the learning rate η, and two factored running means V and S
+    as in Adafactor (a mean for each row and one for each column), decayed by β₂ and β₃:
 
         V ← mean of g² + ε₁
         u = g / √V,  û = u / max(1, rms(u) / d)
@@ -37,13 +41,13 @@ class CAME(AdaptiveOptimizer):
         S ← mean of (û - m)² + ε₂
         w ← w - η m / √S
 
-    Nothing is corrected for starting at zero. A vector keeps V whole and steps by
+    No mean is corrected for its start at zero. A vector keeps V whole and steps by
     η m; its part of S is not used.
 
-    When to use: pre-training large models when AdamW's memory is what limits: half of
-        its state. Not for small models, where it saves nothing and has more to tune.
-        What matters: `learning_rate`, with a warm-up, since the division by √S makes
-        early steps large, and `weight_decay`.
+    When to use: pre-training large models when AdamW's memory is the limit: half of its
+        state. Not for small models, where it saves nothing and has more to tune. What
+        matters: `learning_rate`, with a warm-up, since the division by √S makes early
+        steps large, and `weight_decay`.
 
     Sparse gradients: always `"dense"`, since the means of the columns and rms(u)
     take every row.
@@ -63,9 +67,9 @@ class CAME(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of V.")
-    beta_3: float = hyperparameter(0.9999, DECAY_RATE, "Decay rate of S.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the decay rate of V.")
+    beta_3: float = hyperparameter(0.9999, DECAY_RATE, "β₃, the decay rate of S.")
     epsilon_1: float = hyperparameter(
         1e-30, NON_NEGATIVE, "ε₁, keeps V away from zero."
     )
@@ -83,7 +87,7 @@ class CAME(AdaptiveOptimizer):
     }
     dense_only = DENSE_ONLY
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         squares = ops.square(gradient) + hyper.epsilon_1
         v, velocity = moment("velocity", state, squares, hyper.beta_2)
         update = clipped(gradient / ops.sqrt(v), hyper.clip_threshold)

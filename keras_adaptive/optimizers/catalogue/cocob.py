@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -9,8 +11,10 @@ from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.contract import (
     PACKAGE,
     POSITIVE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
     standing_still,
 )
@@ -18,19 +22,23 @@ from keras_adaptive.optimizers.contract import (
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class COCOB(AdaptiveOptimizer):
-    """COCOB: each weight bets on the sign of its gradients; no learning rate.
+    """COCOB: each weight bets on the sign of its gradients, without a learning rate.
 
-    COCOB-Backprop. With the gradient g, its largest size so far L, the sum of its
-    sizes G, the reward r, the negative sum of the gradients θ, and the bet b, the
-    distance of the weight from its initial value:
+    The algorithm is COCOB-Backprop. With the gradient g, its largest size so far L, the
+    sum of its sizes G, the reward r, the negative sum of the gradients θ, the learning
+    rate η and the bet b, which is the distance of the weight from its initial value:
 
         L ← max(L, |g|),  G ← G + |g|
         r ← max(r - g b, 0),  θ ← θ - g
         b' = θ / (L max(G + L, α L)) · (L + r)
         w ← w + η (b' - b)
 
-    The first step of every weight is 1/α, whatever the size of its gradient; where
-    the signs then agree, the bet grows by rewards.
+    The first step of every weight is 1/α, whatever the size of its gradient. The bet
+    then grows by rewards where the signs agree.
+
+    The paper has no learning rate, which is η = 1. Other values scale the steps but not
+    the bets that they follow, so a schedule can anneal the end of training. With η = 1
+    a step decays the weights by the whole `weight_decay`.
 
     When to use: a baseline without any tuning, for dense and sparse features alike. Not
         to compete with a tuned Adam, nor where memory is short (four numbers a
@@ -51,27 +59,20 @@ class COCOB(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        1.0,
-        doc="""η; the paper's algorithm has none: `1.0`, the default. A float, a
-        schedule, or a callable; it scales the steps but not the bets that
-        they follow, so it can anneal the end of training.""",
+        1.0, doc="η, a factor of the steps: a float, a schedule, or a callable."
     )
-    alpha: float = hyperparameter(100.0, POSITIVE, "α, how small the first steps are.")
-    epsilon: float = hyperparameter(1e-8, POSITIVE, "The L to start from.")
+    alpha: float = hyperparameter(100.0, POSITIVE, "α. The first steps are 1/α long.")
+    epsilon: float = hyperparameter(1e-8, POSITIVE, "The value of L at the start.")
 
     catch_up = standing_still
 
     @property
-    def slots(self):
-        return {
-            "largest": Slot(self.epsilon),
-            "absolute_sum": Slot(),
-            "reward": Slot(),
-            "negative_sum": Slot(),
-        }
+    def slots(self) -> dict[str, Slot]:
+        sums = dict.fromkeys(("absolute_sum", "reward", "negative_sum"), Slot())
+        return {"largest": Slot(self.epsilon), **sums}
 
-    def rule(self, gradient, state, hyper):
-        bet = self._bet(state, hyper)
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
+        bet = _bet(state, hyper)
         size = ops.abs(gradient)
         reward = state["reward"] - gradient * bet
         new = {
@@ -80,10 +81,11 @@ class COCOB(AdaptiveOptimizer):
             "reward": ops.maximum(reward, ops.zeros_like(reward)),
             "negative_sum": state["negative_sum"] - gradient,
         }
-        return hyper.learning_rate * (bet - self._bet(new, hyper)), new
+        return hyper.learning_rate * (bet - _bet(new, hyper)), new
 
-    def _bet(self, state, hyper):
-        largest = state["largest"]
-        scale = ops.maximum(state["absolute_sum"] + largest, hyper.alpha * largest)
-        wealth = largest + state["reward"]
-        return state["negative_sum"] / (largest * scale) * wealth
+
+def _bet(state: State, hyper: Hyper) -> Any:
+    largest = state["largest"]
+    scale = ops.maximum(state["absolute_sum"] + largest, hyper.alpha * largest)
+    wealth = largest + state["reward"]
+    return state["negative_sum"] / (largest * scale) * wealth

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,15 +14,17 @@ from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
     PACKAGE,
     POSITIVE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
 
-def quotient(numerator, denominator):
-    """A quotient whose denominator may be zero; then it is zero."""
+def quotient(numerator: Any, denominator: Any) -> Any:
+    """Returns a quotient, or zero where the denominator is zero."""
     positive = denominator > 0
     safe = ops.where(positive, denominator, ops.ones_like(denominator))
     result = numerator / safe
@@ -28,7 +32,10 @@ def quotient(numerator, denominator):
 
 
 class _DAdaptation(AdaptiveOptimizer):
-    """What the D-Adaptation methods have in common: the estimate d, which grows."""
+    """The common part of the D-Adaptation methods: the estimate d, which grows.
+
+    Subclasses declare the hyper-parameters `d0` and `growth_rate`.
+    """
 
     dense_only = (
         "its estimate of the distance needs sums over whole variables; for large "
@@ -36,13 +43,13 @@ class _DAdaptation(AdaptiveOptimizer):
     )
 
     @property
-    def global_slots(self):
+    def global_slots(self) -> dict[str, Slot]:
         return {"d": Slot(self.d0), "numerator": Slot()}
 
-    def _rate(self, hyper):
+    def _rate(self, hyper: Hyper) -> Any:
         return hyper.global_state_before["d"] * hyper.learning_rate
 
-    def _grown(self, d, estimate, hyper):
+    def _grown(self, d: Any, estimate: Any, hyper: Hyper) -> Any:
         if self.growth_rate is not None:
             estimate = ops.minimum(estimate, hyper.growth_rate * d)
         return ops.maximum(d, estimate)
@@ -51,19 +58,22 @@ class _DAdaptation(AdaptiveOptimizer):
 class _Averaging(_DAdaptation):
     """Momentum as an average of the iterate x with the dual point z.
 
-    x ← μ x + (1 - μ) z. What is kept is x - z, to which a step of z is added; so the
-    weights may decay, which an x computed anew from x₀ would forget.
+    The average is x ← μ x + (1 - μ) z. The slot `lag` keeps x - z, to which each step
+    of z is added. Weight decay thus acts on x itself; an x computed anew from x₀ would
+    forget it. Subclasses declare the hyper-parameter `momentum`.
     """
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         slots = {"dual_sum": Slot()}
         return {**slots, "lag": Slot()} if self.momentum > 0 else slots
 
-    def _dual_sum(self, gradient, state, hyper):
+    def _dual_sum(self, gradient: Any, state: State, hyper: Hyper) -> Any:
         return state["dual_sum"] + self._rate(hyper) * gradient
 
-    def _with_momentum(self, step, state, new, hyper):
+    def _with_momentum(
+        self, step: Any, state: State, new: State, hyper: Hyper
+    ) -> tuple[Any, State]:
         if self.momentum == 0:
             return step, new
         lag = state["lag"] + step
@@ -71,22 +81,22 @@ class _Averaging(_DAdaptation):
 
 
 class AdaptedAdam(_DAdaptation):
-    """Adam whose learning rate is multiplied by d."""
+    """Adam with a learning rate that is multiplied by d."""
 
-    def _rate(self, hyper):
+    def _rate(self, hyper: Hyper) -> Any:
         rate = super()._rate(hyper)
         if not self.use_bias_correction:
             return rate
         root = ops.sqrt(1 - ops.power(hyper.beta_2, hyper.step))
         return unbiased(rate * root, hyper.beta_1, hyper.step)
 
-    def decayed(self, parameter, hyper):
+    def decayed(self, parameter: Any, hyper: Hyper) -> Any:
         return parameter - parameter * hyper.weight_decay * self._rate(hyper)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DAdaptAdam(AdaptedAdam):
-    """D-Adapted Adam: Adam whose learning rate is estimated.
+    """D-Adapted Adam: Adam that estimates its learning rate.
 
     With the gradient g, the learning rate η, a = d η (times Adam's bias correction
     with `use_bias_correction`) and sums over all variables:
@@ -98,11 +108,12 @@ class DAdaptAdam(AdaptedAdam):
         w ← w - m / (√v + ε)
         d ← max(d, min(n / ((1 - √β₂) Σ |s|), γ d))
 
-    d only grows: it estimates from below how far the solution is. η is 1 or near it;
-    a schedule for it (warmup, cosine) goes as with Adam.
+    The estimate d never shrinks. It estimates the distance to the solution from below.
+    η is 1 or near it, and its schedule (warmup, cosine) is that of Adam. A step decays
+    the weights by a · `weight_decay`.
 
-    When to use: Adam with no learning rate to search. Not as the first choice, which
-        is `Prodigy`, its faster successor. What matters: the schedule of
+    When to use: Adam without a search for the learning rate. Not as the first choice,
+        which is `Prodigy`, its faster successor. What matters: the schedule of
         `learning_rate`, `weight_decay`, and `growth_rate` if the start is unstable.
 
     Sparse gradients: always `"dense"`, since the sums take every row.
@@ -121,47 +132,49 @@ class DAdaptAdam(AdaptedAdam):
     - [Defazio & Mishchenko, 2023](https://arxiv.org/abs/2301.07733)
     """
 
-    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
-    epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
+    learning_rate: LearningRate = hyperparameter(
+        1.0,
+        doc="η, a factor of the estimated rate: a float, a schedule, or a callable.",
     )
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
+    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, the smallest denominator.")
     d0: float = hyperparameter(
-        1e-6, POSITIVE, "The d to start from; smaller than the rate sought."
+        1e-6, POSITIVE, "The value of d at the start, smaller than the rate sought."
     )
     growth_rate: float | None = hyperparameter(
         None,
         Interval(1.0, optional=True),
-        "γ; `None`, the default, for no limit. `1.02` is a slow warmup.",
+        """γ, the largest factor by which d grows in a step. `None` sets no limit, and
+        1.02 is a slow warmup.""",
     )
     use_bias_correction: bool = hyperparameter(
-        False, doc="Correct the moments for starting at zero."
+        False, doc="Corrects the moments for their start at zero."
     )
 
     slots = {"momentum": Slot(), "velocity": Slot(), "dual_sum": Slot()}
 
-    def _dual_sum(self, gradient, state, hyper):
+    def _dual_sum(self, gradient: Any, state: State, hyper: Hyper) -> Any:
         step = self._rate(hyper) * gradient
         return averaged(state["dual_sum"], step, ops.sqrt(hyper.beta_2))
 
-    def local_stats(self, gradient, state, hyper):
+    def local_stats(self, gradient: Any, state: State, hyper: Hyper) -> State:
         dual = quotient(state["dual_sum"], ops.sqrt(state["velocity"]) + hyper.epsilon)
         return {
             "numerator": self._rate(hyper) * ops.sum(gradient * dual),
             "denominator": ops.sum(ops.abs(self._dual_sum(gradient, state, hyper))),
         }
 
-    def reduce_stats(self, sums, shared, hyper):
+    def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
         decay = ops.sqrt(hyper.beta_2)
-        numerator = averaged(shared["numerator"], sums["numerator"], decay)
+        numerator = averaged(old["numerator"], sums["numerator"], decay)
         estimate = quotient(numerator, (1 - decay) * sums["denominator"])
         return {
-            "d": self._grown(shared["d"], estimate, hyper),
+            "d": self._grown(old["d"], estimate, hyper),
             "numerator": numerator,
         }
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         step = self._rate(hyper) * gradient
         m = averaged(state["momentum"], step, hyper.beta_1)
         v = averaged(state["velocity"], ops.square(gradient), hyper.beta_2)
@@ -172,10 +185,10 @@ class DAdaptAdam(AdaptedAdam):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DAdaptSGD(_Averaging):
-    """D-Adapted SGD: SGD whose learning rate is estimated.
+    """D-Adapted SGD: SGD that estimates its learning rate.
 
-    With the gradient g of all variables together, g₀ the first that is not zero, the
-    learning rate η and the momentum μ:
+    With the gradient g of all variables together, the first gradient g₀ that is not
+    zero, the learning rate η and the momentum μ:
 
         n ← n + d η gᵀ s
         s ← s + d η g
@@ -183,10 +196,12 @@ class DAdaptSGD(_Averaging):
         x ← μ x + (1 - μ) z
         d ← max(d, min(2 n / (‖g₀‖ ‖s‖), γ d))
 
-    d only grows: it estimates from below how far the solution is. η is 1 or near it.
+    The estimate d never shrinks. It estimates the distance to the solution from below.
+    η is 1 or near it. With η = 1 a step decays the weights by the whole `weight_decay`,
+    whatever d is.
 
     When to use: networks that are trained by SGD with momentum (image classifiers),
-        with no learning rate to search. Not where SGD itself does badly, as on
+        without a search for the learning rate. Not where SGD itself does badly, as on
         transformers. What matters: the schedule of `learning_rate`, `momentum`.
 
     Sparse gradients: always `"dense"`, since the sums take every row.
@@ -205,38 +220,43 @@ class DAdaptSGD(_Averaging):
     - [Defazio & Mishchenko, 2023](https://arxiv.org/abs/2301.07733)
     """
 
-    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
-    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ.")
+    learning_rate: LearningRate = hyperparameter(
+        1.0,
+        doc="η, a factor of the estimated rate: a float, a schedule, or a callable.",
+    )
+    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ, the weight of the average.")
     d0: float = hyperparameter(
-        1e-6, POSITIVE, "The d to start from; smaller than the distance sought."
+        1e-6, POSITIVE, "The value of d at the start, smaller than the distance sought."
     )
     growth_rate: float | None = hyperparameter(
-        None, Interval(1.0, optional=True), "γ; `None`, the default, for no limit."
+        None,
+        Interval(1.0, optional=True),
+        "γ, the largest factor by which d grows in a step. `None` sets no limit.",
     )
 
     @property
-    def global_slots(self):
+    def global_slots(self) -> dict[str, Slot]:
         return {**super().global_slots, "first_norm": Slot()}
 
-    def local_stats(self, gradient, state, hyper):
+    def local_stats(self, gradient: Any, state: State, hyper: Hyper) -> State:
         return {
             "numerator": self._rate(hyper) * ops.sum(gradient * state["dual_sum"]),
             "dual": ops.sum(ops.square(self._dual_sum(gradient, state, hyper))),
             "gradient": ops.sum(ops.square(gradient)),
         }
 
-    def reduce_stats(self, sums, shared, hyper):
-        first = shared["first_norm"]
+    def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
+        first = old["first_norm"]
         first = ops.where(first > 0, first, ops.sqrt(sums["gradient"]))
-        numerator = shared["numerator"] + sums["numerator"]
+        numerator = old["numerator"] + sums["numerator"]
         estimate = quotient(2 * numerator, first * ops.sqrt(sums["dual"]))
         return {
-            "d": self._grown(shared["d"], estimate, hyper),
+            "d": self._grown(old["d"], estimate, hyper),
             "numerator": numerator,
             "first_norm": first,
         }
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         new = {"dual_sum": self._dual_sum(gradient, state, hyper)}
         step = self._rate(hyper) * quotient(gradient, hyper.global_state["first_norm"])
         return self._with_momentum(step, state, new, hyper)
@@ -244,7 +264,7 @@ class DAdaptSGD(_Averaging):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DAdaptAdaGrad(_Averaging):
-    """D-Adapted AdaGrad: AdaGrad by dual averaging whose learning rate is estimated.
+    """D-Adapted AdaGrad: dual-averaging AdaGrad that estimates its learning rate.
 
     With the gradient g, the learning rate η, the momentum μ, A = √a + ε, the initial
     weights x₀ and sums over all variables:
@@ -256,12 +276,14 @@ class DAdaptAdaGrad(_Averaging):
         x ← μ x + (1 - μ) z
         d ← max(d, min(n / Σ |s|, γ d))
 
-    d only grows: it estimates from below how far the solution is. η is 1 or near it.
-    The accumulator a starts at 1e-6.
+    The estimate d never shrinks. It estimates the distance to the solution from below.
+    η is 1 or near it. With η = 1 a step decays the weights by the whole `weight_decay`,
+    whatever d is. The accumulator a starts at 1e-6.
 
-    When to use: convex problems with features of very different frequency, with no
-        learning rate to search. Not for deep networks, nor for large tables, which it
-        updates whole: `Adagrad` does not. What matters: `d0`, if it starts too slowly.
+    When to use: convex problems with features of very different frequency, without a
+        search for the learning rate. Not for deep networks, nor for large tables, which
+        it updates whole: `Adagrad` does not. What matters: `d0`, if it starts too
+        slowly.
 
     Sparse gradients: always `"dense"`, since the sums take every row.
 
@@ -279,41 +301,46 @@ class DAdaptAdaGrad(_Averaging):
     - [Defazio & Mishchenko, 2023](https://arxiv.org/abs/2301.07733)
     """
 
-    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
-    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ.")
+    learning_rate: LearningRate = hyperparameter(
+        1.0,
+        doc="η, a factor of the estimated rate: a float, a schedule, or a callable.",
+    )
+    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ, the weight of the average.")
     epsilon: float = hyperparameter(
-        1e-6, NON_NEGATIVE, "Keeps the denominator away from zero; outside the root."
+        1e-6, NON_NEGATIVE, "ε, the smallest denominator, outside the root."
     )
     d0: float = hyperparameter(
-        1e-6, POSITIVE, "The d to start from; smaller than the rate sought."
+        1e-6, POSITIVE, "The value of d at the start, smaller than the rate sought."
     )
     growth_rate: float | None = hyperparameter(
-        None, Interval(1.0, optional=True), "γ; `None`, the default, for no limit."
+        None,
+        Interval(1.0, optional=True),
+        "γ, the largest factor by which d grows in a step. `None` sets no limit.",
     )
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         return {**super().slots, "accumulator": Slot(1e-6)}
 
-    def _displacement(self, state, hyper):
+    def _displacement(self, state: State, hyper: Hyper) -> Any:
         return state["dual_sum"] / (ops.sqrt(state["accumulator"]) + hyper.epsilon)
 
-    def local_stats(self, gradient, state, hyper):
+    def local_stats(self, gradient: Any, state: State, hyper: Hyper) -> State:
         displacement = self._displacement(state, hyper)
         return {
             "numerator": self._rate(hyper) * ops.sum(gradient * displacement),
             "denominator": ops.sum(ops.abs(self._dual_sum(gradient, state, hyper))),
         }
 
-    def reduce_stats(self, sums, shared, hyper):
-        numerator = shared["numerator"] + sums["numerator"]
+    def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
+        numerator = old["numerator"] + sums["numerator"]
         estimate = quotient(numerator, sums["denominator"])
         return {
-            "d": self._grown(shared["d"], estimate, hyper),
+            "d": self._grown(old["d"], estimate, hyper),
             "numerator": numerator,
         }
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         new = {
             "dual_sum": self._dual_sum(gradient, state, hyper),
             "accumulator": state["accumulator"] + ops.square(gradient),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -10,9 +12,11 @@ from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
     PACKAGE,
     POSITIVE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
@@ -36,20 +40,20 @@ class Ftrl(AdaptiveOptimizer):
         z ← z + g + 2 s w - σ w
         w ← (clip(z, -λ₁, λ₁) - z) / ((nᵖ + β) / η + 2 λ₂)
 
-    The weights are a function of n and z alone, so what they started from is gone
-    after the first step, also where the gradient is zero: start from zeros.
+    The weights are a function of n and z alone. The first step therefore erases their
+    initial values, even where the gradient is zero: start from zeros.
 
     When to use: linear models on many sparse features (click-through rates), when
-        most weights should be exactly zero. Not for deep networks: it forgets how they
-        were initialized. What matters: `learning_rate`, `l1_regularization_strength`,
+        most weights should be exactly zero. Not for deep networks, whose initial
+        weights it erases. What matters: `learning_rate`, `l1_regularization_strength`,
         then `beta`.
 
-    Sparse gradients, `"deferred"`: a zero gradient changes neither n nor z; the
-    weights are what they are at the rate of the last update, those of rows that were
-    never touched zero. Exact, under any schedule. With shrinkage, weight decay or a
-    moving average there is no closed form and the default is `"lazy"`: rows stand
-    still until they are touched, which without shrinkage and schedule is what they do
-    in dense updates too, if they start from zeros.
+    Sparse gradients, `"deferred"`: a zero gradient changes neither n nor z. The weights
+    of a row follow from its n and z at the rate of the last update; those of a row that
+    was never touched are zero. This is exact under any schedule. With shrinkage, weight
+    decay or a moving average there is no closed form, and the default is `"lazy"`: rows
+    stand still until they are touched. Without shrinkage and schedule they do so in
+    dense updates too, if they start from zeros.
 
     Raises:
         ValueError: As `AdaptiveOptimizer`; also if `sparse="deferred"` is asked for
@@ -70,64 +74,72 @@ class Ftrl(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        0.001, POSITIVE, "always.; this algorithm tends to want more (0.01 to 1)."
+        0.001,
+        POSITIVE,
+        """η. A float, a schedule, or a callable without arguments that returns it.
+        It must stay above 0. Values of 0.01 to 1 are often best.""",
     )
     learning_rate_power: float = hyperparameter(
-        -0.5, Interval(-1.0, 0.0), "In `[-1, 0]`; 0 for a fixed rate."
+        -0.5, Interval(-1.0, 0.0), "Minus p. With 0 the rate is fixed."
     )
     initial_accumulator_value: float = hyperparameter(
-        0.1, NON_NEGATIVE, "The n to start from."
+        0.1, NON_NEGATIVE, "The value of n at the start."
     )
-    l1_regularization_strength: float = hyperparameter(0.0, NON_NEGATIVE, "λ₁.")
+    l1_regularization_strength: float = hyperparameter(
+        0.0, NON_NEGATIVE, "λ₁, the strength of the L1 penalty."
+    )
     l2_regularization_strength: float = hyperparameter(
         0.0,
         NON_NEGATIVE,
-        """λ₂: a pull towards zero that matters less the more gradients were
-        seen.""",
+        "λ₂, a pull towards zero that weakens as gradients accumulate.",
     )
     l2_shrinkage_regularization_strength: float = hyperparameter(
-        0.0, NON_NEGATIVE, "s: the gradient of s w² is added to g."
+        0.0, NON_NEGATIVE, "s. The gradient of s w² is added to g."
     )
-    beta: float = hyperparameter(0.0, NON_NEGATIVE, "The paper's β.")
+    beta: float = hyperparameter(0.0, NON_NEGATIVE, "β, as in the paper, added to nᵖ.")
 
     global_slots = {"last_rate": Slot(1.0)}
 
-    def why_not_deferred(self):
-        if self.l2_shrinkage_regularization_strength or self.weight_decay:
-            return NO_CLOSED_FORM
-        return NO_CLOSED_FORM if self.use_ema else super().why_not_deferred()
-
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         return {"accumulator": Slot(self.initial_accumulator_value), "linear": Slot()}
 
-    def reduce_stats(self, sums, shared, hyper):
+    def why_not_deferred(self) -> str | None:
+        shrinkage = self.l2_shrinkage_regularization_strength
+        if shrinkage or self.weight_decay or self.use_ema:
+            return NO_CLOSED_FORM
+        return super().why_not_deferred()
+
+    def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
         return {"last_rate": hyper.learning_rate}
 
-    def _weights(self, accumulator, linear, learning_rate, hyper):
-        limit = hyper.l1_regularization_strength
-        beyond = linear - ops.clip(linear, -limit, limit)
-        strength = (
-            ops.power(accumulator, -hyper.learning_rate_power) + hyper.beta
-        ) / learning_rate + 2 * hyper.l2_regularization_strength
-        # Where nothing was accumulated yet both may be zero.
-        return -beyond / ops.where(beyond == 0, ops.ones_like(beyond), strength)
-
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         w, power = hyper.parameter, -hyper.learning_rate_power
         before, rate = state["accumulator"], hyper.learning_rate
         n = before + ops.square(gradient)
         sigma = (ops.power(n, power) - ops.power(before, power)) / rate
         shrinkage = 2 * hyper.l2_shrinkage_regularization_strength * w
         z = state["linear"] + gradient + shrinkage - sigma * w
-        step = w - self._weights(n, z, rate, hyper)
-        return step, {"accumulator": n, "linear": z}
+        return w - _weights(n, z, rate, hyper), {"accumulator": n, "linear": z}
 
-    def catch_up(self, state, skipped_steps, hyper):
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
         rate = hyper.global_state_before["last_rate"]
-        w = self._weights(state["accumulator"], state["linear"], rate, hyper)
+        w = _weights(state["accumulator"], state["linear"], rate, hyper)
         return hyper.parameter - w, state
 
-    def drift(self, hyper):
-        # rate * ratio**j is 1 at the first skipped step, then too small to be seen.
+    def drift(self, hyper: Hyper) -> tuple[Any, Any]:
+        # rate * ratio**j is 1 at the first skipped step and negligible afterwards.
         return AT_ONCE, 1 / AT_ONCE
+
+
+def _weights(accumulator: Any, linear: Any, learning_rate: Any, hyper: Hyper) -> Any:
+    """Returns the weights that follow from the two slots."""
+    limit = hyper.l1_regularization_strength
+    beyond = linear - ops.clip(linear, -limit, limit)
+    strength = (
+        ops.power(accumulator, -hyper.learning_rate_power) + hyper.beta
+    ) / learning_rate + 2 * hyper.l2_regularization_strength
+    # Both may be zero where nothing was accumulated yet.
+    return -beyond / ops.where(beyond == 0, ops.ones_like(beyond), strength)

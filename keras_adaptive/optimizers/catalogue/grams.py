@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaptive.optimizers.catalogue.adam import AdamRule
+from keras_adaptive.optimizers.catalogue.shared.moments import decayed_moments
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
+    State,
     hyperparameter,
 )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Grams(AdamRule):
-    """Grams: as far as Adam's step, but along the sign of the gradient.
+    """Grams: the length of Adam's step, in the direction of the gradient's sign.
 
     With the gradient g at step t, the momentum m, the velocity v and the learning
     rate η:
@@ -26,13 +31,15 @@ class Grams(AdamRule):
         v ← β₂ v + (1 - β₂) g²
         w ← w - η √(1 - β₂ᵗ) / (1 - β₁ᵗ) · |m| / (√v + ε) · sign(g)
 
-    When to use: to try in place of Adam where gradients are not too noisy: every entry
-        moves with the current gradient, so the momentum carries none over a bad
-        batch. Few independent results so far; `cautious=True` of any optimizer is the
-        milder form. What matters: `learning_rate`, then the betas as with Adam.
+    When to use: in place of Adam, to try, where gradients are not too noisy: every
+        entry moves with the current gradient, so the momentum carries none over a bad
+        batch. Not as a safe default: few independent results exist so far, and
+        `cautious=True` of any optimizer is the milder form. What matters:
+        `learning_rate`, then the betas as with Adam.
 
     Sparse gradients, `"deferred"`: the sign of a zero gradient is zero, so the weights
-    stand still; after d skipped steps m and v have decayed by β₁ᵈ and β₂ᵈ. Exact.
+    stand still. After d skipped steps m and v have decayed by β₁ᵈ and β₂ᵈ. This is
+    exact.
 
     Example:
 
@@ -46,26 +53,28 @@ class Grams(AdamRule):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
     epsilon: float = hyperparameter(
         1e-6,
         NON_NEGATIVE,
-        """Keeps the denominator away from zero; beside the root of the
-        uncorrected v, as in the authors' code.""",
+        """ε, the smallest denominator. It is beside the root of the uncorrected v, as
+        in the authors' code.""",
     )
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
-    def why_not_deferred(self):
+    def why_not_deferred(self) -> None:
         # Rows stand still, whatever the betas are.
         return None
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         step, new = super().rule(gradient, state, hyper)
         return ops.abs(step) * ops.sign(gradient), new
 
-    def catch_up(self, state, skipped_steps, hyper):
-        return None, super().catch_up(state, skipped_steps, hyper)[1]
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[None, State]:
+        return None, decayed_moments(state, skipped_steps, hyper)
 
-    def drift(self, hyper):
+    def drift(self, hyper: Hyper) -> None:
         return None

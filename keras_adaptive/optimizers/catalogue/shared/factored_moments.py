@@ -1,21 +1,20 @@
-"""A second moment kept as the means of its rows and of its columns.
+"""A second moment that is factored into the means of its rows and of its columns.
 
-Of a matrix that is n + m numbers instead of n · m. The two slots keep the axis that
-they are a mean over, with length 1, so that they broadcast; of a variable with more
-axes every matrix of its last two is factored. A vector has no such means: its second
-moment is kept whole in the first slot, and the second is a single number.
+A matrix of n · m entries needs n + m numbers. Each slot keeps the axis of its means
+with length 1, so that the two broadcast. A variable with more axes is a stack of
+matrices, which its last two axes span. A vector is not factored: the first slot holds
+its whole second moment, and the second slot is a single number.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from keras import ops
 
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged
-from keras_adaptive.optimizers.contract import (
-    Slot,
-)
+from keras_adaptive.optimizers.contract import Slot, State
 
 DENSE_ONLY = (
     "the means of the columns and the clipping need the whole variable; for large "
@@ -25,12 +24,12 @@ DENSE_ONLY = (
 
 
 def factored_slots(name: str) -> dict[str, Slot]:
-    """The two slots of a factored moment."""
+    """Returns the two slots of a factored moment."""
 
-    def rows(shape):
+    def rows(shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape[:-1], 1) if len(shape) > 1 else shape
 
-    def columns(shape):
+    def columns(shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else ()
 
     return {
@@ -39,13 +38,13 @@ def factored_slots(name: str) -> dict[str, Slot]:
     }
 
 
-def moment(name: str, state, squares, decay):
-    """A factored running mean after one more step.
+def moment(name: str, state: State, squares: Any, decay: Any) -> tuple[Any, State]:
+    """Returns a factored running mean after one more step.
 
     Args:
         name: The name of the moment.
         state: The slots by name, `factored_slots(name)` among them.
-        squares: What the mean is of; positive, of the variable's shape.
+        squares: The values to average, positive and of the variable's shape.
         decay: The decay rate of the mean.
 
     Returns:
@@ -63,19 +62,19 @@ def moment(name: str, state, squares, decay):
     return new[rows] / mean(new[rows], axis=-2) * new[columns], new
 
 
-def clipped(update, threshold):
-    """An update, scaled down to a root mean square of at most `threshold`."""
+def clipped(update: Any, threshold: Any) -> Any:
+    """Scales an update down to a root mean square of at most `threshold`."""
     factor = root_mean_square(update) / threshold
     return update / ops.maximum(factor, ops.ones_like(factor))
 
 
-def root_mean_square(values):
-    """The root of the mean square of all entries."""
+def root_mean_square(values: Any) -> Any:
+    """Returns the root of the mean square of all entries."""
     return ops.sqrt(mean(ops.square(values)))
 
 
-def mean(values, axis: int | None = None):
-    """A mean along an axis, which is kept with length 1, or else of all entries."""
+def mean(values: Any, axis: int | None = None) -> Any:
+    """Returns the mean along an axis, kept with length 1, or of all entries."""
     # `ops.mean` of float64 passes through float32 on JAX.
     count = math.prod(values.shape) if axis is None else values.shape[axis]
     total = ops.sum(values, axis=axis, keepdims=axis is not None)
