@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,9 +16,11 @@ from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
     PACKAGE,
     POSITIVE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 from keras_adaptive.optimizers.contract.norms import norm
@@ -146,14 +149,14 @@ class Muon(MatrixOptimizer):
             sparse=self.sparse,
         )
 
-    def uses_fallback(self, variable) -> bool:
+    def uses_fallback(self, variable: Any) -> bool:
         return len(variable.shape) != 2 or super().uses_fallback(variable)
 
-    def fallback_learning_rate(self, learning_rate):
+    def fallback_learning_rate(self, learning_rate: Any) -> Any:
         rate = super().fallback_learning_rate(learning_rate)
         return rate * self.adam_lr_ratio if self._default_fallback else rate
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         momentum = hyper.momentum * state["momentum"] + gradient
         update = gradient + hyper.momentum * momentum if self.nesterov else momentum
         coefficients = hyper.muon_a, hyper.muon_b, hyper.muon_c

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
@@ -18,9 +19,11 @@ from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import (
 from keras_adaptive.optimizers.contract import (
     PACKAGE,
     POSITIVE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     choice,
     hyperparameter,
 )
@@ -108,7 +111,7 @@ class Shampoo(MatrixOptimizer):
         )
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         left = Slot(shape_of=partial(self._side, 0))
         right = Slot(shape_of=partial(self._side, 1))
         slots = {"left": left, "right": right}
@@ -122,7 +125,7 @@ class Shampoo(MatrixOptimizer):
         length = matrix_shape(shape)[side]
         return (length, length) if length <= self.max_precond_dim else (length,)
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         shape = hyper.parameter.shape
         matrix = ops.reshape(gradient, matrix_shape(shape))
         left = state["left"] + gram(matrix, state["left"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
@@ -20,9 +21,11 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     choice,
     hyperparameter,
 )
@@ -77,14 +80,12 @@ class SOAP(MatrixOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.003)
-    beta_1: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the velocity.")
+    beta_1: float = hyperparameter(0.95, DECAY_RATE, "β₁, decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.95, DECAY_RATE, "β₂, decay rate of the velocity.")
     shampoo_beta: float = hyperparameter(
         0.95, DECAY_RATE, "Decay rate of the statistics."
     )
-    epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
+    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, added to the denominator.")
     precondition_frequency: int = hyperparameter(
         10, Interval(1, whole=True), "Every how many updates the bases follow."
     )
@@ -117,7 +118,7 @@ class SOAP(MatrixOptimizer):
         )
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         left = Slot(shape_of=partial(self._square, 0))
         right = Slot(shape_of=partial(self._square, 1))
         return {
@@ -134,10 +135,10 @@ class SOAP(MatrixOptimizer):
         turned = len(shape) > 1 and length <= self.max_precond_dim
         return (length, length) if turned else (0, 0)
 
-    def decayed(self, parameter, hyper):
+    def decayed(self, parameter: Any, hyper: Hyper) -> Any:
         return parameter
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         shape = hyper.parameter.shape
         matrix = ops.reshape(gradient, matrix_shape(shape))
         state = dict(state)
