@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from keras_adaptive.optimizers.base import AdaptiveOptimizer
@@ -11,8 +13,10 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 from keras_adaptive.optimizers.contract.norms import norm
@@ -20,7 +24,7 @@ from keras_adaptive.optimizers.contract.norms import norm
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Lamb(AdaptiveOptimizer):
-    """Lamb: Adam whose step is in proportion to the variable; for large batches.
+    """Lamb: Adam with steps in proportion to the weights, for large batches.
 
     With the gradient g at step t, the momentum m, the velocity v, the learning rate
     η and the weight decay λ:
@@ -30,17 +34,18 @@ class Lamb(AdaptiveOptimizer):
         u = m̂ / (√v̂ + ε) + λ w
         w ← w - η ‖w‖ / ‖u‖ · u
 
-    where m̂ = m / (1 - β₁ᵗ), v̂ likewise, and the norms are over the variable; their
-    ratio is 1 if one of them is 0. As in the paper the decay is part of u, so the
-    step is η ‖w‖ long whatever λ is; `keras.optimizers.Lamb` decays outside of it.
+    where m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). The norms are those of the whole
+    variable. Their ratio counts as 1 if one of them is 0. As in the paper, weight decay
+    is part of u, so the length of the step is η ‖w‖ for every λ.
+    `keras.optimizers.Lamb` applies weight decay outside of u.
 
-    When to use: very large batches (thousands of examples), where AdamW's rate stops
-        scaling with the batch. Not for small ones, where AdamW is as good, nor for
-        weights that start at zero or sizes that mean something. What matters:
-        `learning_rate` with warm-up and decay, and `weight_decay`, without which the
-        weights grow.
+    When to use: for very large batches (thousands of examples), where AdamW's learning
+        rate stops scaling with the batch. Avoid it for small batches, where AdamW is as
+        good, for weights that start at zero, and for weights whose size has a meaning.
+        What matters: `learning_rate` with warmup and decay, and `weight_decay`, without
+        which the weights grow.
 
-    Sparse gradients: `"dense"` only, as the norms are of the whole variable.
+    Sparse gradients: `"dense"` only, because the norms need the whole variable.
 
     Example:
 
@@ -56,11 +61,9 @@ class Lamb(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
-    epsilon: float = hyperparameter(
-        1e-7, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
+    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "ε, added to the denominator.")
 
     slots = {"momentum": Slot(), "velocity": Slot()}
     dense_only = (
@@ -68,10 +71,10 @@ class Lamb(AdaptiveOptimizer):
         "tables Adam or AdamW."
     )
 
-    def decayed(self, parameter, hyper):
+    def decayed(self, parameter: Any, hyper: Hyper) -> Any:
         return parameter
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         direction, new = adam_direction(
             gradient, state, hyper.beta_1, hyper.beta_2, hyper
         )

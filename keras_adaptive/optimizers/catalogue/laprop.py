@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,15 +13,17 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class LaProp(AdaptiveOptimizer):
-    """LaProp: momentum of gradients that are normalised first, not last.
+    """LaProp: Adam that normalizes each gradient before it enters the momentum.
 
     With the gradient g at step t, the velocity v, the momentum m, the learning rate
     η and its mean η̄:
@@ -29,19 +33,19 @@ class LaProp(AdaptiveOptimizer):
         η̄ ← β₁ η̄ + (1 - β₁) η
         w ← w - η / η̄ · m
 
-    Under a constant learning rate η / η̄ is the bias correction 1 / (1 - β₁ᵗ). Adam
-    divides old gradients by today's v; here each is divided by the v of its own step,
-    so β₁ and β₂ can be chosen freely (Adam may diverge with β₁ > √β₂).
+    With a constant learning rate, η / η̄ is the bias correction 1 / (1 - β₁ᵗ). Adam
+    divides old gradients by the current v. LaProp divides each gradient by the v of its
+    own step, so β₁ and β₂ can be chosen independently. (Adam may diverge if β₁ > √β₂.)
 
-    When to use: noisy gradients and a small `beta_2` (0.9 to 0.99), or a `beta_1`
-        close to one; recurrent networks, reinforcement learning. Not as a remedy for
-        anything else: with the usual betas it is close to Adam. Where a gradient comes
-        once in a long while its one normalised step is a large one. What matters:
-        `learning_rate` and `beta_2`.
+    When to use: for noisy gradients with a small `beta_2` (0.9 to 0.99) or a `beta_1`
+        close to one, as in recurrent networks and reinforcement learning. Avoid it
+        where gradients are rare, because a single normalized gradient makes a large
+        step. Expect no gain with the usual betas, where it is close to Adam. What
+        matters: `learning_rate` and `beta_2`.
 
-    Sparse gradients, `"deferred"`: after d steps with zero gradient v and m have
+    Sparse gradients, `"deferred"`: after d steps with zero gradient, v and m have
     decayed by β₂ᵈ and β₁ᵈ, and the weights have moved by -m Σⱼ ηₜ₊ⱼ / η̄ₜ₊ⱼ · β₁ʲ.
-    Exact, also under a schedule.
+    This is exact, also under a schedule.
 
     Example:
 
@@ -55,43 +59,42 @@ class LaProp(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.0004)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
     epsilon: float = hyperparameter(
-        1e-15,
-        NON_NEGATIVE,
-        """Keeps the denominator away from zero; beside the root of the corrected
-        velocity.""",
+        1e-15, NON_NEGATIVE, "ε, added to the root of the corrected velocity."
     )
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
     global_slots = {"mean_learning_rate": Slot()}
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         return {"momentum": Slot(), "velocity": Slot(row_wise=self.row_wise)}
 
-    def reduce_stats(self, sums, shared, hyper):
-        mean = shared["mean_learning_rate"]
+    def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
+        mean = old["mean_learning_rate"]
         return {"mean_learning_rate": averaged(mean, hyper.learning_rate, hyper.beta_1)}
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         m, v = state["momentum"], state["velocity"]
         v = averaged(v, self.squared(gradient), hyper.beta_2)
         root = ops.sqrt(unbiased(v, hyper.beta_2, hyper.step))
-        normalised = gradient / (root + hyper.epsilon)
-        m = averaged(m, hyper.learning_rate * normalised, hyper.beta_1)
+        normalized = gradient / (root + hyper.epsilon)
+        m = averaged(m, hyper.learning_rate * normalized, hyper.beta_1)
         rate, _ = self.drift(hyper)
         return rate * m, {"momentum": m, "velocity": v}
 
-    def catch_up(self, state, skipped_steps, hyper):
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
         m, v = state["momentum"], state["velocity"]
         return m, {
             "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
             "velocity": ops.power(hyper.beta_2, skipped_steps) * v,
         }
 
-    def drift(self, hyper):
+    def drift(self, hyper: Hyper) -> tuple[Any, Any]:
         mean = hyper.global_state["mean_learning_rate"]
         # A warmup may begin at zero, when m is zero too.
         safe = ops.where(mean > 0, mean, ops.ones_like(mean))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from keras_adaptive.optimizers.base import AdaptiveOptimizer
@@ -11,8 +13,10 @@ from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
     PACKAGE,
     POSITIVE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 from keras_adaptive.optimizers.contract.norms import norm
@@ -20,25 +24,27 @@ from keras_adaptive.optimizers.contract.norms import norm
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class LARS(AdaptiveOptimizer):
-    """LARS: SGD with momentum and a rate for each variable; for large batches.
+    """LARS: SGD with momentum and one rate per variable, for large batches.
 
-    With the gradient g, the momentum m, the learning rate η, the weight decay λ, the
-    decay rate μ and the trust coefficient κ:
+    With the gradient g, the momentum m and its decay rate μ, the learning rate η, the
+    weight decay λ and the trust coefficient κ:
 
         r = κ ‖w‖ / (‖g‖ + λ ‖w‖ + ε)
         m ← μ m + r (g + λ w)
         w ← w - η m
 
-    The norms are over the variable; r is 1 if ‖w‖ or ‖g‖ is 0. With `nesterov=True` the
-    last line is w ← w - η (r (g + λ w) + μ m). The paper has η inside m, which differs
-    when the learning rate changes. Every variable has its r, vectors too.
+    The norms are those of the whole variable, and r is 1 if ‖w‖ or ‖g‖ is 0. With
+    `nesterov=True` the last line is w ← w - η (r (g + λ w) + μ m). The paper has η
+    inside m, which makes a difference when the learning rate changes. Every variable
+    has its own r, also vectors.
 
-    When to use: convolutional networks with very large batches, where SGD is at home.
-        Not for transformers (`Lamb`), nor for small batches. What matters:
-        `learning_rate` (it multiplies `trust_coefficient`) with warm-up and decay,
-        and `weight_decay`; excluding biases and normalization from it helps.
+    When to use: for convolutional networks with very large batches, where SGD works
+        well. Avoid it for transformers (use `Lamb`) and for small batches. What
+        matters: `learning_rate` with warmup and decay (it multiplies
+        `trust_coefficient`), and `weight_decay`, from which biases and normalization
+        layers are best excluded.
 
-    Sparse gradients: `"dense"` only, as the norms are of the whole variable.
+    Sparse gradients: `"dense"` only, because the norms need the whole variable.
 
     Example:
 
@@ -53,12 +59,10 @@ class LARS(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(1.0)
-    momentum: float = hyperparameter(0.9, DECAY_RATE, "μ.")
-    trust_coefficient: float = hyperparameter(0.001, POSITIVE, "κ > 0.")
-    epsilon: float = hyperparameter(
-        0.0, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
-    nesterov: bool = hyperparameter(False, doc="Whether to look one step ahead.")
+    momentum: float = hyperparameter(0.9, DECAY_RATE, "μ, decay rate of the momentum.")
+    trust_coefficient: float = hyperparameter(0.001, POSITIVE, "κ, the factor of r.")
+    epsilon: float = hyperparameter(0.0, NON_NEGATIVE, "ε, added to the denominator.")
+    nesterov: bool = hyperparameter(False, doc="Uses Nesterov's momentum.")
 
     slots = {"momentum": Slot()}
     dense_only = (
@@ -66,10 +70,10 @@ class LARS(AdaptiveOptimizer):
         "tables Adagrad or Adam."
     )
 
-    def decayed(self, parameter, hyper):
+    def decayed(self, parameter: Any, hyper: Hyper) -> Any:
         return parameter
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         size, slope = norm(hyper.parameter), norm(gradient)
         ratio = trust_ratio(
             hyper.trust_coefficient * size,

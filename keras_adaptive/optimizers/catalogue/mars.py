@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,9 +12,12 @@ from keras_adaptive.optimizers.catalogue.shared.moments import adam_direction
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    NON_NEGATIVE_OR_NONE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 from keras_adaptive.optimizers.contract.norms import norm
@@ -22,9 +25,9 @@ from keras_adaptive.optimizers.contract.norms import norm
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class MARS(AdaptiveOptimizer):
-    """MARS-AdamW: Adam on gradients of which the noise is reduced.
+    """MARS-AdamW: Adam on gradients with reduced noise.
 
-    With the gradient g and the one before it g′ (at the first step g′ = 0), the
+    With the gradient g, the gradient g′ of the step before (0 at the first step), the
     momentum m, the velocity v and the learning rate η:
 
         c ← g + γ β₁ / (1 - β₁) · (g - g′)
@@ -33,19 +36,24 @@ class MARS(AdaptiveOptimizer):
         v ← β₂ v + (1 - β₂) c²
         w ← w - η m̂ / (√v̂ + ε)
 
-    where m̂ = m / (1 - β₁ᵗ), v̂ likewise, and ‖c‖ is the norm over the variable. It is
-    the approximate form, with one gradient a step: g′ is of the last batch at the last
-    weights, where the exact one would evaluate this batch there.
+    where m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ), and ‖c‖ is the norm over the variable.
+    This is the approximate form, which takes one gradient a step: g′ belongs to the
+    last batch at the last weights. The exact form would evaluate the current batch at
+    the last weights.
 
-    When to use: to try in place of AdamW for language models with large batches. Not
-        where batches are small and noisy: the difference of two gradients then holds
-        mostly the difference of the batches. What matters: `learning_rate`,
-        `weight_decay`, then `gamma`; with `gamma=0` it is AdamW with clipping.
+    With `optimize_1d=False`, as the authors train, vectors and scalars (biases, scales)
+    are updated by AdamW with the hyper-parameters whose names contain `1d`.
 
-    Sparse gradients: `"lazy"`. The gradient before is that of the row's last touch,
-    and ‖c‖ the norm over the rows at hand. There is no closed form for the steps that a
-    row misses: the first of them moves it by -g′, and by how much that is clipped
-    depends on all rows.
+    When to use: for language models with large batches, as an alternative to AdamW.
+        Avoid it where batches are small and noisy, because the difference of two
+        gradients is then mostly the difference of their batches. What matters:
+        `learning_rate`, `weight_decay`, then `gamma`. With `gamma=0` it is AdamW with
+        clipping.
+
+    Sparse gradients: `"lazy"`. g′ is the gradient of the row's last touch, and ‖c‖ is
+    the norm over the rows that the gradient touches. The skipped steps of a row have no
+    closed form: the first of them moves the row by -g′, clipped by a norm that depends
+    on all rows.
 
     Example:
 
@@ -59,64 +67,55 @@ class MARS(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.003)
-    beta_1: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.99, DECAY_RATE, "Decay rate of the velocity.")
-    gamma: float = hyperparameter(
-        0.025, NON_NEGATIVE, "γ: the share of the correction."
-    )
-    epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
-    optimize_1d: bool = hyperparameter(
-        True,
-        doc="""Whether vectors and scalars (biases, scales) are updated like
-        matrices. With `False`, as the authors train, they are updated by
-        AdamW with the four arguments below.""",
-    )
-    beta_1_1d: float = hyperparameter(
-        0.9, DECAY_RATE, "Their decay rate of the momentum."
-    )
-    beta_2_1d: float = hyperparameter(
-        0.95, DECAY_RATE, "Their decay rate of the velocity."
-    )
+    beta_1: float = hyperparameter(0.95, DECAY_RATE, "β₁, decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.99, DECAY_RATE, "β₂, decay rate of the velocity.")
+    gamma: float = hyperparameter(0.025, NON_NEGATIVE, "γ, scales the correction of g.")
+    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, added to the denominator.")
+    optimize_1d: bool = hyperparameter(True, doc="Updates vectors like matrices.")
+    beta_1_1d: float = hyperparameter(0.9, DECAY_RATE, "β₁ of AdamW for vectors.")
+    beta_2_1d: float = hyperparameter(0.95, DECAY_RATE, "β₂ of AdamW for vectors.")
     learning_rate_1d_factor: float = hyperparameter(
-        1.0, NON_NEGATIVE, "Their learning rate, as a multiple of `learning_rate`."
+        1.0, NON_NEGATIVE, "The learning rate of vectors, relative to `learning_rate`."
     )
     weight_decay_1d: float | None = hyperparameter(
-        None,
-        dataclasses.replace(NON_NEGATIVE, optional=True),
-        "Their weight decay; by default `weight_decay`.",
+        None, NON_NEGATIVE_OR_NONE, "`weight_decay` of vectors; `None` for the same."
     )
 
     slots = {"momentum": Slot(), "velocity": Slot(), "last_gradient": Slot()}
 
-    def complete(self):
+    def complete(self) -> None:
         if self.weight_decay_1d is not None and self.weight_decay is None:
             self.weight_decay = 0.0
 
-    def _is_adamw_s(self, tensor) -> bool:
-        return not self.optimize_1d and len(tensor.shape) < 2
-
-    def decayed(self, parameter, hyper):
-        if not self._is_adamw_s(parameter):
+    def decayed(self, parameter: Any, hyper: Hyper) -> Any:
+        if self.optimize_1d or len(parameter.shape) > 1:
             return super().decayed(parameter, hyper)
-        decay = hyper.weight_decay
-        if self.weight_decay_1d is not None:
-            decay = hyper.weight_decay_1d
-        rate = hyper.learning_rate * hyper.learning_rate_1d_factor
-        return parameter - parameter * decay * rate
+        same = self.weight_decay_1d is None
+        decay = hyper.weight_decay if same else hyper.weight_decay_1d
+        return parameter - parameter * decay * vector_rate(hyper)
 
-    def _corrected(self, gradient, last, hyper):
-        scale = hyper.gamma * hyper.beta_1 / (1 - hyper.beta_1)
-        c = gradient + scale * (gradient - last)
-        return c / ops.maximum(norm(c), hyper.number(1.0))
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
+        as_matrix = self.optimize_1d or len(gradient.shape) > 1
+        step, new = (matrix_step if as_matrix else vector_step)(gradient, state, hyper)
+        return step, {**new, "last_gradient": gradient}
 
-    def rule(self, gradient, state, hyper):
-        if self._is_adamw_s(gradient):
-            rate = hyper.learning_rate * hyper.learning_rate_1d_factor
-            beta_1, beta_2, c = hyper.beta_1_1d, hyper.beta_2_1d, gradient
-        else:
-            rate, beta_1, beta_2 = hyper.learning_rate, hyper.beta_1, hyper.beta_2
-            c = self._corrected(gradient, state["last_gradient"], hyper)
-        direction, new = adam_direction(c, state, beta_1, beta_2, hyper)
-        return rate * direction, {**new, "last_gradient": gradient}
+
+def matrix_step(gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
+    """Returns the step of MARS and the new moments."""
+    scale = hyper.gamma * hyper.beta_1 / (1 - hyper.beta_1)
+    c = gradient + scale * (gradient - state["last_gradient"])
+    c = c / ops.maximum(norm(c), hyper.number(1.0))
+    direction, new = adam_direction(c, state, hyper.beta_1, hyper.beta_2, hyper)
+    return hyper.learning_rate * direction, new
+
+
+def vector_step(gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
+    """Returns the step of AdamW and the new moments."""
+    beta_1, beta_2 = hyper.beta_1_1d, hyper.beta_2_1d
+    direction, new = adam_direction(gradient, state, beta_1, beta_2, hyper)
+    return vector_rate(hyper) * direction, new
+
+
+def vector_rate(hyper: Hyper) -> Any:
+    """Returns the learning rate of AdamW for vectors."""
+    return hyper.learning_rate * hyper.learning_rate_1d_factor

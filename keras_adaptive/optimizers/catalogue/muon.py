@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,11 +14,15 @@ from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import MatrixOp
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
+    NON_NEGATIVE_OR_NONE,
     PACKAGE,
     POSITIVE,
+    POSITIVE_OR_NONE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 from keras_adaptive.optimizers.contract.norms import norm
@@ -25,39 +30,39 @@ from keras_adaptive.optimizers.contract.norms import norm
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Muon(MatrixOptimizer):
-    """Muon: momentum made orthogonal, so that all directions are stepped alike.
+    """Muon: orthogonalizes the momentum, so that all directions get equal steps.
 
-    With the gradient G of an n × m matrix, the momentum M, the learning rate η and
-    the momentum's decay rate μ:
+    With the gradient G of an n × m matrix, the momentum M, its decay rate μ and the
+    learning rate η:
 
         M ← μ M + G
         O = NewtonSchulz(G + μ M)
         W ← W - η 0.2 √max(n, m) O
 
-    where NewtonSchulz takes a matrix U S Vᵀ to about U Vᵀ: it divides by the Frobenius
-    norm and then makes `ns_steps` steps of X ← a X + (b X Xᵀ + c (X Xᵀ)²) X. What is
-    left of S lies between about 0.7 and 1.2. The factor 0.2 is `rms_rate`: it makes
-    entries of the step about as large as Adam's, so Adam's learning rate and weight
-    decay can be kept. Newton-Schulz is computed in float32 or, for variables of it,
-    float64.
+    where NewtonSchulz maps a matrix U S Vᵀ to about U Vᵀ: it divides the matrix by its
+    Frobenius norm and then makes `ns_steps` steps of X ← a X + (b X Xᵀ + c (X Xᵀ)²) X.
+    The singular values of the result lie between about 0.7 and 1.2. The factor 0.2 is
+    `rms_rate`. It makes the entries of a step about as large as Adam's, so Adam's
+    learning rate and weight decay can be kept. Newton-Schulz is computed in float32,
+    and in float64 for float64 variables.
 
-    Variables that are not matrices, embeddings, and what `exclude_layers` names are
-    updated by AdamW, or by the `fallback`. The last layer of a classifier or a
-    language model should be among them.
+    AdamW, or the `fallback`, updates embeddings, variables that are not matrices, and
+    those that `exclude_layers` names. Name the last layer of a classifier or a language
+    model there.
 
-    When to use: the hidden matrices of transformers and larger networks, where it needs
-        fewer steps than AdamW with half of its memory. Not for small networks, and
-        little is known of fine-tuning what AdamW has trained. Each step costs
-        `ns_steps` times three products of matrices. What matters: `learning_rate`,
-        `weight_decay`, and naming the last layer in `exclude_layers`.
+    When to use: for the hidden matrices of transformers and larger networks, where it
+        needs fewer steps than AdamW and half of its memory. Avoid it for small
+        networks. Little is known about fine-tuning weights that AdamW has trained. Each
+        step costs `ns_steps` times three matrix products. What matters:
+        `learning_rate`, `weight_decay`, and the last layer in `exclude_layers`.
 
-    Sparse gradients of embeddings are AdamW's or the fallback's, deferred if it can be.
-    There is none for matrices, whose singular vectors change with every row: their
-    sparse gradients are made dense.
+    Sparse gradients of embeddings belong to AdamW or the fallback, which defers them if
+    it can. Matrices have no deferred updates, because their singular vectors change
+    with every row: their sparse gradients are made dense.
 
     Raises:
-        ValueError: As `Adam`; also if the fallback has numbers of all variables
-            together, or `sparse="deferred"` is asked for that it has not.
+        ValueError: As for `Adam`, and if the fallback sums numbers over all variables,
+            or does not support the requested `sparse="deferred"`.
 
     Example:
 
@@ -81,10 +86,12 @@ class Muon(MatrixOptimizer):
     adam_beta_1: float = hyperparameter(0.9, DECAY_RATE, "AdamW's `beta_1`.")
     adam_beta_2: float = hyperparameter(0.999, DECAY_RATE, "AdamW's `beta_2`.")
     adam_weight_decay: float | None = hyperparameter(
-        0.004, Interval(0.0, optional=True), "AdamW's weight decay, or `None`."
+        0.004, NON_NEGATIVE_OR_NONE, "AdamW's weight decay, or `None`."
     )
     epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "AdamW's `epsilon`.")
-    weight_decay: float | None = hyperparameter(0.004, doc="Of the matrices.")
+    weight_decay: float | None = hyperparameter(
+        0.004, doc="Decoupled weight decay of the matrices."
+    )
     clipnorm: float | None = hyperparameter(None)
     clipvalue: float | None = hyperparameter(None)
     global_clipnorm: float | None = hyperparameter(None)
@@ -96,47 +103,41 @@ class Muon(MatrixOptimizer):
     name: str | None = hyperparameter(None)
     exclude_layers: list[str] | None = hyperparameter(
         None,
-        doc="""Regular expressions: a variable in whose path one of them is found is
-        left to AdamW.""",
+        doc="""Regular expressions. AdamW updates a variable if one of them matches a
+        part of its path.""",
     )
     exclude_embeddings: bool = hyperparameter(
         True,
-        doc="""Whether embeddings are, that is, variables with "embedding" in their
-        path.""",
+        doc="""Leaves embeddings to AdamW: variables with "embedding" in their path.""",
     )
-    muon_a: float = hyperparameter(3.4445, doc="a of the iteration.")
-    muon_b: float = hyperparameter(-4.7750, doc="b of the iteration.")
-    muon_c: float = hyperparameter(2.0315, doc="c of the iteration.")
+    muon_a: float = hyperparameter(3.4445, doc="a, the coefficient of X.")
+    muon_b: float = hyperparameter(-4.7750, doc="b, the coefficient of X Xᵀ X.")
+    muon_c: float = hyperparameter(2.0315, doc="c, the coefficient of (X Xᵀ)² X.")
     adam_lr_ratio: float = hyperparameter(
-        1,
-        POSITIVE,
-        "Scales AdamW's step, but, as in Keras, not its weight decay. Above 0.",
+        1, POSITIVE, "Scales AdamW's step but, as in Keras, not its weight decay."
     )
-    momentum: float = hyperparameter(0.95, DECAY_RATE, "μ.")
+    momentum: float = hyperparameter(0.95, DECAY_RATE, "μ, decay rate of the momentum.")
     ns_steps: int = hyperparameter(
-        5, Interval(0, whole=True), "Steps of Newton-Schulz."
+        5, Interval(0, whole=True), "The number of Newton-Schulz steps."
     )
-    nesterov: bool = hyperparameter(
-        True, doc="Whether to orthogonalize G + μ M; otherwise M."
-    )
+    nesterov: bool = hyperparameter(True, doc="Orthogonalizes G + μ M instead of M.")
     rms_rate: float | None = hyperparameter(
         0.2,
-        Interval(0.0, open_low=True, optional=True),
-        "Scales the step, see above; `None` for W ← W - η O.",
+        POSITIVE_OR_NONE,
+        "Scales the step to the size of Adam's; `None` for W ← W - η O.",
     )
     fallback: AdaptiveOptimizer | None = hyperparameter(
         None,
-        doc="""An `AdaptiveOptimizer` in place of AdamW; the arguments that begin
-        with `adam_`, and `epsilon`, then mean nothing. Its learning rate is
-        its own, and so is its weight decay; its other base options mean
-        nothing.""",
+        doc="""An `AdaptiveOptimizer` that replaces AdamW. It keeps its own learning
+        rate and weight decay, and its other base options have no effect. `epsilon` and
+        the arguments that begin with `adam_` then have no effect either.""",
     )
 
     slots = {"momentum": Slot()}
     embedding_pattern = "(?i)embedding"
 
-    def default_fallback(self):
-        # The ratio is in the learning rate, and with that it would be in the decay.
+    def default_fallback(self) -> AdaptiveOptimizer:
+        # The learning rate, which scales the decay, includes the ratio.
         decay = self.adam_weight_decay and self.adam_weight_decay / self.adam_lr_ratio
         return Adam(
             beta_1=self.adam_beta_1,
@@ -146,14 +147,14 @@ class Muon(MatrixOptimizer):
             sparse=self.sparse,
         )
 
-    def uses_fallback(self, variable) -> bool:
+    def uses_fallback(self, variable: Any) -> bool:
         return len(variable.shape) != 2 or super().uses_fallback(variable)
 
-    def fallback_learning_rate(self, learning_rate):
+    def fallback_learning_rate(self, learning_rate: Any) -> Any:
         rate = super().fallback_learning_rate(learning_rate)
         return rate * self.adam_lr_ratio if self._default_fallback else rate
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         momentum = hyper.momentum * state["momentum"] + gradient
         update = gradient + hyper.momentum * momentum if self.nesterov else momentum
         coefficients = hyper.muon_a, hyper.muon_b, hyper.muon_c
@@ -164,15 +165,17 @@ class Muon(MatrixOptimizer):
         return hyper.learning_rate * step, {"momentum": momentum}
 
 
-def newton_schulz(matrix, coefficients, steps: int, epsilon):
-    """About U Vᵀ of a matrix U S Vᵀ.
+def newton_schulz(
+    matrix: Any, coefficients: tuple[Any, Any, Any], steps: int, epsilon: Any
+) -> Any:
+    """Returns about U Vᵀ of a matrix U S Vᵀ.
 
     Args:
         matrix: Tensor of two axes.
-        coefficients: a, b, c of x ← a x + b x³ + c x⁵, by which each step changes the
-            singular values.
-        steps: Number of steps.
-        epsilon: Added to the norm that the matrix is divided by at first.
+        coefficients: a, b and c. Each step maps the singular values x to
+            a x + b x³ + c x⁵.
+        steps: The number of steps.
+        epsilon: Added to the Frobenius norm by which the matrix is divided first.
     """
     a, b, c = coefficients
     tall = matrix.shape[0] > matrix.shape[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -10,15 +12,17 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Nadam(AdamRule):
-    """Nadam: Adam with Nesterov's momentum, which is warmed up.
+    """Nadam: Adam with a warmed-up Nesterov momentum.
 
     With the gradient g at step t, Adam's momentum m and velocity v, the learning rate
     η, and the product Uₜ of the momenta μ₁, ..., μₜ:
@@ -29,22 +33,23 @@ class Nadam(AdamRule):
         d = μₜ₊₁ / (1 - Uₜ₊₁) m + (1 - μₜ) / (1 - Uₜ) g
         w ← w - η d / (√(v / (1 - β₂ᵗ)) + ε)
 
-    It is Keras's version: its momenta grow from about β₁ / 2 to β₁ in a hundred
+    This is Keras's version: its momenta grow from about β₁ / 2 to β₁ in a hundred
     steps, those of the paper in 25,000.
 
-    When to use: as Adam, where a somewhat quicker start is welcome; tuned alike the
-        two are often hard to tell apart. Not where memory is short (two numbers a
-        parameter). What matters: `learning_rate` and its schedule, `epsilon`.
+    When to use: for the same tasks as Adam, if they gain from a somewhat faster start.
+        Equally tuned, the two often perform alike. Avoid it where memory is short (two
+        numbers per parameter). What matters: `learning_rate` and its schedule, then
+        `epsilon`.
 
-    Sparse gradients, `"deferred"`: as `Adam`, with
+    Sparse gradients, `"deferred"`: as in `Adam`, with
 
         aₜ = η √(1 - β₂ᵗ) μₜ₊₁ / (1 - Uₜ₊₁)
 
-    Exact but for ε: the j-th skipped step is too short by a share of at most
-    ε / (√v + ε), or too long by one of at most (β₂^(-j/2) - 1) ε / (√v + ε).
+    This is exact except for ε: the j-th skipped step is too short by at most the
+    fraction ε / (√v + ε), or too long by at most (β₂^(-j/2) - 1) ε / (√v + ε).
 
     Raises:
-        ValueError: As `Adam`.
+        ValueError: As for `Adam`.
 
     Example:
 
@@ -58,31 +63,24 @@ class Nadam(AdamRule):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
     epsilon: float = hyperparameter(
-        1e-7,
-        NON_NEGATIVE,
-        """Keeps the denominator away from zero; beside the root of the corrected
-        v, unlike Adam's.""",
+        1e-7, NON_NEGATIVE, "ε, added to the root of the corrected velocity."
     )
-    row_wise: bool = hyperparameter(
-        False,
-        doc="""Keep one velocity a row, of mean(g²): the state of a table shrinks by
-        almost half.""",
-    )
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
     global_slots = {"u_product": Slot(1.0)}
 
-    def reduce_stats(self, sums, shared, hyper):
-        return {"u_product": shared["u_product"] * _momentum(hyper, hyper.step)}
+    def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
+        return {"u_product": old["u_product"] * _momentum(hyper, hyper.step)}
 
-    def _rate(self, hyper):
+    def _rate(self, hyper: Hyper) -> Any:
         u = _momentum(hyper, hyper.step + 1)
         share = u / (1 - hyper.global_state["u_product"] * u)
         return hyper.learning_rate * _correction(hyper) * share
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         new = self._moments(gradient, state, hyper)
         correction = _correction(hyper)
         u = _momentum(hyper, hyper.step)
@@ -92,9 +90,11 @@ class Nadam(AdamRule):
         return step / (ops.sqrt(new["velocity"]) + correction * hyper.epsilon), new
 
 
-def _momentum(hyper, step):
+def _momentum(hyper: Hyper, step: Any) -> Any:
+    """Returns μ of a step."""
     return hyper.beta_1 * (1 - ops.power(hyper.number(0.96), step) / 2)
 
 
-def _correction(hyper):
+def _correction(hyper: Hyper) -> Any:
+    """Returns √(1 - β₂ᵗ)."""
     return ops.sqrt(1 - ops.power(hyper.beta_2, hyper.step))

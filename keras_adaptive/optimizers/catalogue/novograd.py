@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,8 +13,10 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 from keras_adaptive.optimizers.contract.norms import norm
@@ -20,25 +24,25 @@ from keras_adaptive.optimizers.contract.norms import norm
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class NovoGrad(AdaptiveOptimizer):
-    """NovoGrad: momentum of gradients divided by their norm.
+    """NovoGrad: momentum of gradients that are divided by their norm.
 
-    With the gradient g, the momentum m, one velocity v a variable, the learning rate η
-    and the weight decay λ:
+    With the gradient g, the momentum m, one velocity v per variable, the learning rate
+    η and the weight decay λ:
 
         v ← β₂ v + (1 - β₂) ‖g‖²
         m ← β₁ m + g / (√v + ε) + λ w
         w ← w - η m
 
-    The first gradient (that is not zero) sets v = ‖g‖², so nothing needs a correction.
+    The first gradient that is not zero sets v = ‖g‖², so no bias correction is needed.
     The momentum is a sum, not a mean: steps are 1 / (1 - β₁) times as long as Adam's
     at the same learning rate.
 
-    When to use: half of Adam's memory, and gradients whose size differs by layer more
-        than by entry: speech and convolutional networks. Not for embeddings and other
-        sparse features, whose entries need rates of their own. What matters:
-        `learning_rate` and `weight_decay`.
+    When to use: for speech and convolutional networks, whose gradients differ in size
+        more between layers than between entries. It takes half of Adam's memory. Avoid
+        it for embeddings and other sparse features, whose entries need their own rates.
+        What matters: `learning_rate` and `weight_decay`.
 
-    Sparse gradients: `"dense"` only, as the norm is of the whole variable.
+    Sparse gradients: `"dense"` only, because the norm needs the whole variable.
 
     Example:
 
@@ -53,11 +57,9 @@ class NovoGrad(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.98, DECAY_RATE, "Decay rate of the velocity.")
-    epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
+    beta_1: float = hyperparameter(0.95, DECAY_RATE, "β₁, decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.98, DECAY_RATE, "β₂, decay rate of the velocity.")
+    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, added to the denominator.")
 
     slots = {"momentum": Slot(), "velocity": Slot(shape_of=lambda shape: ())}
     dense_only = (
@@ -65,14 +67,14 @@ class NovoGrad(AdaptiveOptimizer):
         "tables Adam with row_wise=True."
     )
 
-    def decayed(self, parameter, hyper):
+    def decayed(self, parameter: Any, hyper: Hyper) -> Any:
         return parameter
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         square = ops.square(norm(gradient))
         v = averaged(state["velocity"], square, hyper.beta_2)
         v = ops.where(state["velocity"] > 0, v, square)
-        normalised = gradient / (ops.sqrt(v) + hyper.epsilon)
+        normalized = gradient / (ops.sqrt(v) + hyper.epsilon)
         decay = hyper.weight_decay * hyper.parameter
-        m = hyper.beta_1 * state["momentum"] + normalised + decay
+        m = hyper.beta_1 * state["momentum"] + normalized + decay
         return hyper.learning_rate * m, {"momentum": m, "velocity": v}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,20 +16,21 @@ from keras_adaptive.optimizers.contract import (
     PACKAGE,
     PARAMETER,
     POSITIVE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Prodigy(AdaptedAdam):
-    """Prodigy: Adam whose learning rate is estimated, faster than D-Adaptation.
+    """Prodigy: Adam that estimates its learning rate, faster than D-Adaptation.
 
-    With the gradient g, the weights w, their initial values w₀, the learning rate η,
-    a = d η (times Adam's bias correction with `use_bias_correction`) and sums over all
-    variables:
+    With the gradient g, the weights w, their initial values w₀, the learning rate η and
+    a = d η (times Adam's bias correction with `use_bias_correction`):
 
         m ← β₁ m + (1 - β₁) d g
         v ← β₂ v + (1 - β₂) d² g²
@@ -38,19 +40,19 @@ class Prodigy(AdaptedAdam):
         w ← w - a m / (√v + d' ε)
         d ← d'
 
-    η is 1, or what a schedule makes of it; c is what to tune, if anything. w₀ is what
-    the weights are when the optimizer is built.
+    The sums Σ are over all variables. η is 1 or follows a schedule. c is the factor to
+    tune, if any. w₀ holds the values of the weights when the optimizer is built.
 
-    When to use: the first of the methods without a learning rate to search to try: for
-        fine-tuning, adapters, diffusion models. Not where memory is short (four numbers
-        a parameter) or a good rate for AdamW is known. What matters: a decaying
-        schedule of `learning_rate`, `weight_decay`, then `d_coef` (0.5 to 2); with a
-        warmup, `safeguard_warmup=True`.
+    When to use: for fine-tuning, adapters and diffusion models without a search for the
+        learning rate. Among the methods for that, try it first. Avoid it where memory
+        is short (four numbers per parameter) or a good learning rate for AdamW is
+        known. What matters: a decaying schedule of `learning_rate`, `weight_decay`,
+        then `d_coef` (0.5 to 2), and `safeguard_warmup=True` with a warmup.
 
-    Sparse gradients: always `"dense"`, since the sums take every row.
+    Sparse gradients: always `"dense"`, because the sums need every row.
 
     Raises:
-        ValueError: As `AdaptiveOptimizer`; also if `sparse` is not `"dense"`.
+        ValueError: As for `AdaptiveOptimizer`, and if `sparse` is not `"dense"`.
 
     Example:
 
@@ -63,33 +65,33 @@ class Prodigy(AdaptedAdam):
     - [Mishchenko & Defazio, 2023](https://arxiv.org/abs/2306.06101)
     """
 
-    learning_rate: LearningRate = hyperparameter(1.0, doc="The factor η")
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    learning_rate: LearningRate = hyperparameter(
+        1.0, doc="η, the factor of the estimate: a float, a schedule, or a callable."
+    )
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
     beta_3: float | None = hyperparameter(
         None,
         dataclasses.replace(DECAY_RATE, optional=True),
-        "Decay rate of the sums s and n; `None`, the default, for √β₂.",
+        "β₃, decay rate of the sums s and n; `None` for √β₂.",
     )
-    epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
+    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, added to the denominator.")
     d0: float = hyperparameter(
-        1e-6, POSITIVE, "d₀, the d to start from; smaller than the rate sought."
+        1e-6, POSITIVE, "d₀, the initial estimate, below the best learning rate."
     )
     d_coef: float = hyperparameter(1.0, POSITIVE, "c, the factor of the estimate.")
     growth_rate: float | None = hyperparameter(
         None,
         Interval(1.0, optional=True),
-        """γ; `None`, the default, for no limit. The first step away from d₀ has
-        none either.""",
+        """γ, the largest growth of d in a step; `None` for no limit. The first step
+        away from d₀ has no limit.""",
     )
     use_bias_correction: bool = hyperparameter(
-        False, doc="Correct the moments for starting at zero."
+        False, doc="Corrects the bias of the moments, which start at zero."
     )
     safeguard_warmup: bool = hyperparameter(
         False,
-        doc="""Take d g d / d₀ in s, without η, so that a warmup of the learning rate
+        doc="""Adds d g d / d₀ to s, without η, so that a warmup of the learning rate
         does not make d too large.""",
     )
 
@@ -101,34 +103,34 @@ class Prodigy(AdaptedAdam):
     }
 
     @property
-    def global_slots(self):
+    def global_slots(self) -> dict[str, Slot]:
         return {**super().global_slots, "d_max": Slot(self.d0)}
 
-    def _beta_3(self, hyper):
+    def _beta_3(self, hyper: Hyper) -> Any:
         return ops.sqrt(hyper.beta_2) if self.beta_3 is None else hyper.beta_3
 
-    def _dual_sum(self, gradient, state, hyper):
+    def _dual_sum(self, gradient: Any, state: State, hyper: Hyper) -> Any:
         d = hyper.global_state_before["d"]
         rate = d if self.safeguard_warmup else self._rate(hyper)
         return self._beta_3(hyper) * state["dual_sum"] + d / hyper.d0 * rate * gradient
 
-    def local_stats(self, gradient, state, hyper):
+    def local_stats(self, gradient: Any, state: State, hyper: Hyper) -> State:
         scale = hyper.global_state_before["d"] / hyper.d0 * self._rate(hyper)
         return {
             "numerator": scale * ops.sum(gradient * (state["start"] - hyper.parameter)),
             "denominator": ops.sum(ops.abs(self._dual_sum(gradient, state, hyper))),
         }
 
-    def reduce_stats(self, sums, shared, hyper):
-        numerator = self._beta_3(hyper) * shared["numerator"] + sums["numerator"]
+    def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
+        numerator = self._beta_3(hyper) * old["numerator"] + sums["numerator"]
         estimate = hyper.d_coef * quotient(numerator, sums["denominator"])
-        d = largest = ops.maximum(shared["d_max"], estimate)
+        d = largest = ops.maximum(old["d_max"], estimate)
         if self.growth_rate is not None:
-            start = ops.where(shared["d"] == hyper.d0, largest, shared["d"])
+            start = ops.where(old["d"] == hyper.d0, largest, old["d"])
             d = ops.minimum(largest, hyper.growth_rate * start)
         return {"d": d, "d_max": largest, "numerator": numerator}
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         scaled = hyper.global_state_before["d"] * gradient
         m = averaged(state["momentum"], scaled, hyper.beta_1)
         v = averaged(state["velocity"], ops.square(scaled), hyper.beta_2)

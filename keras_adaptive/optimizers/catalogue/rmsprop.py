@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -10,15 +12,17 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class RMSprop(AdaptiveOptimizer):
-    """RMSprop: the gradient divided by a running root mean square of itself.
+    """RMSprop: divides the gradient by its running root mean square.
 
     With the gradient g, the velocity v, the learning rate η and the momentum μ:
 
@@ -26,16 +30,17 @@ class RMSprop(AdaptiveOptimizer):
         m ← μ m + η g / √(v + ε)
         w ← w - m
 
-    With `centered=True` the mean gradient ḡ ← ρ ḡ + (1 - ρ) g is kept too, and the
-    root is √(v - ḡ² + ε).
+    As in Keras, ε is inside the root. With `centered=True` the optimizer also keeps the
+    mean gradient ḡ ← ρ ḡ + (1 - ρ) g, and the root is √(v - ḡ² + ε).
 
-    When to use: recurrent networks and reinforcement learning, where recipes are
-        written for it; otherwise Adam has its merits and a bias correction. What
-        matters: `learning_rate`, then `rho` and, where gradients are small, `epsilon`.
+    When to use: for recurrent networks and reinforcement learning, where recipes are
+        written for it. Avoid it elsewhere: Adam has its merits and a bias correction.
+        What matters: `learning_rate`, then `rho` and, where gradients are small,
+        `epsilon`.
 
-    Sparse gradients, `"deferred"`: after d steps with zero gradient v and ḡ have
+    Sparse gradients, `"deferred"`: after d steps with zero gradient, v and ḡ have
     decayed by ρᵈ and m by μᵈ, and the weights have moved by -m Σ μʲ, j = 1, ..., d.
-    Exact; without momentum nothing moves.
+    This is exact. Without momentum nothing moves.
 
     Example:
 
@@ -51,47 +56,46 @@ class RMSprop(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.001)
-    rho: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the averages.")
-    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ.")
-    epsilon: float = hyperparameter(
-        1e-7,
-        NON_NEGATIVE,
-        "Keeps the denominator away from zero; inside the root, as in Keras.",
-    )
-    centered: bool = hyperparameter(
-        False, doc="Divide by the deviation instead of the root mean square."
-    )
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+    rho: float = hyperparameter(0.9, DECAY_RATE, "ρ, decay rate of the averages.")
+    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ, decay rate of the momentum.")
+    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "ε, added inside the root.")
+    centered: bool = hyperparameter(False, doc="Divides by the standard deviation.")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
     @property
-    def slots(self):
-        slots = {"velocity": Slot(row_wise=self.row_wise)}
-        if self.momentum > 0:
-            slots["momentum"] = Slot()
-        if self.centered:
-            slots["average_gradient"] = Slot()
-        return slots
+    def slots(self) -> dict[str, Slot]:
+        momentum = {"momentum": Slot()} if self.momentum > 0 else {}
+        mean = {"average_gradient": Slot()} if self.centered else {}
+        return {"velocity": Slot(row_wise=self.row_wise), **momentum, **mean}
 
-    def rule(self, gradient, state, hyper):
-        rho = hyper.rho
-        new = {"velocity": rho * state["velocity"] + (1 - rho) * self.squared(gradient)}
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
+        square = self.squared(gradient)
+        new = _averages(state, hyper, velocity=square, average_gradient=gradient)
         variance = new["velocity"]
         if self.centered:
-            mean = rho * state["average_gradient"] + (1 - rho) * gradient
-            new["average_gradient"] = mean
-            variance = variance - self.squared(mean)
+            variance = variance - self.squared(new["average_gradient"])
         step = hyper.learning_rate * gradient / ops.sqrt(variance + hyper.epsilon)
         if self.momentum > 0:
             step = new["momentum"] = hyper.momentum * state["momentum"] + step
         return step, new
 
-    def catch_up(self, state, skipped_steps, hyper):
-        decay = ops.power(hyper.rho, skipped_steps)
-        new = {name: decay * value for name, value in state.items()}
-        if self.momentum == 0:
-            return None, new
-        new["momentum"] = ops.power(hyper.momentum, skipped_steps) * state["momentum"]
-        return state["momentum"], new
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
+        new = {n: _decay(n, skipped_steps, hyper) * v for n, v in state.items()}
+        return state.get("momentum"), new
 
-    def drift(self, hyper):
+    def drift(self, hyper: Hyper) -> tuple[Any, Any] | None:
         return (1.0, hyper.momentum) if self.momentum > 0 else None
+
+
+def _averages(state: State, hyper: Hyper, **values: Any) -> State:
+    """Returns the running means that the state has, after one more value of each."""
+    rho = hyper.rho
+    return {n: rho * state[n] + (1 - rho) * v for n, v in values.items() if n in state}
+
+
+def _decay(slot: str, skipped_steps: Any, hyper: Hyper) -> Any:
+    """Returns the factor by which a slot decays over the skipped steps."""
+    rate = hyper.momentum if slot == "momentum" else hyper.rho
+    return ops.power(rate, skipped_steps)

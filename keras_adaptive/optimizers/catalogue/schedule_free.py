@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,9 +15,11 @@ from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
     PACKAGE,
     PARAMETER,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
@@ -25,18 +27,31 @@ INTERPOLATION = Interval(0.0, 1.0, open_low=True, open_high=True)
 
 
 class _ScheduleFree(AdaptiveOptimizer):
-    """What they share: z takes the steps, x averages z, y in between is trained at.
+    """Trains at y, between z, which takes the steps, and x, the average of all z.
 
-    A subclass says in which direction z goes (`_direction`) and what lies between
+    Subclasses define the direction of the steps (`_direction`) and where y lies between
     z and x (`_beta`).
     """
 
-    slots = {"z": Slot(PARAMETER)}
     # The mean of the weights: their sum would lose small ones in float32.
     global_slots = {"largest_rate": Slot(), "mean_weight": Slot()}
-    warmup_steps: ClassVar[int] = 0
+    warmup_steps: int = 0
 
-    def complete(self):
+    @property
+    def slots(self) -> dict[str, Slot]:
+        return {"z": Slot(PARAMETER)}
+
+    def _beta(self, hyper: Hyper) -> Any:
+        """Returns β, the position of y on the way from z to x."""
+        raise NotImplementedError
+
+    def _direction(
+        self, gradient: Any, state: State, hyper: Hyper
+    ) -> tuple[Any, State]:
+        """Returns the direction in which z moves, and the new slots except z."""
+        raise NotImplementedError
+
+    def complete(self) -> None:
         if self.cautious:
             raise ValueError(
                 f"{type(self).__name__}: cautious=True is not supported: it would "
@@ -44,33 +59,33 @@ class _ScheduleFree(AdaptiveOptimizer):
                 "longer be the average of z."
             )
 
-    def decayed(self, parameter, hyper):
+    def decayed(self, parameter: Any, hyper: Hyper) -> Any:
         return parameter
 
-    def _rate(self, hyper):
+    def _rate(self, hyper: Hyper) -> Any:
         if not self.warmup_steps:
             return hyper.learning_rate
         warm = hyper.step / hyper.warmup_steps
         return hyper.learning_rate * ops.where(warm < 1, warm, ops.ones_like(warm))
 
-    def _weight(self, largest_rate, hyper):
+    def _weight(self, largest_rate: Any, hyper: Hyper) -> Any:
         by_step = ops.power(hyper.step, hyper.r)
         return by_step * ops.power(largest_rate, hyper.weight_lr_power)
 
-    def reduce_stats(self, sums, shared, hyper):
-        rate, largest = self._rate(hyper), shared["largest_rate"]
+    def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
+        rate, largest = self._rate(hyper), old["largest_rate"]
         largest = ops.where(rate > largest, rate, largest)
-        mean = shared["mean_weight"]
+        mean = old["mean_weight"]
         mean = mean + (self._weight(largest, hyper) - mean) / hyper.step
         return {"largest_rate": largest, "mean_weight": mean}
 
-    def _share_of_z(self, hyper):
-        """c, the share of the new z in the average; 0 while all weights were."""
+    def _share_of_z(self, hyper: Hyper) -> Any:
+        """Returns c, the share of the new z in the average; 0 while all wₜ are 0."""
         total = hyper.step * hyper.global_state["mean_weight"]
         share = self._weight(hyper.global_state["largest_rate"], hyper) / total
         return ops.where(total > 0, share, ops.zeros_like(total))
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         direction, new = self._direction(gradient, state, hyper)
         y, z, c = hyper.parameter, state["z"], self._share_of_z(hyper)
         if self.weight_decay:
@@ -79,58 +94,63 @@ class _ScheduleFree(AdaptiveOptimizer):
         new["z"] = z - step
         return c * (y - z) + (1 - self._beta(hyper) * (1 - c)) * step, new
 
-    def evaluation_point(self, parameter, state, hyper):
+    def evaluation_point(
+        self, parameter: Any, state: State, hyper: Hyper
+    ) -> tuple[Any, State]:
         outwards = 1 - 1 / self._beta(hyper)
         return parameter + outwards * (state["z"] - parameter), state
 
-    def training_point(self, parameter, state, hyper):
+    def training_point(
+        self, parameter: Any, state: State, hyper: Hyper
+    ) -> tuple[Any, State]:
         return parameter + (1 - self._beta(hyper)) * (state["z"] - parameter), state
 
-    def catch_up(self, state, skipped_steps, hyper):
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
         return hyper.parameter - state["z"], state
 
-    def drift(self, hyper):
+    def drift(self, hyper: Hyper) -> tuple[Any, Any]:
         c = self._share_of_z(hyper)
-        # Where c is 1, y is z already: the weights so far were 0, and so the rates.
+        # If c is 1, all weights and rates so far were 0, and y still equals z.
         rest = ops.where(c < 1, 1 - c, ops.ones_like(c))
         return c / rest, 1 - c
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ScheduleFreeSGD(_ScheduleFree):
-    """Schedule-free SGD: an average of the iterates in place of a schedule.
+    """Schedule-free SGD: averages the iterates instead of following a schedule.
 
-    Gradients g are taken at y, which is what the variables hold while training goes
-    on; z takes the steps, and x, the point to evaluate, is the average of all z. With
-    the learning rate η, the momentum β and the weight decay λ at step t:
+    Gradients g are computed at y, which the variables hold during training. z takes the
+    steps. x, the evaluation point, is the average of all z. With the learning rate η,
+    the momentum β and the weight decay λ at step t:
 
         y = (1 - β) z + β x
         γ = η min(1, t / warmup_steps)
         z ← z - γ (g + λ y)
         x ← (1 - c) x + c z,  c = wₜ / (w₁ + ... + wₜ),  wₜ = tʳ (largest γ so far)ᵖ
 
-    Only y and z are kept; x = y + (1 - 1/β) (z - y).
+    Only y and z are kept, because x = y + (1 - 1/β) (z - y).
 
-    When to use: training without a known end, where the average stands in for a
-        decaying rate. It wants a larger `learning_rate` than SGD with a schedule, and
-        no schedule besides. Not where layers keep statistics of their inputs
-        (BatchNormalization), which are those of y and not of x. What matters:
+    When to use: for training without a known end, where the average replaces a decaying
+        learning rate. Give it a larger `learning_rate` than SGD with a schedule, and no
+        schedule. Avoid it where layers keep statistics of their inputs
+        (BatchNormalization), because these belong to y and not to x. What matters:
         `learning_rate`, `warmup_steps`, then `momentum`.
 
-    Evaluation: `fit` ends at x, and a second `fit` goes on from y. Inside `fit`,
-    `callbacks.EvaluateAveraged` validates and saves at x; without it, validation
-    and checkpoints see y. In a loop of one's own, call `to_evaluation` before and
-    `to_training` after. The way there and back rounds like one more step. With
-    `use_ema` the point to evaluate is the moving average of y instead.
+    Evaluation: `fit` ends at x, and a second `fit` continues from y. Inside `fit`,
+    `callbacks.EvaluateAveraged` validates and saves at x. Without it, validation and
+    checkpoints use y. In a custom training loop, call `to_evaluation` before an
+    evaluation and `to_training` after it. The way to x and back rounds like one more
+    step. With `use_ema` the evaluation point is the moving average of y instead.
 
-    Sparse gradients, `"deferred"`: z stands still while the gradient is zero, and the
-    distance from it shrinks: after d skipped steps y - z has lost the factor
-    Π (1 - cₜ₊ⱼ), j = 1, ..., d. Exact. With weight decay there is no closed form, and
-    the default is `"lazy"`.
+    Sparse gradients, `"deferred"`: while the gradient is zero, z stands still and y
+    approaches it: d skipped steps multiply y - z by Π (1 - cₜ₊ⱼ), j = 1, ..., d. This
+    is exact. With weight decay there is no closed form, and the default is `"lazy"`.
 
     Raises:
-        ValueError: As `AdaptiveOptimizer`; also if `cautious=True`, or if
-            `sparse="deferred"` is asked for with weight decay.
+        ValueError: As for `AdaptiveOptimizer`, and if `cautious=True`, or if
+            `sparse="deferred"` is combined with weight decay.
 
     Example:
 
@@ -146,41 +166,47 @@ class ScheduleFreeSGD(_ScheduleFree):
 
     learning_rate: LearningRate = hyperparameter(1.0)
     momentum: float = hyperparameter(
-        0.9, INTERPOLATION, "β: how far y lies from z towards x."
+        0.9, INTERPOLATION, "β, the position of y on the way from z to x."
     )
     warmup_steps: int = hyperparameter(
-        0, Interval(0, whole=True), "For how many steps the rate grows linearly."
+        0, Interval(0, whole=True), "The number of steps in which γ grows linearly."
     )
     r: float = hyperparameter(
-        0.0, NON_NEGATIVE, "Late steps weigh more: the power of t in their weights."
+        0.0, NON_NEGATIVE, "r, the power of t in the weights of the average."
     )
     weight_lr_power: float = hyperparameter(
-        2.0, NON_NEGATIVE, "p, the power of the rate in the weights."
+        2.0, NON_NEGATIVE, "p, the power of the largest γ in the weights."
     )
 
-    def _beta(self, hyper):
+    def _beta(self, hyper: Hyper) -> Any:
         return hyper.momentum
 
-    def _direction(self, gradient, state, hyper):
+    def _direction(
+        self, gradient: Any, state: State, hyper: Hyper
+    ) -> tuple[Any, State]:
         return gradient, {}
 
 
 class _ScheduleFreeAdam(_ScheduleFree):
-    """Schedule-free with the second moment of Adam."""
+    """Divides the steps by the root of Adam's second moment."""
 
     @property
-    def slots(self):
-        return {**_ScheduleFree.slots, "velocity": Slot(row_wise=self.row_wise)}
+    def slots(self) -> dict[str, Slot]:
+        return {**super().slots, "velocity": Slot(row_wise=self.row_wise)}
 
-    def _beta(self, hyper):
+    def _beta(self, hyper: Hyper) -> Any:
         return hyper.beta_1
 
-    def _direction(self, gradient, state, hyper):
+    def _direction(
+        self, gradient: Any, state: State, hyper: Hyper
+    ) -> tuple[Any, State]:
         v = averaged(state["velocity"], self.squared(gradient), hyper.beta_2)
         root = ops.sqrt(unbiased(v, hyper.beta_2, hyper.step))
         return gradient / (root + hyper.epsilon), {"velocity": v}
 
-    def catch_up(self, state, skipped_steps, hyper):
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
         direction, state = super().catch_up(state, skipped_steps, hyper)
         decay = ops.power(hyper.beta_2, skipped_steps)
         return direction, {**state, "velocity": decay * state["velocity"]}
@@ -188,26 +214,27 @@ class _ScheduleFreeAdam(_ScheduleFree):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ScheduleFreeAdamW(_ScheduleFreeAdam):
-    """Schedule-free AdamW: Adam's denominator, an average in place of a schedule.
+    """Schedule-free AdamW: averages the iterates instead of following a schedule.
 
-    As `ScheduleFreeSGD`, with β₁ for β and, with the velocity v at step t,
+    It is `ScheduleFreeSGD` with Adam's denominator. β₁ takes the place of β, and with
+    the velocity v at step t,
 
         v ← β₂ v + (1 - β₂) g²
         z ← z - γ (g / (√(v / (1 - β₂ᵗ)) + ε) + λ y)
 
     When to use: where AdamW with a schedule is usual and the end of training is not
-        known; the same memory. Not with BatchNormalization unless its statistics are
-        measured anew at x. What matters: `learning_rate` (1 to 10 times AdamW's),
-        `warmup_steps`, `beta_1` (nearer to 1 for long training), then
+        known. It takes the same memory. Avoid it with BatchNormalization, unless its
+        statistics are measured again at x. What matters: `learning_rate` (1 to 10 times
+        AdamW's), `warmup_steps`, `beta_1` (closer to 1 for long training), then
         `weight_decay`.
 
-    Evaluation: as `ScheduleFreeSGD`; `callbacks.EvaluateAveraged` inside `fit`.
+    Evaluation: as in `ScheduleFreeSGD`. Inside `fit`, use `callbacks.EvaluateAveraged`.
 
-    Sparse gradients, `"deferred"`: as `ScheduleFreeSGD`; v decays by β₂ᵈ. Exact. With
-    weight decay the default is `"lazy"`.
+    Sparse gradients, `"deferred"`: as in `ScheduleFreeSGD`, and v decays by β₂ᵈ. This
+    is exact. With weight decay the default is `"lazy"`.
 
     Raises:
-        ValueError: As `ScheduleFreeSGD`.
+        ValueError: As for `ScheduleFreeSGD`.
 
     Example:
 
@@ -223,46 +250,46 @@ class ScheduleFreeAdamW(_ScheduleFreeAdam):
 
     learning_rate: LearningRate = hyperparameter(0.0025)
     beta_1: float = hyperparameter(
-        0.9, INTERPOLATION, "How far y lies from z towards x."
+        0.9, INTERPOLATION, "β₁, the position of y on the way from z to x."
     )
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "Decay rate of the velocity.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
     epsilon: float = hyperparameter(
-        1e-8,
-        NON_NEGATIVE,
-        """Keeps the denominator away from zero; beside the root of the unbiased
-        v.""",
+        1e-8, NON_NEGATIVE, "ε, added to the root of the corrected velocity."
     )
     warmup_steps: int = hyperparameter(
-        0, Interval(0, whole=True), "For how many steps the rate grows linearly."
+        0, Interval(0, whole=True), "The number of steps in which γ grows linearly."
     )
     r: float = hyperparameter(
-        0.0, NON_NEGATIVE, "Late steps weigh more: the power of t in their weights."
+        0.0, NON_NEGATIVE, "r, the power of t in the weights of the average."
     )
     weight_lr_power: float = hyperparameter(
-        2.0, NON_NEGATIVE, "p, the power of the rate in the weights."
+        2.0, NON_NEGATIVE, "p, the power of the largest γ in the weights."
     )
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ScheduleFreeRAdam(_ScheduleFreeAdam):
-    """Schedule-free RAdam: the warmup, too, follows from the second moment.
+    """Schedule-free RAdam: derives the warmup, too, from the second moment.
 
-    As `ScheduleFreeAdamW`, with ρₜ and rₜ of `RAdam` and no `warmup_steps`:
+    It is `ScheduleFreeAdamW` with ρₜ and rₜ of `RAdam` and without `warmup_steps`:
 
         γ = η rₜ                                            where ρₜ > 4
         γ = 0, or z ← z - γ (g + λ y) with γ = η            before
 
-    When to use: as `ScheduleFreeAdamW`, to have neither schedule nor warmup to tune;
-        its warmup is 1 / (1 - β₂) steps long or so. What matters: `learning_rate`,
+    With β₂ ≤ `0.6`, ρₜ never exceeds 4.
+
+    When to use: for the tasks of `ScheduleFreeAdamW`, if neither a schedule nor a
+        warmup should need tuning. The warmup takes about 1 / (1 - β₂) steps. Avoid it
+        where `ScheduleFreeAdamW` is to be avoided. What matters: `learning_rate`,
         `beta_1`, then `weight_decay`.
 
-    Evaluation: as `ScheduleFreeSGD`; `callbacks.EvaluateAveraged` inside `fit`.
+    Evaluation: as in `ScheduleFreeSGD`. Inside `fit`, use `callbacks.EvaluateAveraged`.
 
-    Sparse gradients: as `ScheduleFreeAdamW`.
+    Sparse gradients: as in `ScheduleFreeAdamW`.
 
     Raises:
-        ValueError: As `ScheduleFreeSGD`.
+        ValueError: As for `ScheduleFreeSGD`.
 
     Example:
 
@@ -278,36 +305,35 @@ class ScheduleFreeRAdam(_ScheduleFreeAdam):
 
     learning_rate: LearningRate = hyperparameter(0.0025)
     beta_1: float = hyperparameter(
-        0.9, INTERPOLATION, "How far y lies from z towards x."
+        0.9, INTERPOLATION, "β₁, the position of y on the way from z to x."
     )
     beta_2: float = hyperparameter(
-        0.999, DECAY_RATE, "Decay rate of the velocity. Up to `0.6` ρₜ never exceeds 4."
+        0.999, DECAY_RATE, "β₂, decay rate of the velocity; sets the warmup's length."
     )
     epsilon: float = hyperparameter(
-        1e-8,
-        NON_NEGATIVE,
-        """Keeps the denominator away from zero; beside the root of the unbiased
-        v.""",
+        1e-8, NON_NEGATIVE, "ε, added to the root of the corrected velocity."
     )
     r: float = hyperparameter(
-        0.0, NON_NEGATIVE, "Late steps weigh more: the power of t in their weights."
+        0.0, NON_NEGATIVE, "r, the power of t in the weights of the average."
     )
     weight_lr_power: float = hyperparameter(
-        2.0, NON_NEGATIVE, "p, the power of the rate in the weights."
+        2.0, NON_NEGATIVE, "p, the power of the largest γ in the weights."
     )
     silent_sgd_phase: bool = hyperparameter(
         True,
-        doc="""Stand still while ρₜ ≤ 4 (the first four steps by default) instead of
-        taking steps of SGD.""",
+        doc="""Makes no steps while ρₜ ≤ 4 (the first four steps with the default β₂),
+        instead of steps of SGD.""",
     )
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
-    def _rate(self, hyper):
+    def _rate(self, hyper: Hyper) -> Any:
         length, factor = rectification(hyper)
         before = hyper.number(0.0 if self.silent_sgd_phase else 1.0)
         return hyper.learning_rate * ops.where(length > 4, factor, before)
 
-    def _direction(self, gradient, state, hyper):
+    def _direction(
+        self, gradient: Any, state: State, hyper: Hyper
+    ) -> tuple[Any, State]:
         direction, new = super()._direction(gradient, state, hyper)
         length, _ = rectification(hyper)
         return ops.where(length > 4, direction, gradient), new

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -9,33 +11,35 @@ from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class SGD(AdaptiveOptimizer):
-    """Gradient descent, with momentum.
+    """Gradient descent, optionally with momentum.
 
     With the gradient g, the velocity v, the learning rate η and the momentum μ:
 
         v ← μ v - η g
         w ← w + v
 
-    With `nesterov=True` the last line is w ← w + μ v - η g. The velocity has the
-    learning rate inside, as in Keras: under a schedule it carries the old rates on.
-    Without momentum there is no velocity.
+    With `nesterov=True` the last line is w ← w + μ v - η g. As in Keras, the velocity
+    includes the learning rate, so under a schedule it keeps the old rates. Without
+    momentum there is no velocity.
 
-    When to use: as the baseline; image classification with convolutions, where with
-        momentum and a schedule it often generalizes best, and where memory is short.
-        Not for transformers or sparse features, whose gradients differ in scale. What
-        matters: `learning_rate` and its schedule, then `momentum` (0.9).
+    When to use: as the baseline, where memory is short, and for image classification
+        with convolutions, where it often generalizes best with momentum and a schedule.
+        Avoid it for transformers and sparse features, whose gradients differ in scale.
+        What matters: `learning_rate` and its schedule, then `momentum` (0.9).
 
-    Sparse gradients, `"deferred"`: after d steps with zero gradient v has decayed by
-    μᵈ, and the weights have moved by v Σ μʲ, j = 1, ..., d (with `nesterov=True` by μ
-    times that). Exact; without momentum nothing moves.
+    Sparse gradients, `"deferred"`: after d steps with zero gradient, v has decayed by
+    μᵈ, and the weights have moved by v Σ μʲ, j = 1, ..., d (times μ with
+    `nesterov=True`). This is exact. Without momentum nothing moves.
 
     Example:
 
@@ -51,14 +55,14 @@ class SGD(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.01)
-    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ.")
-    nesterov: bool = hyperparameter(False, doc="Use Nesterov's momentum.")
+    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ, decay rate of the velocity.")
+    nesterov: bool = hyperparameter(False, doc="Uses Nesterov's momentum.")
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         return {"velocity": Slot()} if self.momentum > 0 else {}
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         step = hyper.learning_rate * gradient
         if self.momentum == 0:
             return step, {}
@@ -66,14 +70,16 @@ class SGD(AdaptiveOptimizer):
         step = step - hyper.momentum * v if self.nesterov else -v
         return step, {"velocity": v}
 
-    def catch_up(self, state, skipped_steps, hyper):
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
         v = state["velocity"]
         return -v, {"velocity": ops.power(hyper.momentum, skipped_steps) * v}
 
-    def drift(self, hyper):
+    def drift(self, hyper: Hyper) -> tuple[Any, Any] | None:
         if self.momentum == 0:
             return None
         return hyper.momentum if self.nesterov else 1.0, hyper.momentum
 
-    def stands_still(self):
+    def stands_still(self) -> bool:
         return self.momentum == 0

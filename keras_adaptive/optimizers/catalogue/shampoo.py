@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
@@ -18,9 +19,11 @@ from keras_adaptive.optimizers.catalogue.shared.matrix_optimizer import (
 from keras_adaptive.optimizers.contract import (
     PACKAGE,
     POSITIVE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     choice,
     hyperparameter,
 )
@@ -28,36 +31,37 @@ from keras_adaptive.optimizers.contract import (
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Shampoo(MatrixOptimizer):
-    """Shampoo: AdaGrad for matrices, with a matrix for each side in place of a rate.
+    """Shampoo: AdaGrad for matrices, with one preconditioner for each side.
 
-    With the gradient G of a matrix, its statistics L and R and the learning rate η:
+    With the gradient G of a matrix, its statistics L and R, and the learning rate η:
 
         L ← L + G Gᵀ
         R ← R + Gᵀ G
         W ← W - η (ε I + L)^(-1/4) G (ε I + R)^(-1/4)
 
-    and for a vector w ← w - η (ε I + Σ g gᵀ)^(-1/2) g, AdaGrad with the full matrix.
-    The roots come from eigenvalues; those that rounding has made negative count as 0.
-    The algorithm is the paper's: no average, no momentum, no grafting. As in AdaGrad
-    the rate of every direction goes to zero.
+    A vector takes the step w ← w - η (ε I + Σ g gᵀ)^(-1/2) g of full-matrix AdaGrad.
+    The roots are computed from eigenvalues; negative ones, which are rounding errors,
+    count as 0. The algorithm is the paper's, without averages, momentum and grafting.
+    As in AdaGrad, the rate of every direction goes to zero.
 
-    Of sides longer than `max_precond_dim` only the diagonal is kept, as in the paper.
-    Variables of more than two axes are matrices with all axes but the last one as
-    rows. Embeddings, and what `exclude_layers` names, are updated by AdaGrad, which is
-    this with diagonals only, or by the `fallback`.
+    As in the paper, sides longer than `max_precond_dim` keep only the diagonal.
+    Variables of more than two axes become matrices: the last axis becomes the columns,
+    and all others the rows. AdaGrad, which is Shampoo with diagonals only, or the
+    `fallback` updates embeddings and the variables that `exclude_layers` names.
 
-    When to use: to study it, and small problems whose gradients are badly conditioned.
-        `SOAP` is its practical descendant. Not where memory is short: an n × m matrix
-        has n² + m² numbers of state; nor for long training. An eigenvalue problem for
-        each side every `precondition_frequency` steps. What matters: `learning_rate`
-        and `epsilon`, which is a hyper-parameter here.
+    When to use: for studying the algorithm, and for small problems with badly
+        conditioned gradients. `SOAP` is its practical descendant. Avoid it where memory
+        is short, because an n × m matrix has n² + m² numbers of state, and for long
+        training. Every `precondition_frequency` steps it solves an eigenvalue problem
+        for each side. What matters: `learning_rate` and `epsilon`, which needs tuning
+        here.
 
-    Sparse gradients of embeddings are AdaGrad's, for which nothing moves while the
-    gradient is zero, or the fallback's. Those of other variables are made dense, as
-    the statistics mix all rows.
+    Sparse gradients of embeddings belong to AdaGrad, which changes nothing while the
+    gradient is zero, or to the fallback. Those of other variables are made dense,
+    because the statistics mix all rows.
 
     Raises:
-        ValueError: As `Muon`.
+        ValueError: As for `Muon`.
 
     Example:
 
@@ -71,35 +75,39 @@ class Shampoo(MatrixOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        0.001, doc="; this algorithm tends to want more (0.01 to 1)."
+        0.001,
+        doc="""A float, a schedule, or a callable without arguments that returns it.
+        Shampoo often needs 0.01 to 1.""",
     )
     epsilon: float = hyperparameter(1e-4, POSITIVE, "ε, added to the statistics.")
     precondition_frequency: int = hyperparameter(
         1,
         Interval(1, whole=True),
-        """Every how many steps the roots are computed; above 1 they are kept in
-        between, n² + m² more numbers.""",
+        """The number of steps from one computation of the roots to the next. Above 1
+        the roots are kept, which takes n² + m² more numbers.""",
     )
     max_precond_dim: int = hyperparameter(
-        1024, Interval(0, whole=True), "The longest side with a whole matrix."
+        1024,
+        Interval(0, whole=True),
+        "The length of the longest side with a full matrix.",
     )
     exclude_layers: list[str] | None = hyperparameter(
         None,
-        doc="""Regular expressions: a variable in whose path one of them is found is
-        left to AdaGrad.""",
+        doc="""Regular expressions. AdaGrad updates a variable if one of them matches a
+        part of its path.""",
     )
     exclude_embeddings: bool = hyperparameter(
         True,
-        doc="""Whether embeddings are, that is, variables with a name that ends in
+        doc="""Leaves embeddings to AdaGrad: variables with a name that ends in
         "embeddings", as in `keras.layers.Embedding`.""",
     )
     fallback: AdaptiveOptimizer | None = hyperparameter(
         None,
-        doc="""An `AdaptiveOptimizer` in place of AdaGrad. Its learning rate is its
-        own, and so is its weight decay; its other base options mean nothing.""",
+        doc="""An `AdaptiveOptimizer` that replaces AdaGrad. It keeps its own learning
+        rate and weight decay, and its other base options have no effect.""",
     )
 
-    def default_fallback(self):
+    def default_fallback(self) -> AdaptiveOptimizer:
         return Adagrad(
             initial_accumulator_value=0.0,
             epsilon=self.epsilon,
@@ -108,7 +116,7 @@ class Shampoo(MatrixOptimizer):
         )
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         left = Slot(shape_of=partial(self._side, 0))
         right = Slot(shape_of=partial(self._side, 1))
         slots = {"left": left, "right": right}
@@ -122,7 +130,7 @@ class Shampoo(MatrixOptimizer):
         length = matrix_shape(shape)[side]
         return (length, length) if length <= self.max_precond_dim else (length,)
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         shape = hyper.parameter.shape
         matrix = ops.reshape(gradient, matrix_shape(shape))
         left = state["left"] + gram(matrix, state["left"])
@@ -130,7 +138,7 @@ class Shampoo(MatrixOptimizer):
         new = {"left": left, "right": right}
         power = hyper.number(-1 / (2 * max(1, min(2, len(shape)))))
 
-        def roots():
+        def roots() -> tuple[Any, ...]:
             return tuple(powered(s, hyper.epsilon, power) for s in (left, right))
 
         if self.precondition_frequency == 1:
@@ -147,8 +155,14 @@ class Shampoo(MatrixOptimizer):
         return hyper.learning_rate * ops.reshape(step, shape), new
 
 
-def powered(statistic, epsilon, power):
-    """(ε I + statistic) to a power; of a vector, as the diagonal."""
+def powered(statistic: Any, epsilon: Any, power: Any) -> Any:
+    """Returns (ε I + statistic) to a power.
+
+    Args:
+        statistic: A symmetric matrix, or a vector as the diagonal of one.
+        epsilon: ε.
+        power: The exponent.
+    """
     if len(statistic.shape) == 1:
         return ops.power(epsilon + statistic, power)
     values, vectors = ops.eigh(statistic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
@@ -20,9 +21,11 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     Interval,
     LearningRate,
     Slot,
+    State,
     choice,
     hyperparameter,
 )
@@ -42,28 +45,32 @@ class SOAP(MatrixOptimizer):
         L ← β L + (1 - β) G Gᵀ
         R ← β R + (1 - β) Gᵀ G
 
-    The first call only sets L and R, and Q and P to their eigenvectors: it makes no
-    update. After every `precondition_frequency` updates Q becomes the orthogonal part
-    of L Q, one power iteration, with columns by falling eigenvalue; so does P, and
-    Adam's moments follow. Weights decay after the step. As in the reference ε is beside
-    the root of the uncorrected second moment.
+    The first call makes no update. It sets L and R, and sets Q and P to their
+    eigenvectors. After every `precondition_frequency` updates, Q becomes the orthogonal
+    part of L Q (one power iteration), with columns sorted by decreasing eigenvalue. P
+    changes likewise, and Adam's moments are moved to the new bases. Weight decay
+    follows the step. As in the reference implementation, ε is added to the root of the
+    uncorrected second moment.
 
-    Sides longer than `max_precond_dim` keep their own basis, and so do vectors: with no
-    side left it is Adam. Variables of more than two axes are matrices with all axes but
-    the last one as rows. Embeddings, and what `exclude_layers` names, are updated by
-    Adam with the same arguments, or by the `fallback`.
+    Vectors and sides longer than `max_precond_dim` keep their own basis. A variable
+    without any other side is updated as by Adam. Variables of more than two axes become
+    matrices: the last axis becomes the columns, and all others the rows. Adam with the
+    same arguments, or the `fallback`, updates embeddings and the variables that
+    `exclude_layers` names.
 
-    When to use: matrices of moderate sides in networks that train long, where it needs
-        fewer steps than AdamW and `Muon` about as few. Not where memory is short: an
-        n × m matrix has 2 (n m + n² + m²) numbers of state; nor for long sides without
-        a fast QR decomposition. What matters: `learning_rate` with warm-up,
-        `precondition_frequency` (speed), `max_precond_dim` (memory).
+    When to use: for matrices with sides of moderate length in networks that train long,
+        where it needs fewer steps than AdamW and about as few as `Muon`. Avoid it where
+        memory is short, because an n × m matrix has 2 (n m + n² + m²) numbers of state,
+        and for long sides without a fast QR decomposition. What matters:
+        `learning_rate` with warmup, `precondition_frequency` (speed) and
+        `max_precond_dim` (memory).
 
-    Sparse gradients of embeddings are Adam's or the fallback's, deferred if it can be.
-    Those of other variables are made dense, as the statistics mix all rows.
+    Sparse gradients of embeddings belong to Adam or the fallback, which defers them if
+    it can. Those of other variables are made dense, because the statistics mix all
+    rows.
 
     Raises:
-        ValueError: As `Muon`.
+        ValueError: As for `Muon`.
 
     Example:
 
@@ -77,37 +84,39 @@ class SOAP(MatrixOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.003)
-    beta_1: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.95, DECAY_RATE, "Decay rate of the velocity.")
+    beta_1: float = hyperparameter(0.95, DECAY_RATE, "β₁, decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.95, DECAY_RATE, "β₂, decay rate of the velocity.")
     shampoo_beta: float = hyperparameter(
-        0.95, DECAY_RATE, "Decay rate of the statistics."
+        0.95, DECAY_RATE, "β, decay rate of the statistics."
     )
-    epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "Keeps the denominator away from zero."
-    )
+    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, added to the denominator.")
     precondition_frequency: int = hyperparameter(
-        10, Interval(1, whole=True), "Every how many updates the bases follow."
+        10,
+        Interval(1, whole=True),
+        "The number of updates from one change of the bases to the next.",
     )
     max_precond_dim: int = hyperparameter(
-        10_000, Interval(0, whole=True), "The longest side to precondition."
+        10_000,
+        Interval(0, whole=True),
+        "The length of the longest side to precondition.",
     )
     exclude_layers: list[str] | None = hyperparameter(
         None,
-        doc="""Regular expressions: a variable in whose path one of them is found is
-        left to Adam.""",
+        doc="""Regular expressions. Adam updates a variable if one of them matches a
+        part of its path.""",
     )
     exclude_embeddings: bool = hyperparameter(
         True,
-        doc="""Whether embeddings are, that is, variables with a name that ends in
+        doc="""Leaves embeddings to Adam: variables with a name that ends in
         "embeddings", as in `keras.layers.Embedding`.""",
     )
     fallback: AdaptiveOptimizer | None = hyperparameter(
         None,
-        doc="""An `AdaptiveOptimizer` in place of Adam. Its learning rate is its own,
-        and so is its weight decay; its other base options mean nothing.""",
+        doc="""An `AdaptiveOptimizer` that replaces Adam. It keeps its own learning rate
+        and weight decay, and its other base options have no effect.""",
     )
 
-    def default_fallback(self):
+    def default_fallback(self) -> AdaptiveOptimizer:
         return Adam(
             beta_1=self.beta_1,
             beta_2=self.beta_2,
@@ -117,7 +126,7 @@ class SOAP(MatrixOptimizer):
         )
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Slot]:
         left = Slot(shape_of=partial(self._square, 0))
         right = Slot(shape_of=partial(self._square, 1))
         return {
@@ -134,10 +143,10 @@ class SOAP(MatrixOptimizer):
         turned = len(shape) > 1 and length <= self.max_precond_dim
         return (length, length) if turned else (0, 0)
 
-    def decayed(self, parameter, hyper):
+    def decayed(self, parameter: Any, hyper: Hyper) -> Any:
         return parameter
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         shape = hyper.parameter.shape
         matrix = ops.reshape(gradient, matrix_shape(shape))
         state = dict(state)
@@ -153,8 +162,8 @@ class SOAP(MatrixOptimizer):
         )
         return ops.reshape(step, shape), state
 
-    def _adam_step(self, matrix, state, hyper):
-        """The step and the state of any call but the first."""
+    def _adam_step(self, matrix: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
+        """Returns the step and the state of any call but the first."""
         left, right = state["left_basis"], state["right_basis"]
         turned = on_both_sides(matrix, ops.transpose(left), ops.transpose(right))
         updates = hyper.step - 1
@@ -175,8 +184,8 @@ class SOAP(MatrixOptimizer):
         return step, state
 
 
-def with_eigenbases(state):
-    """The state with the eigenvectors of the statistics as bases."""
+def with_eigenbases(state: State) -> State:
+    """Returns the state with the eigenvectors of the statistics as bases."""
     state = dict(state)
     for side in SIDES:
         if state[f"{side}_basis"].shape[0] > 0:
@@ -185,8 +194,8 @@ def with_eigenbases(state):
     return state
 
 
-def with_next_bases(state):
-    """The state after one power iteration of the bases, the moments in the new ones."""
+def with_next_bases(state: State) -> State:
+    """Returns the state with bases and moments after one power iteration."""
     momentum = on_both_sides(
         state["momentum"], state["left_basis"], state["right_basis"]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,15 +13,17 @@ from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
     PACKAGE,
+    Hyper,
     LearningRate,
     Slot,
+    State,
     hyperparameter,
 )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Yogi(AdaptiveOptimizer):
-    """Yogi: Adam whose second moment moves by no more than the squared gradient.
+    """Yogi: Adam whose second moment changes by at most the squared gradient.
 
     With the gradient g at step t, the momentum m, the velocity v and the learning
     rate η:
@@ -28,23 +32,23 @@ class Yogi(AdaptiveOptimizer):
         v ← v + (1 - β₂) sign(g² - v) g²
         w ← w - η / (1 - β₁ᵗ) · m / (√(v / (1 - β₂ᵗ)) + ε)
 
-    Adam forgets large gradients at a fixed pace; Yogi's v falls only as fast as
-    small gradients come in, and stands still where there are none.
+    Adam forgets large gradients at a fixed pace. Yogi's v decreases only by the small
+    squared gradients that arrive, and stands still without gradients.
 
-    When to use: sparse or heavy-tailed gradients, where Adam's rates jump up after a
-        while without large ones. Not where the scale of the gradients falls during
-        training: v, and with it the rate, hardly follows. What matters:
+    When to use: for sparse or heavy-tailed gradients, where Adam's rates jump up after
+        a while without large gradients. Avoid it where the scale of the gradients falls
+        during training, because v, and with it the rate, hardly follows. What matters:
         `learning_rate` (about ten times Adam's), `epsilon`, and
-        `initial_accumulator_value`, which v keeps for long.
+        `initial_accumulator_value`, which v keeps for a long time.
 
-    Sparse gradients, `"deferred"`: after d steps with zero gradient v has stood still,
+    Sparse gradients, `"deferred"`: after d steps with zero gradient, v has stood still,
     m has decayed by β₁ᵈ, and the weights have moved by
 
         -m / (√v + ε √cₛ) · Σⱼ aₛ₊ⱼ₋₁ β₁ʲ,  aₜ = η √cₜ / (1 - β₁ᵗ),  cₜ = 1 - β₂ᵗ
 
-    with s the first skipped step. Exact but for the factor of ε, which stays that of
-    step s: the skipped step t is too long by a share of at most ε (√cₜ - √cₛ) / √v,
-    which is nothing once β₂ᵗ is small.
+    with the first skipped step s. This is exact except for the factor of ε, which stays
+    that of step s: the skipped step t is too long by at most the fraction
+    ε (√cₜ - √cₛ) / √v, which vanishes once β₂ᵗ is small.
 
     Example:
 
@@ -58,54 +62,50 @@ class Yogi(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(0.01)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "Decay rate of the momentum.")
-    beta_2: float = hyperparameter(
-        0.999, DECAY_RATE, "One minus the pace of the velocity."
-    )
-    epsilon: float = hyperparameter(
-        1e-3,
-        NON_NEGATIVE,
-        """Keeps the denominator away from zero; beside the root of the corrected
-        velocity.""",
-    )
+    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
+    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, one minus the pace of v.")
+    epsilon: float = hyperparameter(1e-3, NON_NEGATIVE, "ε, added to the denominator.")
     initial_accumulator_value: float = hyperparameter(
-        1e-6, NON_NEGATIVE, "The velocity to start from."
+        1e-6, NON_NEGATIVE, "The initial value of the velocity."
     )
-    row_wise: bool = hyperparameter(False, doc="Keep one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
 
     @property
-    def slots(self):
-        return {
-            "momentum": Slot(),
-            "velocity": Slot(self.initial_accumulator_value, self.row_wise),
-        }
+    def slots(self) -> dict[str, Slot]:
+        velocity = Slot(self.initial_accumulator_value, self.row_wise)
+        return {"momentum": Slot(), "velocity": velocity}
 
-    def rule(self, gradient, state, hyper):
+    def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         m = averaged(state["momentum"], gradient, hyper.beta_1)
-        v, square = state["velocity"], self.squared(gradient)
-        v = v + (1 - hyper.beta_2) * ops.sign(square - v) * square
+        v = _moved(state["velocity"], self.squared(gradient), hyper)
         rate, _ = self.drift(hyper)
         step = rate * _direction(m, v, hyper.step, hyper)
         return step, {"momentum": m, "velocity": v}
 
-    def catch_up(self, state, skipped_steps, hyper):
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
         m, v = state["momentum"], state["velocity"]
         # When averages overwrite weights, the last skipped step is `hyper.step`.
         first = ops.maximum(hyper.step - skipped_steps, ops.ones_like(skipped_steps))
-        return _direction(m, v, first, hyper), {
-            "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
-            "velocity": v,
-        }
+        momentum = ops.power(hyper.beta_1, skipped_steps) * m
+        return _direction(m, v, first, hyper), {"momentum": momentum, "velocity": v}
 
-    def drift(self, hyper):
+    def drift(self, hyper: Hyper) -> tuple[Any, Any]:
         rate = unbiased(hyper.learning_rate, hyper.beta_1, hyper.step)
         return rate * _root(hyper.step, hyper), hyper.beta_1
 
 
-def _direction(m, v, step, hyper):
+def _moved(v: Any, square: Any, hyper: Hyper) -> Any:
+    """Returns the velocity after one more squared gradient."""
+    return v + (1 - hyper.beta_2) * ops.sign(square - v) * square
+
+
+def _direction(m: Any, v: Any, step: Any, hyper: Hyper) -> Any:
+    """Returns m / (√v + ε √cₜ)."""
     return m / (ops.sqrt(v) + hyper.epsilon * _root(step, hyper))
 
 
-def _root(step, hyper):
-    """√cₜ, where cₜ = 1 - β₂ᵗ corrects v."""
+def _root(step: Any, hyper: Hyper) -> Any:
+    """Returns √cₜ, where cₜ = 1 - β₂ᵗ is the bias correction of v."""
     return ops.sqrt(1 - ops.power(hyper.beta_2, step))

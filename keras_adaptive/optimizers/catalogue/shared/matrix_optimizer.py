@@ -1,4 +1,4 @@
-"""What optimizers that treat variables as matrices share."""
+"""The base of optimizers that treat variables as matrices."""
 
 from __future__ import annotations
 
@@ -13,28 +13,35 @@ from keras_adaptive.optimizers.base import AdaptiveOptimizer
 
 
 class MatrixOptimizer(AdaptiveOptimizer):
-    """Base of optimizers for matrices, which leave some variables to another one.
+    """Updates matrices by its own rule and other variables by another optimizer.
 
-    That other one is the `fallback`. Of it count the rule, the hyper-parameters and
-    the weight decay; clipping, averaging and the like are this optimizer's. The
-    default one also has this optimizer's learning rate, one that is given its own,
-    with schedules evaluated at this optimizer's iterations.
+    That optimizer is the `fallback`. Only its rule, its hyper-parameters and its weight
+    decay are used; clipping, averaging and the other options are those of this
+    optimizer. The default fallback uses this optimizer's learning rate. A fallback
+    given by the user has its own learning rate, with schedules evaluated at this
+    optimizer's iterations.
 
     Subclasses declare `exclude_layers`, `exclude_embeddings` and `fallback`, and define
     `default_fallback`. Users may override `uses_fallback`.
 
     Attributes:
-        embedding_pattern: A regular expression: a variable in whose path it is found
-            is an embedding. By default tables as `keras.layers.Embedding` names them.
+        exclude_layers: Regular expressions. The fallback updates a variable if one of
+            them matches a part of its path.
+        exclude_embeddings: Whether the fallback updates embeddings.
+        embedding_pattern: A regular expression. A variable is an embedding if it
+            matches a part of its path; by default as `keras.layers.Embedding` names its
+            table.
     """
 
+    exclude_layers: list[str] | None
+    exclude_embeddings: bool
     embedding_pattern = "embeddings$"
     compilable = False
     dense_only = "it needs whole matrices. Leave large tables to the fallback."
     _default_fallback = True
 
     def default_fallback(self) -> AdaptiveOptimizer:
-        """Returns the optimizer to fall back on unless another one is given.
+        """Returns the fallback that is used unless another one is given.
 
         Its sparse mode is `self.sparse`, which is `None` for the default.
         """
@@ -43,7 +50,8 @@ class MatrixOptimizer(AdaptiveOptimizer):
     def complete(self) -> None:
         """Sets the fallback and, unless one is given, the mode of sparse updates."""
         self.exclude_layers = list(self.exclude_layers or [])
-        fallback, self._default_fallback = self.fallback, self.fallback is None
+        fallback: Any = self.fallback
+        self._default_fallback = fallback is None
         if fallback is None:
             fallback = self.fallback = self.default_fallback()
         elif not isinstance(fallback, AdaptiveOptimizer) or fallback.global_slots:
@@ -58,20 +66,21 @@ class MatrixOptimizer(AdaptiveOptimizer):
 
     def refused_modes(self) -> dict[str, str]:
         # The matrices are always updated whole.
-        if self.fallback.sparse == "deferred":
+        fallback: Any = self.fallback
+        if fallback.sparse == "deferred":
             return {}
-        why = f"the fallback, {type(self.fallback).__name__}, is not deferred."
+        why = f"the fallback, {type(fallback).__name__}, is not deferred."
         return {"deferred": why}
 
     @staticmethod
-    def _fallback_rate(fallback) -> keras.Variable | None:
-        """The variable that holds the fallback's own learning rate."""
+    def _fallback_rate(fallback: Any) -> keras.Variable | None:
+        """Returns the variable that holds the fallback's own learning rate."""
         rate = fallback._learning_rate
         return rate if isinstance(rate, keras.Variable) else None
 
-    def uses_fallback(self, variable) -> bool:
+    def uses_fallback(self, variable: Any) -> bool:
         path = getattr(variable, "path", variable.name)
-        patterns = list(self.exclude_layers)
+        patterns = list(self.exclude_layers or [])
         if self.exclude_embeddings:
             patterns.append(self.embedding_pattern)
         return any(re.search(pattern, path) for pattern in patterns)
@@ -79,7 +88,8 @@ class MatrixOptimizer(AdaptiveOptimizer):
     def fallback_learning_rate(self, learning_rate: Any) -> Any:
         if self._default_fallback:
             return learning_rate
-        rate = self.fallback._learning_rate
+        fallback: Any = self.fallback
+        rate = fallback._learning_rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             return rate(self._iterations)
         return rate() if callable(rate) else rate
@@ -93,14 +103,16 @@ class MatrixOptimizer(AdaptiveOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        config["exclude_layers"] = list(self.exclude_layers)
+        config["exclude_layers"] = list(self.exclude_layers or [])
         config["fallback"] = None
         if not self._default_fallback:
             config["fallback"] = keras.saving.serialize_keras_object(self.fallback)
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> MatrixOptimizer:
         config = dict(config)
         if isinstance(config.get("fallback"), dict):
             config["fallback"] = keras.saving.deserialize_keras_object(
@@ -110,21 +122,21 @@ class MatrixOptimizer(AdaptiveOptimizer):
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The shape of a variable as a matrix.
+    """Returns the shape of a variable as a matrix.
 
-    The last axis has the columns, all others together the rows: a convolution kernel
-    becomes (height · width · inputs, outputs), a vector a single row.
+    The last axis becomes the columns, and all others together the rows. A convolution
+    kernel becomes (height · width · inputs, outputs), a vector becomes a single row.
     """
     return math.prod(shape[:-1]), math.prod(shape[-1:])
 
 
-def gram(matrix, like):
-    """`matrix @ matrixᵀ`, or as much of it as a statistic holds.
+def gram(matrix: Any, like: Any) -> Any:
+    """Returns `matrix @ matrixᵀ`, or the part of it that a statistic holds.
 
     Args:
         matrix: Tensor of shape `(rows, columns)`.
-        like: The statistic: of shape `(rows, rows)`, or `(rows,)` for the diagonal
-            only, or empty for nothing.
+        like: The statistic, of shape `(rows, rows)`, or `(rows,)` for only the
+            diagonal, or empty for nothing.
     """
     if like.shape[0] == 0:
         return like
@@ -133,19 +145,19 @@ def gram(matrix, like):
     return matrix @ ops.transpose(matrix)
 
 
-def on_both_sides(matrix, left, right):
-    """`left @ matrix @ rightᵀ`.
+def on_both_sides(matrix: Any, left: Any, right: Any) -> Any:
+    """Returns `left @ matrix @ rightᵀ`.
 
     Args:
         matrix: Tensor of shape `(rows, columns)`.
         left: Tensor of shape `(rows, rows)`, or `(rows,)` for a diagonal matrix, or
-            empty for none at all.
-        right: The same with `columns` for `rows`.
+            empty for the identity.
+        right: The same with `columns` instead of `rows`.
     """
     return ops.transpose(_times(right, ops.transpose(_times(left, matrix))))
 
 
-def _times(factor, matrix):
+def _times(factor: Any, matrix: Any) -> Any:
     if factor.shape[0] == 0:
         return matrix
     if len(factor.shape) == 1:
