@@ -83,3 +83,4 @@ def test_it_follows_the_style(repository):
     file = re.search("<!-- file: (.*) -->", PAGE)[1]
     python(repository, "-m", "ruff", "check", file)
     python(repository, "-m", "ruff", "format", "--check", file)
+    python(repository, "-m", "mypy", "--follow-imports=silent", file)

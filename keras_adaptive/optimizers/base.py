@@ -64,8 +64,8 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
     ... )
     >>> @keras.saving.register_keras_serializable("my_package")
     ... class SignMomentum(AdaptiveOptimizer):
-    ...     learning_rate: LearningRate = hyperparameter(0.001)
-    ...     beta: float = hyperparameter(0.9, DECAY_RATE)
+    ...     learning_rate: LearningRate = hyperparameter(default=0.001)
+    ...     beta: float = hyperparameter(DECAY_RATE, default=0.9)
     ...     slots = {"momentum": Slot()}
     ...
     ...     def rule(self, gradient, state, hyper):

@@ -15,7 +15,6 @@ from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine import accumulation
 from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, is_rows, map_values
 from keras_adaptive.optimizers.engine.conditional import branch
-from keras_adaptive.optimizers.engine.engine import Engine
 from keras_adaptive.optimizers.engine.gradients import (
     after_checks,
     check_count,
@@ -30,10 +29,8 @@ if ON_TENSORFLOW:
 class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
     """Hands the gradients that Keras gives to the engine.
 
-    A class that takes part has an engine, and says what a step depends on.
+    A class that takes part has an engine, `_engine`, and defines what a step depends on.
     """
-
-    _engine: Engine
 
     def _context(self, learning_rate: Any = None) -> StepContext:
         raise NotImplementedError

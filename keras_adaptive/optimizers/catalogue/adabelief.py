@@ -56,15 +56,23 @@ class AdaBelief(AdaptiveOptimizer):
     - [Reddi et al., 2018](https://arxiv.org/abs/1904.09237) for `amsgrad`
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the variance's decay rate.")
-    epsilon: float = hyperparameter(
-        1e-16, NON_NEGATIVE, "ε, added to s at every step and again to its root."
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, the momentum's decay rate.", default=0.9
     )
-    amsgrad: bool = hyperparameter(False, doc="Uses the largest variance so far.")
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the variance's decay rate.", default=0.999
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE,
+        "ε, added to s at every step and again to its root.",
+        default=1e-16,
+    )
+    amsgrad: bool = hyperparameter(
+        doc="Uses the largest variance so far.", default=False
+    )
     row_wise: bool = hyperparameter(
-        False, doc="Keeps one variance a row, of mean((g - m)²)."
+        doc="Keeps one variance a row, of mean((g - m)²).", default=False
     )
 
     @property

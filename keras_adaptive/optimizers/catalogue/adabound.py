@@ -60,21 +60,33 @@ class AdaBound(AdamRule):
     - [Luo et al., 2019](https://arxiv.org/abs/1902.09843)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    final_learning_rate: float = hyperparameter(0.1, POSITIVE, "η*, the rate of SGD.")
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
-    gamma: float = hyperparameter(0.001, POSITIVE, "γ, the pace of the bounds.")
-    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, the smallest denominator.")
-    amsbound: bool = hyperparameter(False, doc="Uses the largest velocity so far.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    final_learning_rate: float = hyperparameter(
+        POSITIVE, "η*, the rate of SGD.", default=0.1
+    )
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, the momentum's decay rate.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the velocity's decay rate.", default=0.999
+    )
+    gamma: float = hyperparameter(POSITIVE, "γ, the pace of the bounds.", default=0.001)
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, the smallest denominator.", default=1e-8
+    )
+    amsbound: bool = hyperparameter(
+        doc="Uses the largest velocity so far.", default=False
+    )
     base_learning_rate: float | None = hyperparameter(
-        None,
         POSITIVE_OR_NONE,
         """The learning rate that η* belongs to. At another learning rate η* is scaled
         by their ratio. `None` stands for the first learning rate; a schedule that warms
         up from (almost) 0 needs its peak here.""",
+        default=None,
     )
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     catch_up = None  # type: ignore[assignment]
 

@@ -53,15 +53,19 @@ class Adadelta(AdaptiveOptimizer):
     - [Zeiler, 2012](https://arxiv.org/abs/1212.5701)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    rho: float = hyperparameter(0.95, DECAY_RATE, "ρ, the decay rate of the means.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    rho: float = hyperparameter(
+        DECAY_RATE, "ρ, the decay rate of the means.", default=0.95
+    )
     epsilon: float = hyperparameter(
-        1e-7, NON_NEGATIVE, "ε, starts the steps and bounds the denominator from below."
+        NON_NEGATIVE,
+        "ε, starts the steps and bounds the denominator from below.",
+        default=1e-7,
     )
     row_wise: bool = hyperparameter(
-        False,
         doc="""Keeps one number of each kind a row, of mean(g²) and mean(Δ²). The state
         of a table shrinks by its width.""",
+        default=False,
     )
 
     @property

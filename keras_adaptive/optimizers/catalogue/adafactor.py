@@ -65,28 +65,30 @@ class Adafactor(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        0.001,
         doc="""η, relative to the size of the weights. A float, a schedule, or a
         callable without arguments that returns it.""",
+        default=0.001,
     )
     beta_2_decay: float = hyperparameter(
-        -0.8, Interval(-1.0, 0.0), "c, the exponent in the decay rate β₂ₜ = 1 - tᶜ."
+        Interval(-1.0, 0.0),
+        "c, the exponent in the decay rate β₂ₜ = 1 - tᶜ.",
+        default=-0.8,
     )
     epsilon_1: float = hyperparameter(
-        1e-30, NON_NEGATIVE, "ε₁, keeps the denominator away from zero."
+        NON_NEGATIVE, "ε₁, keeps the denominator away from zero.", default=1e-30
     )
     epsilon_2: float = hyperparameter(
-        1e-3,
         NON_NEGATIVE,
         "ε₂, the least size of the weights that steps are relative to.",
+        default=1e-3,
     )
     clip_threshold: float = hyperparameter(
-        1.0, POSITIVE, "d, the largest root mean square of u."
+        POSITIVE, "d, the largest root mean square of u.", default=1.0
     )
     relative_step: bool = hyperparameter(
-        True,
         doc="""Caps the learning rate at 1 / √t, as in the paper. With `False` every
         step takes the learning rate as it is. Keras's class caps it even then.""",
+        default=True,
     )
 
     slots = factored_slots("velocity")

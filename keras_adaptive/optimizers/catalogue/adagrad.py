@@ -53,20 +53,21 @@ class Adagrad(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        0.001, doc="η, often best at 0.01 to 1: a float, a schedule, or a callable."
+        doc="η, often best at 0.01 to 1: a float, a schedule, or a callable.",
+        default=0.001,
     )
     initial_accumulator_value: float = hyperparameter(
-        0.1, NON_NEGATIVE, "The value of a at the start."
+        NON_NEGATIVE, "The value of a at the start.", default=0.1
     )
     epsilon: float = hyperparameter(
-        1e-7,
         NON_NEGATIVE,
         "ε, keeps the denominator away from zero. It is inside the root, as in Keras.",
+        default=1e-7,
     )
     row_wise: bool = hyperparameter(
-        False,
         doc="""Keeps one accumulator a row, a ← a + mean(g²), with ε outside the root.
         The state of a table shrinks by its width.""",
+        default=False,
     )
 
     catch_up = standing_still

@@ -66,10 +66,13 @@ class AdamRule(AdaptiveOptimizer):
         return 1 / (ops.sqrt(v) + hyper.epsilon) * m, new
 
     def drift(self, hyper: Hyper) -> tuple[Any, Any] | None:
-        ratio = hyper.beta_1
-        if not self.amsgrad and self.beta_1 > 0:
-            ratio = ratio / ops.sqrt(hyper.beta_2)
-        return self._rate(hyper), ratio
+        return self._rate(hyper), self._ratio(hyper)
+
+    def _ratio(self, hyper: Hyper) -> Any:
+        """Returns the ratio from one skipped step to the next."""
+        if self.amsgrad or self.beta_1 == 0:
+            return hyper.beta_1
+        return hyper.beta_1 / ops.sqrt(hyper.beta_2)
 
     def why_not_deferred(self) -> str | None:
         if self.amsgrad or self.beta_1**2 <= self.beta_2:
@@ -127,20 +130,26 @@ class Adam(AdamRule):
     - [Reddi et al., 2018](https://arxiv.org/abs/1904.09237) for `amsgrad`
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, the momentum's decay rate.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the velocity's decay rate.", default=0.999
+    )
     epsilon: float = hyperparameter(
-        1e-7,
         NON_NEGATIVE,
         """ε, the smallest denominator. It is the paper's "epsilon hat", beside the root
         of the uncorrected v, as in Keras.""",
+        default=1e-7,
     )
-    amsgrad: bool = hyperparameter(False, doc="Uses the largest velocity so far.")
+    amsgrad: bool = hyperparameter(
+        doc="Uses the largest velocity so far.", default=False
+    )
     row_wise: bool = hyperparameter(
-        False,
         doc="""Keeps one velocity a row, of mean(g²). The state of a table shrinks by
         almost half.""",
+        default=False,
     )
 
 
@@ -172,10 +181,22 @@ class AdamW(AdamRule):
     - [Loshchilov & Hutter, 2017](https://arxiv.org/abs/1711.05101)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    weight_decay: float = hyperparameter(0.004, NON_NEGATIVE, "λ, the weight decay.")
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
-    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "ε, the smallest denominator.")
-    amsgrad: bool = hyperparameter(False, doc="Uses the largest velocity so far.")
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    weight_decay: float = hyperparameter(
+        NON_NEGATIVE, "λ, the weight decay.", default=0.004
+    )
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, the momentum's decay rate.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the velocity's decay rate.", default=0.999
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, the smallest denominator.", default=1e-7
+    )
+    amsgrad: bool = hyperparameter(
+        doc="Uses the largest velocity so far.", default=False
+    )
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )

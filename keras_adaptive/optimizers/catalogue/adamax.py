@@ -66,10 +66,16 @@ class Adamax(AdaptiveOptimizer):
     - [Kingma & Ba, 2014](https://arxiv.org/abs/1412.6980), section 7.1
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the norm's decay rate.")
-    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "ε, the smallest denominator.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, the momentum's decay rate.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the norm's decay rate.", default=0.999
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, the smallest denominator.", default=1e-7
+    )
 
     slots = {"momentum": Slot(), "norm": Slot()}
 

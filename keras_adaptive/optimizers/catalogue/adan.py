@@ -64,12 +64,16 @@ class Adan(AdaptiveOptimizer):
     - [Xie et al., 2022](https://arxiv.org/abs/2208.06677)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.98, DECAY_RATE, "β₁, the decay rate of m.")
-    beta_2: float = hyperparameter(0.92, DECAY_RATE, "β₂, the decay rate of v.")
-    beta_3: float = hyperparameter(0.99, DECAY_RATE, "β₃, the decay rate of n.")
-    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, the smallest denominator.")
-    no_prox: bool = hyperparameter(False, doc="Applies `weight_decay` as AdamW does.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(DECAY_RATE, "β₁, the decay rate of m.", default=0.98)
+    beta_2: float = hyperparameter(DECAY_RATE, "β₂, the decay rate of v.", default=0.92)
+    beta_3: float = hyperparameter(DECAY_RATE, "β₃, the decay rate of n.", default=0.99)
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, the smallest denominator.", default=1e-8
+    )
+    no_prox: bool = hyperparameter(
+        doc="Applies `weight_decay` as AdamW does.", default=False
+    )
 
     slots = dict.fromkeys(SLOTS, Slot())
 

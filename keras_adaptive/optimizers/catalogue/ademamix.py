@@ -62,19 +62,27 @@ class AdEMAMix(AdaptiveOptimizer):
     - [Pagliardini et al., 2024](https://arxiv.org/abs/2409.03137)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the decay rate of m₁.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the decay rate of v.")
-    beta_3: float = hyperparameter(0.9999, DECAY_RATE, "β₃, the decay rate of m₂.")
-    alpha: float = hyperparameter(5.0, NON_NEGATIVE, "α, the weight of m₂.")
-    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, the smallest denominator.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(DECAY_RATE, "β₁, the decay rate of m₁.", default=0.9)
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the decay rate of v.", default=0.999
+    )
+    beta_3: float = hyperparameter(
+        DECAY_RATE, "β₃, the decay rate of m₂.", default=0.9999
+    )
+    alpha: float = hyperparameter(NON_NEGATIVE, "α, the weight of m₂.", default=5.0)
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, the smallest denominator.", default=1e-8
+    )
     alpha_warmup: int | None = hyperparameter(
-        None, WARMUP, "The number of steps over which α grows from zero."
+        WARMUP, "The number of steps over which α grows from zero.", default=None
     )
     beta_3_warmup: int | None = hyperparameter(
-        None, WARMUP, "The number of steps over which β₃ grows from β₁."
+        WARMUP, "The number of steps over which β₃ grows from β₁.", default=None
     )
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     @property
     def slots(self) -> dict[str, Slot]:

@@ -57,16 +57,22 @@ class ADOPT(AdaptiveOptimizer):
     - [Taniguchi et al., 2024](https://arxiv.org/abs/2411.02853)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
-    beta_2: float = hyperparameter(0.9999, DECAY_RATE, "β₂, the velocity's decay rate.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, the momentum's decay rate.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the velocity's decay rate.", default=0.9999
+    )
     epsilon: float = hyperparameter(
-        1e-6,
         POSITIVE,
         """ε, the smallest denominator. It takes effect where the first gradient of an
         entry, and so its v, is zero.""",
+        default=1e-6,
     )
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     @property
     def slots(self) -> dict[str, Slot]:

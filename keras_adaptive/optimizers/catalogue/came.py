@@ -66,18 +66,24 @@ class CAME(AdaptiveOptimizer):
     - [Luo et al., 2023](https://arxiv.org/abs/2307.02047)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the decay rate of V.")
-    beta_3: float = hyperparameter(0.9999, DECAY_RATE, "β₃, the decay rate of S.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, the momentum's decay rate.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the decay rate of V.", default=0.999
+    )
+    beta_3: float = hyperparameter(
+        DECAY_RATE, "β₃, the decay rate of S.", default=0.9999
+    )
     epsilon_1: float = hyperparameter(
-        1e-30, NON_NEGATIVE, "ε₁, keeps V away from zero."
+        NON_NEGATIVE, "ε₁, keeps V away from zero.", default=1e-30
     )
     epsilon_2: float = hyperparameter(
-        1e-16, NON_NEGATIVE, "ε₂, keeps S away from zero."
+        NON_NEGATIVE, "ε₂, keeps S away from zero.", default=1e-16
     )
     clip_threshold: float = hyperparameter(
-        1.0, POSITIVE, "d, the largest root mean square of û."
+        POSITIVE, "d, the largest root mean square of û.", default=1.0
     )
 
     slots = {

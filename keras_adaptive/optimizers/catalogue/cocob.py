@@ -59,10 +59,14 @@ class COCOB(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        1.0, doc="η, a factor of the steps: a float, a schedule, or a callable."
+        doc="η, a factor of the steps: a float, a schedule, or a callable.", default=1.0
     )
-    alpha: float = hyperparameter(100.0, POSITIVE, "α. The first steps are 1/α long.")
-    epsilon: float = hyperparameter(1e-8, POSITIVE, "The value of L at the start.")
+    alpha: float = hyperparameter(
+        POSITIVE, "α. The first steps are 1/α long.", default=100.0
+    )
+    epsilon: float = hyperparameter(
+        POSITIVE, "The value of L at the start.", default=1e-8
+    )
 
     catch_up = standing_still
 

@@ -80,7 +80,7 @@ class _Averaging(_DAdaptation):
         return (1 - hyper.momentum) * lag, {**new, "lag": hyper.momentum * lag}
 
 
-class AdaptedAdam(_DAdaptation):
+class AdaptedAdamRule(_DAdaptation):
     """Adam with a learning rate that is multiplied by d."""
 
     def _rate(self, hyper: Hyper) -> Any:
@@ -95,7 +95,7 @@ class AdaptedAdam(_DAdaptation):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class DAdaptAdam(AdaptedAdam):
+class DAdaptAdam(AdaptedAdamRule):
     """D-Adapted Adam: Adam that estimates its learning rate.
 
     With the gradient g, the learning rate η, a = d η (times Adam's bias correction
@@ -133,23 +133,31 @@ class DAdaptAdam(AdaptedAdam):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        1.0,
         doc="η, a factor of the estimated rate: a float, a schedule, or a callable.",
+        default=1.0,
     )
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
-    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, the smallest denominator.")
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, the momentum's decay rate.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the velocity's decay rate.", default=0.999
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, the smallest denominator.", default=1e-8
+    )
     d0: float = hyperparameter(
-        1e-6, POSITIVE, "The value of d at the start, smaller than the rate sought."
+        POSITIVE,
+        "The value of d at the start, smaller than the rate sought.",
+        default=1e-6,
     )
     growth_rate: float | None = hyperparameter(
-        None,
         Interval(1.0, optional=True),
         """γ, the largest factor by which d grows in a step. `None` sets no limit, and
         1.02 is a slow warmup.""",
+        default=None,
     )
     use_bias_correction: bool = hyperparameter(
-        False, doc="Corrects the moments for their start at zero."
+        doc="Corrects the moments for their start at zero.", default=False
     )
 
     slots = {"momentum": Slot(), "velocity": Slot(), "dual_sum": Slot()}
@@ -221,17 +229,21 @@ class DAdaptSGD(_Averaging):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        1.0,
         doc="η, a factor of the estimated rate: a float, a schedule, or a callable.",
+        default=1.0,
     )
-    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ, the weight of the average.")
+    momentum: float = hyperparameter(
+        DECAY_RATE, "μ, the weight of the average.", default=0.0
+    )
     d0: float = hyperparameter(
-        1e-6, POSITIVE, "The value of d at the start, smaller than the distance sought."
+        POSITIVE,
+        "The value of d at the start, smaller than the distance sought.",
+        default=1e-6,
     )
     growth_rate: float | None = hyperparameter(
-        None,
         Interval(1.0, optional=True),
         "γ, the largest factor by which d grows in a step. `None` sets no limit.",
+        default=None,
     )
 
     @property
@@ -302,20 +314,24 @@ class DAdaptAdaGrad(_Averaging):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        1.0,
         doc="η, a factor of the estimated rate: a float, a schedule, or a callable.",
+        default=1.0,
     )
-    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ, the weight of the average.")
+    momentum: float = hyperparameter(
+        DECAY_RATE, "μ, the weight of the average.", default=0.0
+    )
     epsilon: float = hyperparameter(
-        1e-6, NON_NEGATIVE, "ε, the smallest denominator, outside the root."
+        NON_NEGATIVE, "ε, the smallest denominator, outside the root.", default=1e-6
     )
     d0: float = hyperparameter(
-        1e-6, POSITIVE, "The value of d at the start, smaller than the rate sought."
+        POSITIVE,
+        "The value of d at the start, smaller than the rate sought.",
+        default=1e-6,
     )
     growth_rate: float | None = hyperparameter(
-        None,
         Interval(1.0, optional=True),
         "γ, the largest factor by which d grows in a step. `None` sets no limit.",
+        default=None,
     )
 
     @property

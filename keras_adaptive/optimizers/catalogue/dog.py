@@ -91,14 +91,18 @@ class DoG(_Distance):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        1.0,
         doc="η, a factor of the estimated rate: a float, a schedule, or a callable.",
+        default=1.0,
     )
     reps_rel: float = hyperparameter(
-        1e-6, POSITIVE, "r_ε, the size of the first step relative to the weights."
+        POSITIVE,
+        "r_ε, the size of the first step relative to the weights.",
+        default=1e-6,
     )
     epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "ε, keeps the denominator away from zero, inside the root."
+        NON_NEGATIVE,
+        "ε, keeps the denominator away from zero, inside the root.",
+        default=1e-8,
     )
 
     slots = {"start": Slot(PARAMETER)}
@@ -136,14 +140,18 @@ class LDoG(_Distance):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        1.0,
         doc="η, a factor of the estimated rate: a float, a schedule, or a callable.",
+        default=1.0,
     )
     reps_rel: float = hyperparameter(
-        1e-6, POSITIVE, "r_ε, the size of the first step relative to the weights."
+        POSITIVE,
+        "r_ε, the size of the first step relative to the weights.",
+        default=1e-6,
     )
     epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "ε, keeps the denominator away from zero, inside the root."
+        NON_NEGATIVE,
+        "ε, keeps the denominator away from zero, inside the root.",
+        default=1e-8,
     )
 
     slots = {
@@ -194,12 +202,14 @@ class DoWG(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        1.0,
         doc="η, a factor of the estimated rate: a float, a schedule, or a callable.",
+        default=1.0,
     )
-    init_estim_sq_dist: float = hyperparameter(1e-4, POSITIVE, "The r² at the start.")
+    init_estim_sq_dist: float = hyperparameter(
+        POSITIVE, "The r² at the start.", default=1e-4
+    )
     epsilon: float = hyperparameter(
-        1e-4, NON_NEGATIVE, "ε, the smallest denominator, outside the root."
+        NON_NEGATIVE, "ε, the smallest denominator, outside the root.", default=1e-4
     )
 
     slots = {"start": Slot(PARAMETER)}

@@ -74,29 +74,31 @@ class Ftrl(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        0.001,
         POSITIVE,
         """η. A float, a schedule, or a callable without arguments that returns it.
         It must stay above 0. Values of 0.01 to 1 are often best.""",
+        default=0.001,
     )
     learning_rate_power: float = hyperparameter(
-        -0.5, Interval(-1.0, 0.0), "Minus p. With 0 the rate is fixed."
+        Interval(-1.0, 0.0), "Minus p. With 0 the rate is fixed.", default=-0.5
     )
     initial_accumulator_value: float = hyperparameter(
-        0.1, NON_NEGATIVE, "The value of n at the start."
+        NON_NEGATIVE, "The value of n at the start.", default=0.1
     )
     l1_regularization_strength: float = hyperparameter(
-        0.0, NON_NEGATIVE, "λ₁, the strength of the L1 penalty."
+        NON_NEGATIVE, "λ₁, the strength of the L1 penalty.", default=0.0
     )
     l2_regularization_strength: float = hyperparameter(
-        0.0,
         NON_NEGATIVE,
         "λ₂, a pull towards zero that weakens as gradients accumulate.",
+        default=0.0,
     )
     l2_shrinkage_regularization_strength: float = hyperparameter(
-        0.0, NON_NEGATIVE, "s. The gradient of s w² is added to g."
+        NON_NEGATIVE, "s. The gradient of s w² is added to g.", default=0.0
     )
-    beta: float = hyperparameter(0.0, NON_NEGATIVE, "β, as in the paper, added to nᵖ.")
+    beta: float = hyperparameter(
+        NON_NEGATIVE, "β, as in the paper, added to nᵖ.", default=0.0
+    )
 
     global_slots = {"last_rate": Slot(1.0)}
 

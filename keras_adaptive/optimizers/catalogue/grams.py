@@ -52,16 +52,22 @@ class Grams(AdamRule):
     - [Cao et al., 2024](https://arxiv.org/abs/2412.17107)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, the momentum's decay rate.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, the velocity's decay rate.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, the momentum's decay rate.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, the velocity's decay rate.", default=0.999
+    )
     epsilon: float = hyperparameter(
-        1e-6,
         NON_NEGATIVE,
         """ε, the smallest denominator. It is beside the root of the uncorrected v, as
         in the authors' code.""",
+        default=1e-6,
     )
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     def why_not_deferred(self) -> None:
         # Rows stand still, whatever the betas are.

@@ -60,10 +60,16 @@ class Lamb(AdaptiveOptimizer):
     - [You et al., 2019](https://arxiv.org/abs/1904.00962)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
-    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "ε, added to the denominator.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, decay rate of the momentum.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, decay rate of the velocity.", default=0.999
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to the denominator.", default=1e-7
+    )
 
     slots = {"momentum": Slot(), "velocity": Slot()}
     dense_only = (

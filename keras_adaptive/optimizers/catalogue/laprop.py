@@ -58,13 +58,19 @@ class LaProp(AdaptiveOptimizer):
     - [Ziyin et al., 2020](https://arxiv.org/abs/2002.04839)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.0004)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
-    epsilon: float = hyperparameter(
-        1e-15, NON_NEGATIVE, "ε, added to the root of the corrected velocity."
+    learning_rate: LearningRate = hyperparameter(default=0.0004)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, decay rate of the momentum.", default=0.9
     )
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, decay rate of the velocity.", default=0.999
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to the root of the corrected velocity.", default=1e-15
+    )
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     global_slots = {"mean_learning_rate": Slot()}
 

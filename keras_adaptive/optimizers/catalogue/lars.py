@@ -58,11 +58,17 @@ class LARS(AdaptiveOptimizer):
     - [You et al., 2017](https://arxiv.org/abs/1708.03888)
     """
 
-    learning_rate: LearningRate = hyperparameter(1.0)
-    momentum: float = hyperparameter(0.9, DECAY_RATE, "μ, decay rate of the momentum.")
-    trust_coefficient: float = hyperparameter(0.001, POSITIVE, "κ, the factor of r.")
-    epsilon: float = hyperparameter(0.0, NON_NEGATIVE, "ε, added to the denominator.")
-    nesterov: bool = hyperparameter(False, doc="Uses Nesterov's momentum.")
+    learning_rate: LearningRate = hyperparameter(default=1.0)
+    momentum: float = hyperparameter(
+        DECAY_RATE, "μ, decay rate of the momentum.", default=0.9
+    )
+    trust_coefficient: float = hyperparameter(
+        POSITIVE, "κ, the factor of r.", default=0.001
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to the denominator.", default=0.0
+    )
+    nesterov: bool = hyperparameter(doc="Uses Nesterov's momentum.", default=False)
 
     slots = {"momentum": Slot()}
     dense_only = (

@@ -57,12 +57,12 @@ class Lion(AdaptiveOptimizer):
     - [Chen et al., 2023](https://arxiv.org/abs/2302.06675)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
+    learning_rate: LearningRate = hyperparameter(default=0.001)
     beta_1: float = hyperparameter(
-        0.9, BETWEEN_0_AND_1, "β₁, the share of the momentum in the step."
+        BETWEEN_0_AND_1, "β₁, the share of the momentum in the step.", default=0.9
     )
     beta_2: float = hyperparameter(
-        0.99, BETWEEN_0_AND_1, "β₂, decay rate of the momentum."
+        BETWEEN_0_AND_1, "β₂, decay rate of the momentum.", default=0.99
     )
 
     slots = {"momentum": Slot()}

@@ -66,19 +66,37 @@ class MARS(AdaptiveOptimizer):
     - [Yuan et al., 2024](https://arxiv.org/abs/2411.10438)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.003)
-    beta_1: float = hyperparameter(0.95, DECAY_RATE, "β₁, decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.99, DECAY_RATE, "β₂, decay rate of the velocity.")
-    gamma: float = hyperparameter(0.025, NON_NEGATIVE, "γ, scales the correction of g.")
-    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, added to the denominator.")
-    optimize_1d: bool = hyperparameter(True, doc="Updates vectors like matrices.")
-    beta_1_1d: float = hyperparameter(0.9, DECAY_RATE, "β₁ of AdamW for vectors.")
-    beta_2_1d: float = hyperparameter(0.95, DECAY_RATE, "β₂ of AdamW for vectors.")
+    learning_rate: LearningRate = hyperparameter(default=0.003)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, decay rate of the momentum.", default=0.95
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, decay rate of the velocity.", default=0.99
+    )
+    gamma: float = hyperparameter(
+        NON_NEGATIVE, "γ, scales the correction of g.", default=0.025
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to the denominator.", default=1e-8
+    )
+    optimize_1d: bool = hyperparameter(
+        doc="Updates vectors like matrices.", default=True
+    )
+    beta_1_1d: float = hyperparameter(
+        DECAY_RATE, "β₁ of AdamW for vectors.", default=0.9
+    )
+    beta_2_1d: float = hyperparameter(
+        DECAY_RATE, "β₂ of AdamW for vectors.", default=0.95
+    )
     learning_rate_1d_factor: float = hyperparameter(
-        1.0, NON_NEGATIVE, "The learning rate of vectors, relative to `learning_rate`."
+        NON_NEGATIVE,
+        "The learning rate of vectors, relative to `learning_rate`.",
+        default=1.0,
     )
     weight_decay_1d: float | None = hyperparameter(
-        None, NON_NEGATIVE_OR_NONE, "`weight_decay` of vectors; `None` for the same."
+        NON_NEGATIVE_OR_NONE,
+        "`weight_decay` of vectors; `None` for the same.",
+        default=None,
     )
 
     slots = {"momentum": Slot(), "velocity": Slot(), "last_gradient": Slot()}

@@ -82,55 +82,63 @@ class Muon(MatrixOptimizer):
     - [Liu et al., 2025](https://arxiv.org/abs/2502.16982) for `rms_rate`
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    adam_beta_1: float = hyperparameter(0.9, DECAY_RATE, "AdamW's `beta_1`.")
-    adam_beta_2: float = hyperparameter(0.999, DECAY_RATE, "AdamW's `beta_2`.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    adam_beta_1: float = hyperparameter(DECAY_RATE, "AdamW's `beta_1`.", default=0.9)
+    adam_beta_2: float = hyperparameter(DECAY_RATE, "AdamW's `beta_2`.", default=0.999)
     adam_weight_decay: float | None = hyperparameter(
-        0.004, NON_NEGATIVE_OR_NONE, "AdamW's weight decay, or `None`."
+        NON_NEGATIVE_OR_NONE, "AdamW's weight decay, or `None`.", default=0.004
     )
-    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "AdamW's `epsilon`.")
+    epsilon: float = hyperparameter(NON_NEGATIVE, "AdamW's `epsilon`.", default=1e-7)
     weight_decay: float | None = hyperparameter(
-        0.004, doc="Decoupled weight decay of the matrices."
+        doc="Decoupled weight decay of the matrices.", default=0.004
     )
-    clipnorm: float | None = hyperparameter(None)
-    clipvalue: float | None = hyperparameter(None)
-    global_clipnorm: float | None = hyperparameter(None)
-    use_ema: bool = hyperparameter(False)
-    ema_momentum: float = hyperparameter(0.99)
-    ema_overwrite_frequency: int | None = hyperparameter(None)
-    loss_scale_factor: float | None = hyperparameter(None)
-    gradient_accumulation_steps: int | None = hyperparameter(None)
-    name: str | None = hyperparameter(None)
+    clipnorm: float | None = hyperparameter(default=None)
+    clipvalue: float | None = hyperparameter(default=None)
+    global_clipnorm: float | None = hyperparameter(default=None)
+    use_ema: bool = hyperparameter(default=False)
+    ema_momentum: float = hyperparameter(default=0.99)
+    ema_overwrite_frequency: int | None = hyperparameter(default=None)
+    loss_scale_factor: float | None = hyperparameter(default=None)
+    gradient_accumulation_steps: int | None = hyperparameter(default=None)
+    name: str | None = hyperparameter(default=None)
     exclude_layers: list[str] | None = hyperparameter(
-        None,
         doc="""Regular expressions. AdamW updates a variable if one of them matches a
         part of its path.""",
+        default=None,
     )
     exclude_embeddings: bool = hyperparameter(
-        True,
         doc="""Leaves embeddings to AdamW: variables with "embedding" in their path.""",
+        default=True,
     )
-    muon_a: float = hyperparameter(3.4445, doc="a, the coefficient of X.")
-    muon_b: float = hyperparameter(-4.7750, doc="b, the coefficient of X Xᵀ X.")
-    muon_c: float = hyperparameter(2.0315, doc="c, the coefficient of (X Xᵀ)² X.")
+    muon_a: float = hyperparameter(doc="a, the coefficient of X.", default=3.4445)
+    muon_b: float = hyperparameter(doc="b, the coefficient of X Xᵀ X.", default=-4.7750)
+    muon_c: float = hyperparameter(
+        doc="c, the coefficient of (X Xᵀ)² X.", default=2.0315
+    )
     adam_lr_ratio: float = hyperparameter(
-        1, POSITIVE, "Scales AdamW's step but, as in Keras, not its weight decay."
+        POSITIVE,
+        "Scales AdamW's step but, as in Keras, not its weight decay.",
+        default=1,
     )
-    momentum: float = hyperparameter(0.95, DECAY_RATE, "μ, decay rate of the momentum.")
+    momentum: float = hyperparameter(
+        DECAY_RATE, "μ, decay rate of the momentum.", default=0.95
+    )
     ns_steps: int = hyperparameter(
-        5, Interval(0, whole=True), "The number of Newton-Schulz steps."
+        Interval(0, whole=True), "The number of Newton-Schulz steps.", default=5
     )
-    nesterov: bool = hyperparameter(True, doc="Orthogonalizes G + μ M instead of M.")
+    nesterov: bool = hyperparameter(
+        doc="Orthogonalizes G + μ M instead of M.", default=True
+    )
     rms_rate: float | None = hyperparameter(
-        0.2,
         POSITIVE_OR_NONE,
         "Scales the step to the size of Adam's; `None` for W ← W - η O.",
+        default=0.2,
     )
     fallback: AdaptiveOptimizer | None = hyperparameter(
-        None,
         doc="""An `AdaptiveOptimizer` that replaces AdamW. It keeps its own learning
         rate and weight decay, and its other base options have no effect. `epsilon` and
         the arguments that begin with `adam_` then have no effect either.""",
+        default=None,
     )
 
     slots = {"momentum": Slot()}

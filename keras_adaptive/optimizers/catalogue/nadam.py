@@ -62,13 +62,19 @@ class Nadam(AdamRule):
     - [Dozat, 2016](https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
-    epsilon: float = hyperparameter(
-        1e-7, NON_NEGATIVE, "ε, added to the root of the corrected velocity."
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, decay rate of the momentum.", default=0.9
     )
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, decay rate of the velocity.", default=0.999
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to the root of the corrected velocity.", default=1e-7
+    )
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     global_slots = {"u_product": Slot(1.0)}
 

@@ -56,10 +56,16 @@ class NovoGrad(AdaptiveOptimizer):
     - [Ginsburg et al., 2019](https://arxiv.org/abs/1905.11286)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.95, DECAY_RATE, "β₁, decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.98, DECAY_RATE, "β₂, decay rate of the velocity.")
-    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, added to the denominator.")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, decay rate of the momentum.", default=0.95
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, decay rate of the velocity.", default=0.98
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to the denominator.", default=1e-8
+    )
 
     slots = {"momentum": Slot(), "velocity": Slot(shape_of=lambda shape: ())}
     dense_only = (

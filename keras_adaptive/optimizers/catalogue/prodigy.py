@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.catalogue.dadapt import AdaptedAdam, quotient
+from keras_adaptive.optimizers.catalogue.dadapt import AdaptedAdamRule, quotient
 from keras_adaptive.optimizers.catalogue.shared.moments import averaged
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
@@ -26,7 +26,7 @@ from keras_adaptive.optimizers.contract import (
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Prodigy(AdaptedAdam):
+class Prodigy(AdaptedAdamRule):
     """Prodigy: Adam that estimates its learning rate, faster than D-Adaptation.
 
     With the gradient g, the weights w, their initial values w₀, the learning rate η and
@@ -66,33 +66,44 @@ class Prodigy(AdaptedAdam):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        1.0, doc="η, the factor of the estimate: a float, a schedule, or a callable."
+        doc="η, the factor of the estimate: a float, a schedule, or a callable.",
+        default=1.0,
     )
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, decay rate of the momentum.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, decay rate of the velocity.", default=0.999
+    )
     beta_3: float | None = hyperparameter(
-        None,
         dataclasses.replace(DECAY_RATE, optional=True),
         "β₃, decay rate of the sums s and n; `None` for √β₂.",
+        default=None,
     )
-    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, added to the denominator.")
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to the denominator.", default=1e-8
+    )
     d0: float = hyperparameter(
-        1e-6, POSITIVE, "d₀, the initial estimate, below the best learning rate."
+        POSITIVE,
+        "d₀, the initial estimate, below the best learning rate.",
+        default=1e-6,
     )
-    d_coef: float = hyperparameter(1.0, POSITIVE, "c, the factor of the estimate.")
+    d_coef: float = hyperparameter(
+        POSITIVE, "c, the factor of the estimate.", default=1.0
+    )
     growth_rate: float | None = hyperparameter(
-        None,
         Interval(1.0, optional=True),
         """γ, the largest growth of d in a step; `None` for no limit. The first step
         away from d₀ has no limit.""",
+        default=None,
     )
     use_bias_correction: bool = hyperparameter(
-        False, doc="Corrects the bias of the moments, which start at zero."
+        doc="Corrects the bias of the moments, which start at zero.", default=False
     )
     safeguard_warmup: bool = hyperparameter(
-        False,
         doc="""Adds d g d / d₀ to s, without η, so that a warmup of the learning rate
         does not make d too large.""",
+        default=False,
     )
 
     slots = {

@@ -65,11 +65,19 @@ class RAdam(AdamRule):
     - [Liu et al., 2019](https://arxiv.org/abs/1908.03265)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
-    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "ε, added to √v as in `Adam`.")
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, decay rate of the momentum.", default=0.9
+    )
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, decay rate of the velocity.", default=0.999
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to √v as in `Adam`.", default=1e-7
+    )
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     def why_not_deferred(self) -> str | None:
         if self.beta_2 > 2 / 3:
@@ -87,9 +95,10 @@ class RAdam(AdamRule):
         return ops.where(length > 5, factor * step, plain), new
 
     def drift(self, hyper: Hyper) -> tuple[Any, Any]:
-        rate, ratio = super().drift(hyper)
+        rate = self._rate(hyper)
         length, factor = rectification(hyper)
-        return ops.where(length > 5, factor * rate, ops.zeros_like(rate)), ratio
+        rectified = ops.where(length > 5, factor * rate, ops.zeros_like(rate))
+        return rectified, self._ratio(hyper)
 
 
 def rectification(hyper: Hyper) -> tuple[Any, Any]:

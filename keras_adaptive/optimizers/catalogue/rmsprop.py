@@ -55,12 +55,22 @@ class RMSprop(AdaptiveOptimizer):
     - [Graves, 2013](https://arxiv.org/abs/1308.0850) for `centered`
     """
 
-    learning_rate: LearningRate = hyperparameter(0.001)
-    rho: float = hyperparameter(0.9, DECAY_RATE, "ρ, decay rate of the averages.")
-    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ, decay rate of the momentum.")
-    epsilon: float = hyperparameter(1e-7, NON_NEGATIVE, "ε, added inside the root.")
-    centered: bool = hyperparameter(False, doc="Divides by the standard deviation.")
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    learning_rate: LearningRate = hyperparameter(default=0.001)
+    rho: float = hyperparameter(
+        DECAY_RATE, "ρ, decay rate of the averages.", default=0.9
+    )
+    momentum: float = hyperparameter(
+        DECAY_RATE, "μ, decay rate of the momentum.", default=0.0
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added inside the root.", default=1e-7
+    )
+    centered: bool = hyperparameter(
+        doc="Divides by the standard deviation.", default=False
+    )
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     @property
     def slots(self) -> dict[str, Slot]:

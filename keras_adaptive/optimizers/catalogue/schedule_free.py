@@ -164,18 +164,20 @@ class ScheduleFreeSGD(_ScheduleFree):
     - [Defazio et al., 2024](https://arxiv.org/abs/2405.15682)
     """
 
-    learning_rate: LearningRate = hyperparameter(1.0)
+    learning_rate: LearningRate = hyperparameter(default=1.0)
     momentum: float = hyperparameter(
-        0.9, INTERPOLATION, "β, the position of y on the way from z to x."
+        INTERPOLATION, "β, the position of y on the way from z to x.", default=0.9
     )
     warmup_steps: int = hyperparameter(
-        0, Interval(0, whole=True), "The number of steps in which γ grows linearly."
+        Interval(0, whole=True),
+        "The number of steps in which γ grows linearly.",
+        default=0,
     )
     r: float = hyperparameter(
-        0.0, NON_NEGATIVE, "r, the power of t in the weights of the average."
+        NON_NEGATIVE, "r, the power of t in the weights of the average.", default=0.0
     )
     weight_lr_power: float = hyperparameter(
-        2.0, NON_NEGATIVE, "p, the power of the largest γ in the weights."
+        NON_NEGATIVE, "p, the power of the largest γ in the weights.", default=2.0
     )
 
     def _beta(self, hyper: Hyper) -> Any:
@@ -248,24 +250,30 @@ class ScheduleFreeAdamW(_ScheduleFreeAdam):
     - [Defazio et al., 2024](https://arxiv.org/abs/2405.15682)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.0025)
+    learning_rate: LearningRate = hyperparameter(default=0.0025)
     beta_1: float = hyperparameter(
-        0.9, INTERPOLATION, "β₁, the position of y on the way from z to x."
+        INTERPOLATION, "β₁, the position of y on the way from z to x.", default=0.9
     )
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, decay rate of the velocity.")
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, decay rate of the velocity.", default=0.999
+    )
     epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "ε, added to the root of the corrected velocity."
+        NON_NEGATIVE, "ε, added to the root of the corrected velocity.", default=1e-8
     )
     warmup_steps: int = hyperparameter(
-        0, Interval(0, whole=True), "The number of steps in which γ grows linearly."
+        Interval(0, whole=True),
+        "The number of steps in which γ grows linearly.",
+        default=0,
     )
     r: float = hyperparameter(
-        0.0, NON_NEGATIVE, "r, the power of t in the weights of the average."
+        NON_NEGATIVE, "r, the power of t in the weights of the average.", default=0.0
     )
     weight_lr_power: float = hyperparameter(
-        2.0, NON_NEGATIVE, "p, the power of the largest γ in the weights."
+        NON_NEGATIVE, "p, the power of the largest γ in the weights.", default=2.0
     )
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -303,28 +311,32 @@ class ScheduleFreeRAdam(_ScheduleFreeAdam):
     - [Liu et al., 2019](https://arxiv.org/abs/1908.03265) for the rectification
     """
 
-    learning_rate: LearningRate = hyperparameter(0.0025)
+    learning_rate: LearningRate = hyperparameter(default=0.0025)
     beta_1: float = hyperparameter(
-        0.9, INTERPOLATION, "β₁, the position of y on the way from z to x."
+        INTERPOLATION, "β₁, the position of y on the way from z to x.", default=0.9
     )
     beta_2: float = hyperparameter(
-        0.999, DECAY_RATE, "β₂, decay rate of the velocity; sets the warmup's length."
+        DECAY_RATE,
+        "β₂, decay rate of the velocity; sets the warmup's length.",
+        default=0.999,
     )
     epsilon: float = hyperparameter(
-        1e-8, NON_NEGATIVE, "ε, added to the root of the corrected velocity."
+        NON_NEGATIVE, "ε, added to the root of the corrected velocity.", default=1e-8
     )
     r: float = hyperparameter(
-        0.0, NON_NEGATIVE, "r, the power of t in the weights of the average."
+        NON_NEGATIVE, "r, the power of t in the weights of the average.", default=0.0
     )
     weight_lr_power: float = hyperparameter(
-        2.0, NON_NEGATIVE, "p, the power of the largest γ in the weights."
+        NON_NEGATIVE, "p, the power of the largest γ in the weights.", default=2.0
     )
     silent_sgd_phase: bool = hyperparameter(
-        True,
         doc="""Makes no steps while ρₜ ≤ 4 (the first four steps with the default β₂),
         instead of steps of SGD.""",
+        default=True,
     )
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     def _rate(self, hyper: Hyper) -> Any:
         length, factor = rectification(hyper)

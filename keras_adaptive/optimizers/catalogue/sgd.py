@@ -54,9 +54,11 @@ class SGD(AdaptiveOptimizer):
       https://proceedings.mlr.press/v28/sutskever13.html) for `nesterov`
     """
 
-    learning_rate: LearningRate = hyperparameter(0.01)
-    momentum: float = hyperparameter(0.0, DECAY_RATE, "μ, decay rate of the velocity.")
-    nesterov: bool = hyperparameter(False, doc="Uses Nesterov's momentum.")
+    learning_rate: LearningRate = hyperparameter(default=0.01)
+    momentum: float = hyperparameter(
+        DECAY_RATE, "μ, decay rate of the velocity.", default=0.0
+    )
+    nesterov: bool = hyperparameter(doc="Uses Nesterov's momentum.", default=False)
 
     @property
     def slots(self) -> dict[str, Slot]:

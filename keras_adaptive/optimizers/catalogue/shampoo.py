@@ -75,36 +75,38 @@ class Shampoo(MatrixOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        0.001,
         doc="""A float, a schedule, or a callable without arguments that returns it.
         Shampoo often needs 0.01 to 1.""",
+        default=0.001,
     )
-    epsilon: float = hyperparameter(1e-4, POSITIVE, "ε, added to the statistics.")
+    epsilon: float = hyperparameter(
+        POSITIVE, "ε, added to the statistics.", default=1e-4
+    )
     precondition_frequency: int = hyperparameter(
-        1,
         Interval(1, whole=True),
         """The number of steps from one computation of the roots to the next. Above 1
         the roots are kept, which takes n² + m² more numbers.""",
+        default=1,
     )
     max_precond_dim: int = hyperparameter(
-        1024,
         Interval(0, whole=True),
         "The length of the longest side with a full matrix.",
+        default=1024,
     )
     exclude_layers: list[str] | None = hyperparameter(
-        None,
         doc="""Regular expressions. AdaGrad updates a variable if one of them matches a
         part of its path.""",
+        default=None,
     )
     exclude_embeddings: bool = hyperparameter(
-        True,
         doc="""Leaves embeddings to AdaGrad: variables with a name that ends in
         "embeddings", as in `keras.layers.Embedding`.""",
+        default=True,
     )
     fallback: AdaptiveOptimizer | None = hyperparameter(
-        None,
         doc="""An `AdaptiveOptimizer` that replaces AdaGrad. It keeps its own learning
         rate and weight decay, and its other base options have no effect.""",
+        default=None,
     )
 
     def default_fallback(self) -> AdaptiveOptimizer:

@@ -83,37 +83,43 @@ class SOAP(MatrixOptimizer):
     - [Vyas et al., 2024](https://arxiv.org/abs/2409.11321)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.003)
-    beta_1: float = hyperparameter(0.95, DECAY_RATE, "β₁, decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.95, DECAY_RATE, "β₂, decay rate of the velocity.")
-    shampoo_beta: float = hyperparameter(
-        0.95, DECAY_RATE, "β, decay rate of the statistics."
+    learning_rate: LearningRate = hyperparameter(default=0.003)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, decay rate of the momentum.", default=0.95
     )
-    epsilon: float = hyperparameter(1e-8, NON_NEGATIVE, "ε, added to the denominator.")
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, decay rate of the velocity.", default=0.95
+    )
+    shampoo_beta: float = hyperparameter(
+        DECAY_RATE, "β, decay rate of the statistics.", default=0.95
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to the denominator.", default=1e-8
+    )
     precondition_frequency: int = hyperparameter(
-        10,
         Interval(1, whole=True),
         "The number of updates from one change of the bases to the next.",
+        default=10,
     )
     max_precond_dim: int = hyperparameter(
-        10_000,
         Interval(0, whole=True),
         "The length of the longest side to precondition.",
+        default=10_000,
     )
     exclude_layers: list[str] | None = hyperparameter(
-        None,
         doc="""Regular expressions. Adam updates a variable if one of them matches a
         part of its path.""",
+        default=None,
     )
     exclude_embeddings: bool = hyperparameter(
-        True,
         doc="""Leaves embeddings to Adam: variables with a name that ends in
         "embeddings", as in `keras.layers.Embedding`.""",
+        default=True,
     )
     fallback: AdaptiveOptimizer | None = hyperparameter(
-        None,
         doc="""An `AdaptiveOptimizer` that replaces Adam. It keeps its own learning rate
         and weight decay, and its other base options have no effect.""",
+        default=None,
     )
 
     def default_fallback(self) -> AdaptiveOptimizer:

@@ -61,14 +61,22 @@ class Yogi(AdaptiveOptimizer):
     - [Zaheer et al., 2018](https://papers.nips.cc/paper/8186)
     """
 
-    learning_rate: LearningRate = hyperparameter(0.01)
-    beta_1: float = hyperparameter(0.9, DECAY_RATE, "β₁, decay rate of the momentum.")
-    beta_2: float = hyperparameter(0.999, DECAY_RATE, "β₂, one minus the pace of v.")
-    epsilon: float = hyperparameter(1e-3, NON_NEGATIVE, "ε, added to the denominator.")
-    initial_accumulator_value: float = hyperparameter(
-        1e-6, NON_NEGATIVE, "The initial value of the velocity."
+    learning_rate: LearningRate = hyperparameter(default=0.01)
+    beta_1: float = hyperparameter(
+        DECAY_RATE, "β₁, decay rate of the momentum.", default=0.9
     )
-    row_wise: bool = hyperparameter(False, doc="Keeps one velocity a row, of mean(g²).")
+    beta_2: float = hyperparameter(
+        DECAY_RATE, "β₂, one minus the pace of v.", default=0.999
+    )
+    epsilon: float = hyperparameter(
+        NON_NEGATIVE, "ε, added to the denominator.", default=1e-3
+    )
+    initial_accumulator_value: float = hyperparameter(
+        NON_NEGATIVE, "The initial value of the velocity.", default=1e-6
+    )
+    row_wise: bool = hyperparameter(
+        doc="Keeps one velocity a row, of mean(g²).", default=False
+    )
 
     @property
     def slots(self) -> dict[str, Slot]:

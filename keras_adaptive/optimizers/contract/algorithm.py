@@ -32,8 +32,8 @@ class Algorithm(Options):
     This is the contract between an optimizer and the engine that runs it. A subclass
     of `AdaptiveOptimizer` defines:
 
-    - its hyper-parameters, each declared once by `hyperparameter(default, constraint,
-      doc)`. The constructor, its checks and `get_config` follow from them;
+    - its hyper-parameters, each declared once by `hyperparameter(constraint, doc,
+      default=...)`. The constructor, its checks and `get_config` follow from them;
     - `slots`: a mapping from names to `Slot`s, a class attribute or a property;
     - `rule(gradient, state, hyper)`, which returns the step and the new state.
 

@@ -66,10 +66,10 @@ def _filled(text: str) -> str:
 
 
 def hyperparameter(
-    default: Any = inspect.Parameter.empty,
     constraint: Interval | None = None,
     doc: str = "",
     *,
+    default: Any = inspect.Parameter.empty,
     kw_only: bool = False,
 ) -> Any:
     """Declares a hyper-parameter in the body of an optimizer.
@@ -78,9 +78,9 @@ def hyperparameter(
     `get_config`, and the checks whenever the attribute is set.
 
     Args:
-        default: The default; without one the argument is required.
         constraint: The interval that numbers must lie in.
-        doc: What it is, in one or two sentences.
+        doc: Its meaning, in one or two sentences.
+        default: The default; without one the argument is required.
         kw_only: Whether the constructor takes it by name only.
 
     Example:
@@ -89,8 +89,8 @@ def hyperparameter(
     ...     DECAY_RATE, AdaptiveOptimizer, LearningRate, hyperparameter
     ... )
     >>> class Mine(AdaptiveOptimizer):
-    ...     learning_rate: LearningRate = hyperparameter(0.001)
-    ...     beta: float = hyperparameter(0.9, DECAY_RATE, doc="Decay rate.")
+    ...     learning_rate: LearningRate = hyperparameter(default=0.001)
+    ...     beta: float = hyperparameter(DECAY_RATE, "Decay rate.", default=0.9)
     >>> Mine(beta=0.5).get_config()["beta"]
     0.5
     >>> Mine(beta=2.0)

@@ -28,70 +28,68 @@ class Options(Declared):
     """Declares the options: Keras's own, `cautious` and `sparse`."""
 
     learning_rate: LearningRate = hyperparameter(
-        constraint=NON_NEGATIVE,
-        doc="A float, a schedule, or a callable without arguments that returns it.",
+        NON_NEGATIVE,
+        "A float, a schedule, or a callable without arguments that returns it.",
     )
     weight_decay: float | None = hyperparameter(
-        None,
         NON_NEGATIVE_OR_NONE,
-        kw_only=True,
-        doc="""Decoupled weight decay: before each step the weights shrink by
+        """Decoupled weight decay: before each step the weights shrink by
         `learning_rate * weight_decay` of themselves (arXiv:1711.05101).""",
+        default=None,
+        kw_only=True,
     )
     clipnorm: float | None = hyperparameter(
-        None, POSITIVE_OR_NONE, kw_only=True, doc="Clips the norm of each gradient."
+        POSITIVE_OR_NONE, "Clips the norm of each gradient.", default=None, kw_only=True
     )
     clipvalue: float | None = hyperparameter(
-        None, POSITIVE_OR_NONE, kw_only=True, doc="Clips each entry of a gradient."
+        POSITIVE_OR_NONE, "Clips each entry of a gradient.", default=None, kw_only=True
     )
     global_clipnorm: float | None = hyperparameter(
-        None,
         POSITIVE_OR_NONE,
+        "Clips the norm of all gradients together.",
+        default=None,
         kw_only=True,
-        doc="Clips the norm of all gradients together.",
     )
     use_ema: bool = hyperparameter(
-        False,
-        kw_only=True,
         doc="Whether to keep an exponential moving average of the weights.",
+        default=False,
+        kw_only=True,
     )
     ema_momentum: float = hyperparameter(
-        0.99, Interval(0.0, 1.0), kw_only=True, doc="The momentum of that average."
+        Interval(0.0, 1.0), "The momentum of that average.", default=0.99, kw_only=True
     )
     ema_overwrite_frequency: int | None = hyperparameter(
-        None,
         Interval(1, whole=True, optional=True),
-        kw_only=True,
-        doc="""Overwrites the weights by their average every that many steps. The end of
+        """Overwrites the weights by their average every that many steps. The end of
         `fit` does so anyway.""",
+        default=None,
+        kw_only=True,
     )
     loss_scale_factor: float | None = hyperparameter(
-        None,
         POSITIVE_OR_NONE,
+        "Multiplies the loss, and divides the gradients.",
+        default=None,
         kw_only=True,
-        doc="Multiplies the loss, and divides the gradients.",
     )
     gradient_accumulation_steps: int | None = hyperparameter(
-        None,
         Interval(2, whole=True, optional=True),
-        kw_only=True,
-        doc="""Updates every that many calls, by the mean of their gradients. As in
+        """Updates every that many calls, by the mean of their gradients. As in
         Keras, schedules and the moving average count calls, not updates.""",
+        default=None,
+        kw_only=True,
     )
     name: str | None = hyperparameter(
-        None, kw_only=True, doc="The name of the optimizer."
+        doc="The name of the optimizer.", default=None, kw_only=True
     )
     cautious: bool = hyperparameter(
-        False,
-        kw_only=True,
         doc="""Whether to leave out of each step the entries that point against the
         gradient, and to scale the others by one over their share, at most 1000
         (arXiv:2411.16085). In deferred and dense updates of a table the share is of all
         entries, in lazy ones of the rows touched.""",
+        default=False,
+        kw_only=True,
     )
     sparse: str | None = hyperparameter(
-        None,
-        kw_only=True,
         doc="""The treatment of rows that a sparse gradient does not touch.
 
         With `"deferred"` they move as if their gradient were zero, but only when they
@@ -112,6 +110,8 @@ class Options(Declared):
         By default `"deferred"` where the rule has a closed form, else `"lazy"`. Sparse
         gradients exist on TensorFlow only, for `Embedding`, `ops.take` and `Dense` on a
         sparse input; elsewhere every gradient is dense and so is every update.""",
+        default=None,
+        kw_only=True,
     )
 
 
