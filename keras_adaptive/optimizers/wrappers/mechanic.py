@@ -133,6 +133,7 @@ class Mechanic(Wrapper):
     @property
     @override
     def slots(self) -> dict[str, Slot]:
+        """The slots of each variable by name."""
         if self.store_delta or keeps_points(self.optimizer):
             slots = {"displacement": Slot()}
         else:
@@ -289,14 +290,17 @@ class Mechanic(Wrapper):
 
     @override
     def to_evaluation(self) -> None:
+        """Moves the variables to the evaluation point; see `evaluating`."""
         self._follow(super().to_evaluation)
 
     @override
     def to_training(self) -> None:
+        """Moves the variables back to the training point, if they are not there."""
         self._follow(super().to_training)
 
     @override
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Moves the variables to the evaluation point; Keras does at the end of `fit`."""
         self._follow(partial(super().finalize_variable_values, var_list))
 
     def _follow(self, move: Callable[[], None]) -> None:

@@ -61,18 +61,22 @@ class TwoPointWrapper(Wrapper):
     @property
     @override
     def evaluating(self) -> bool:
+        """Whether the variables are at the evaluation point."""
         return self.built and bool(ops.convert_to_numpy(self._numbers["evaluating"]))
 
     @override
     def to_evaluation(self) -> None:
+        """Moves the variables to the evaluation point; see `evaluating`."""
         self._move(super().to_evaluation, arrived=True)
 
     @override
     def to_training(self) -> None:
+        """Moves the variables back to the training point, if they are not there."""
         self._move(super().to_training, arrived=False)
 
     @override
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Moves the variables to the evaluation point; Keras does at the end of `fit`."""
         finalize = partial(super().finalize_variable_values, var_list)
         self._move(finalize, arrived=True)
 
