@@ -12,7 +12,7 @@ from test_wrappers import HOW, by_hand, compiled, constant, fit, trained
 
 from keras_adaptive import optimizers
 from keras_adaptive.optimizers import SAM, SGD, Adam, Lookahead, Mechanic
-from keras_adaptive.optimizers.wrappers.base import write
+from keras_adaptive.optimizers.wrappers.weights import write
 
 BACKEND = keras.backend.backend()
 

@@ -316,7 +316,7 @@ def test_constraints_hold_after_each_step(case):
     model, optimizer = variables(), case.make()
     for variable in model:
         variable.constraint = keras.constraints.NonNeg()
-    steps = 2 if isinstance(optimizer, SAM) else 1
+    steps = 2 if isinstance(optimizer, (SAM, ASAM)) else 1
     for grads in np.reshape(np.array(constant(8), object), (-1, steps, 3)):
         trained(optimizer, grads, model)
         assert all((w >= 0).all() for w in values(model))

@@ -1,71 +1,75 @@
-"""What Lookahead, SAM and Mechanic share: an optimizer around an optimizer."""
+"""The base of optimizers that wrap another optimizer."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import keras
 from keras import ops
 
 from keras_adaptive.optimizers.contract import PARAMETER, Declared, Slot, hyperparameter
-from keras_adaptive.optimizers.contract.norms import squared_norm
 from keras_adaptive.optimizers.contract.options import Options
 from keras_adaptive.optimizers.contract.override import override
-from keras_adaptive.optimizers.engine.backend import (
-    ON_TENSORFLOW,
-    is_sparse,
-    outside_of_graphs,
-)
+from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, outside_of_graphs
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName
 from keras_adaptive.optimizers.engine.conditional import branch, nothing
 from keras_adaptive.optimizers.engine.gradients import check_count
-from keras_adaptive.optimizers.engine.row_gradient import Rows
 from keras_adaptive.optimizers.engine.variables import VariableFactory
+from keras_adaptive.optimizers.wrappers.delegation import DelegatingOptimizer
+from keras_adaptive.optimizers.wrappers.gradients import dense
+from keras_adaptive.optimizers.wrappers.nesting import wrapped
+from keras_adaptive.optimizers.wrappers.weights import write
 
 if ON_TENSORFLOW:
     import tensorflow as tf
 
-    from keras_adaptive.optimizers.engine.tensorflow import rows
-
 OF_THE_OPTIMIZER = Options.hyperparameters.keys() - {"name"}
-"""Arguments that the wrapped optimizer takes and the wrapper does not."""
+"""The arguments that the wrapped optimizer takes and the wrapper does not."""
 
 
-class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
-    """An optimizer around any Keras optimizer, ours or Keras's own.
+class Wrapper(SavedByName, Declared, DelegatingOptimizer):
+    """Wraps any Keras optimizer, ours or Keras's own.
 
     Learning rate, schedules, clipping, weight decay, moving average, accumulation
-    and loss scale are those of the wrapped optimizer: `learning_rate`, `iterations`
-    and `loss_scale_factor` read and set its own.
+    and loss scale belong to the wrapped optimizer: `learning_rate`, `iterations` and
+    `loss_scale_factor` read and set its values.
 
-    Subclasses declare their hyper-parameters as an `AdaptiveOptimizer` does, and define
+    Subclasses declare their hyper-parameters as an `AdaptiveOptimizer` does. They
+    define:
 
     - `_advance(grads, variables, apply)`: one call of `apply`. The argument `apply`
       calls that of the wrapped optimizer;
-    - `slots`, as for an `AdaptiveOptimizer`. A slot that starts as a copy of the
-      variable is copied again by the first call, so that weights may be loaded between
-      `build` and training;
+    - `slots`, as for an `AdaptiveOptimizer`. The first call copies the variable again
+      into a slot that starts as its copy, so that weights may be loaded between `build`
+      and training;
     - optionally `_add_numbers(factory)`: adds state that belongs to no variable;
-    - optionally `_check_optimizer(variables)`: raises what cannot be wrapped, when the
-      wrapper is made (without variables) and when it is built.
+    - optionally `_check_optimizer(variables)`: raises an error if the optimizer cannot
+      be wrapped. It is called when the wrapper is made (without variables) and when it
+      is built;
+    - optionally `_given(gradient, variable)`: changes the gradients for the wrapped
+      optimizer.
 
     Raises:
-        TypeError: `optimizer` is none, or an argument belongs to it.
+        TypeError: `optimizer` is no optimizer, or an argument belongs to it.
         ValueError: A hyper-parameter is outside its constraint, or `optimizer` is a
             `LossScaleOptimizer`.
     """
 
     optimizer: Any = hyperparameter(
-        doc="""The optimizer to wrap: an instance, a name or a config. Its arguments
-        (`clipnorm`, `weight_decay`, ...) are given to itself."""
+        doc="""The optimizer to wrap: an instance, a name or a config. Pass its
+        arguments (`clipnorm`, `weight_decay`, ...) to itself."""
     )
-    name: str | None = hyperparameter(None, kw_only=True, doc="Name of the wrapper.")
+    name: str | None = hyperparameter(
+        doc="The name of the wrapper.", default=None, kw_only=True
+    )
 
-    slots: Mapping[str, Slot] = {}
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """The slots of each variable by name."""
+        return {}
 
     def __init__(
         self, optimizer: Any, name: str | None = None, **arguments: Any
@@ -75,7 +79,7 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
                 self.refuse_argument(argument)
         # For a function Keras makes no variable.
         super().__init__(self._current_learning_rate, name=name)
-        self.optimizer = _optimizer(optimizer, type(self).__name__)
+        self.optimizer = wrapped(optimizer, type(self).__name__)
         self._state: dict[str, dict[int, keras.Variable]] = {}
         self._numbers: dict[str, keras.Variable] = {}
         for argument, value in arguments.items():
@@ -98,44 +102,10 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
             )
         super().__setattr__(name, value)
 
-    def _wraps(self) -> bool:
-        """Returns whether there is an optimizer; not while Keras's constructor runs."""
-        return "optimizer" in vars(self)
-
-    # What is the wrapped optimizer's.
-
-    def _current_learning_rate(self):
-        return self.optimizer.learning_rate
-
     @property
-    def learning_rate(self):
-        return self.optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.optimizer.learning_rate = learning_rate
-
-    @property
-    def iterations(self):
-        return self.optimizer.iterations
-
-    @property
-    def loss_scale_factor(self):
-        return self.optimizer.loss_scale_factor
-
-    @loss_scale_factor.setter
-    def loss_scale_factor(self, factor):
-        if self._wraps():
-            self.optimizer.loss_scale_factor = factor
-
-    def scale_loss(self, loss):
-        return self.optimizer.scale_loss(loss)
-
-    def exclude_from_weight_decay(self, var_list=None, var_names=None) -> None:
-        self.optimizer.exclude_from_weight_decay(var_list, var_names)
-
-    @property
+    @override
     def variables(self) -> list[keras.Variable]:
+        """The state of the wrapper and of the wrapped optimizer."""
         return super().variables + self.optimizer.variables
 
     # State, by name.
@@ -166,27 +136,29 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
         self._load_what_waits()
 
     def _check_optimizer(self, variables: list[keras.Variable]) -> None:
-        pass
+        """Raises an error if the optimizer cannot be wrapped."""
 
     def _add_numbers(self, factory: VariableFactory) -> None:
-        pass
+        """Adds state that belongs to no variable to `_numbers`."""
 
     @property
     def _kept(self) -> dict[int, keras.Variable]:
-        """The variables of the only slot."""
+        """The variables of the only slot, by the index of the model's variable."""
         (kept,) = self._state.values()
         return kept
 
+    @override
     def _named_variables(self) -> dict[str, keras.Variable]:
-        """Returns the wrapper's own state; Keras also saves the optimizer in it."""
+        """Returns the wrapper's own state; Keras also saves the wrapped optimizer."""
         named = {"iteration": self._iterations, **self._numbers}
         for name, slots in self._state.items():
             named.update({f"{name}:{i}": v for i, v in slots.items()})
         return named
 
     @property
+    @override
     def _owner(self) -> str:
-        """Whose state it is, such as `"Lookahead(Adam)"`."""
+        """The classes whose state it is, such as `"Lookahead(Adam)"`."""
         inner = getattr(self.optimizer, "_owner", type(self.optimizer).__name__)
         return f"{type(self).__name__}({inner})"
 
@@ -199,6 +171,7 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
         return {**config, "name": self.name}
 
     @classmethod
+    @override
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Wrapper:
@@ -210,13 +183,17 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
 
     # One call of `apply`.
 
-    def apply(self, grads, trainable_variables=None) -> None:
+    @override
+    def apply(
+        self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None
+    ) -> None:
         """Updates the variables; see `keras.optimizers.Optimizer.apply`."""
         grads = list(grads)
         if not grads:
             return
-        variables = trainable_variables
-        variables = list(self._trainable_variables if variables is None else variables)
+        if trainable_variables is None:
+            trainable_variables = self._trainable_variables
+        variables = list(trainable_variables)
         check_count(grads, variables)
         if all(gradient is None for gradient in grads):
             raise ValueError(f"{type(self).__name__}: no variable has a gradient.")
@@ -231,13 +208,24 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
                 apply = partial(self.optimizer.apply, grads, variables)
                 self._advance_one(grads, variables, apply)
 
-    def _advance_one(self, grads, variables, apply: Callable[[], None]) -> None:
+    def _advance_one(
+        self, grads: list[Any], variables: list[Any], apply: Callable[[], None]
+    ) -> None:
         if any(slot.initial == PARAMETER for slot in self.slots.values()):
             self._branch(ops.equal(self._iterations, 0), self._copy_again)
         self._advance(grads, variables, apply)
         self._iterations.assign_add(1)
 
-    def _advance(self, grads, variables, apply: Callable[[], None]) -> None:
+    def _advance(
+        self, grads: list[Any], variables: list[Any], apply: Callable[[], None]
+    ) -> None:
+        """Makes one call of `apply`.
+
+        Args:
+            grads: The gradients, or `None`, of the variables.
+            variables: The variables of the model.
+            apply: Calls `apply` of the wrapped optimizer with them.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must define `_advance(grads, variables, apply)`."
         )
@@ -246,20 +234,20 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
     def _replicated(self) -> bool:
         return ON_TENSORFLOW and self._distribution_strategy.num_replicas_in_sync > 1
 
-    def _advance_replicas(self, grads, variables) -> None:
-        """One call for all replicas of `tf.distribute`, with their summed gradients.
+    def _advance_replicas(self, grads: list[Any], variables: list[Any]) -> None:
+        """Advances all replicas of `tf.distribute` at once, by their summed gradients.
 
-        The optimizer is called in each, with the gradients of each.
+        The wrapped optimizer is called in each replica, with the gradients of each.
         """
-        whole = [self._whole(g, v) for g, v in zip(grads, variables, strict=True)]
+        whole = [dense(g, v) for g, v in zip(grads, variables, strict=True)]
         pairs = zip(whole, variables, strict=True)
         sums = [gradient for gradient, _ in self._all_reduce_sum_gradients(pairs)]
 
-        def advance(strategy, grads, sums):
-            def in_each(grads):
+        def advance(strategy: Any, grads: list[Any], sums: list[Any]) -> None:
+            def in_each(grads: list[Any]) -> None:
                 self.optimizer.apply(grads, variables)
 
-            def apply():
+            def apply() -> None:
                 strategy.extended.call_for_each_replica(in_each, args=(grads,))
 
             first = [
@@ -277,8 +265,14 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
                 for i, kept in self._state[name].items():
                     write(kept, self._trainable_variables[i])
 
-    def _branch(self, predicate, if_true, if_false=nothing, changed=None) -> None:
-        """As `branch`; by default the optimizer in it is not changed."""
+    def _branch(
+        self,
+        predicate: Any,
+        if_true: Callable[[], None],
+        if_false: Callable[[], None] = nothing,
+        changed: list[keras.Variable] | None = None,
+    ) -> None:
+        """Calls `branch`; by default it does not change the wrapped optimizer."""
         branch(
             predicate,
             if_true,
@@ -287,183 +281,6 @@ class Wrapper(SavedByName, Declared, keras.optimizers.Optimizer):
             changed=changed or self._trainable_variables + super().variables,
         )
 
-    def _by_row(self, gradient, variable):
-        """`(ids, values)` of a gradient, summed by row; `ids` is `None` if dense."""
-        if not is_sparse(gradient):
-            return None, gradient
-        by_row = rows.coalesce(
-            gradient.indices, gradient.values, int(variable.shape[0]), variable.path
-        )
-        return by_row.ids, by_row.values
-
-    def _given(self, gradient, variable):
-        """A gradient as the optimizer in it gets it."""
+    def _given(self, gradient: Any, variable: Any) -> Any:
+        """Returns a gradient as the wrapped optimizer gets it."""
         return gradient
-
-    def _whole(self, gradient, variable):
-        """A gradient, dense."""
-        ids, values = self._by_row(gradient, variable)
-        if ids is None:
-            return gradient
-        return rows.dense(Rows(ids, values), tuple(variable.shape))
-
-    # Points at which to evaluate.
-
-    @property
-    def evaluating(self) -> bool:
-        """Whether the variables are at an evaluation point apart from training's."""
-        return any(getattr(part, "evaluating", False) for part in self._parts())
-
-    def flush(self) -> None:
-        """Brings deferred rows up to date, if the optimizer in it has any."""
-        self._call("flush")
-
-    def to_evaluation(self) -> None:
-        """Moves the variables to the point at which to evaluate; see `evaluating`.
-
-        `to_training` or the next `apply` moves them back.
-        """
-        self._call("to_evaluation")
-
-    def to_training(self) -> None:
-        """Moves the variables back to the point at which to train, if they are not.
-
-        `apply` does it too, but then the gradient was taken at the evaluation point.
-        """
-        self._call("to_training")
-
-    def finalize_variable_values(self, var_list) -> None:
-        """Moves the variables to the evaluation point; Keras does at the end of `fit`.
-
-        Args:
-            var_list: The variables of the model.
-        """
-        self.optimizer.finalize_variable_values(var_list)
-
-    def _call(self, method: str) -> None:
-        for part in self._parts():
-            getattr(part, method, nothing)()
-
-    def _parts(self) -> list[keras.optimizers.Optimizer]:
-        """The optimizer in it, or those in a `MultiOptimizer`."""
-        return getattr(self.optimizer, "optimizers", [self.optimizer])
-
-
-class TwoPointWrapper(Wrapper):
-    """A wrapper that is not evaluated where its gradients are taken.
-
-    The only slot holds the weights of the other point. While `evaluating` the variables
-    and that slot have changed places.
-
-    Subclasses define `_swap`, which makes them do so; `_resume`, what to do if a call
-    of `apply` finds the variables at the evaluation point; and `_advance_from_training`
-    in place of `_advance`.
-    """
-
-    swaps_last: ClassVar[bool]
-    """Whether the optimizer in it goes to its own evaluation point first."""
-
-    def _add_numbers(self, factory: VariableFactory) -> None:
-        self._numbers["evaluating"] = factory.number("evaluating", "bool")
-
-    def _swap(self) -> None:
-        for i, kept in self._kept.items():
-            variable = self._trainable_variables[i]
-            old = ops.copy(variable)
-            write(variable, kept)
-            write(kept, old)
-
-    def _resume(self) -> None:
-        raise NotImplementedError
-
-    def _advance(self, grads, variables, apply) -> None:
-        evaluating = self._numbers["evaluating"]
-        self._branch(evaluating, self._resume)
-        evaluating.assign(False)
-        self._advance_from_training(grads, variables, apply)
-
-    @property
-    def evaluating(self) -> bool:
-        return self.built and bool(ops.convert_to_numpy(self._numbers["evaluating"]))
-
-    def to_evaluation(self) -> None:
-        self._move(super().to_evaluation, arrived=True)
-
-    def to_training(self) -> None:
-        self._move(super().to_training, arrived=False)
-
-    def finalize_variable_values(self, var_list) -> None:
-        finalize = partial(super().finalize_variable_values, var_list)
-        self._move(finalize, arrived=True)
-
-    def _move(self, move_optimizer: Callable[[], None], arrived: bool) -> None:
-        if not self.built:
-            return
-        steps = [self._swap, move_optimizer]
-        if self.swaps_last == arrived:
-            steps.reverse()
-
-        def move():
-            for step in steps:
-                step()
-
-        evaluating = self._numbers["evaluating"]
-        self._branch(
-            ops.not_equal(evaluating, arrived),
-            move,
-            changed=self._trainable_variables + self.variables,
-        )
-        evaluating.assign(arrived)
-
-
-def _optimizer(identifier, owner: str) -> keras.optimizers.Optimizer:
-    """What a wrapper is given, as an optimizer."""
-    if isinstance(identifier, (str, dict)):
-        # Keras changes a config that it reads.
-        identifier = keras.optimizers.get(copy.copy(identifier))
-    if not isinstance(identifier, keras.optimizers.Optimizer):
-        raise TypeError(
-            f"{owner}: `optimizer` must be a Keras optimizer, its name or its config. "
-            f"Received: optimizer={identifier!r}"
-        )
-    if isinstance(identifier, keras.optimizers.LossScaleOptimizer):
-        raise ValueError(
-            f"{owner} cannot wrap a LossScaleOptimizer. Put that outside: "
-            f"LossScaleOptimizer({owner}(...))."
-        )
-    return identifier
-
-
-def nested(optimizer) -> Iterator[keras.optimizers.Optimizer]:
-    """An optimizer and all that it holds."""
-    yield optimizer
-    inner = getattr(optimizer, "optimizer", None)
-    for held in [inner, *getattr(optimizer, "optimizers", [])]:
-        if held is not None:
-            yield from nested(held)
-
-
-def write(variable, value) -> None:
-    """Assigns a copy: two variables of JAX must not share a buffer."""
-    variable.assign(ops.cast(ops.copy(value), variable.dtype))
-
-
-def constrained(variable, value):
-    """The value that a variable has after its constraint."""
-    value = ops.cast(value, variable.dtype)
-    return value if variable.constraint is None else variable.constraint(value)
-
-
-def norm(tensors: Iterable):
-    """The norm of several tensors together, 1e-12 away from zero."""
-    squares = [squared_norm(tensor) for tensor in tensors]
-    dtype = widest(squares)
-    total = sum(ops.cast(square, dtype) for square in squares)
-    return ops.sqrt(total) + ops.convert_to_tensor(1e-12, dtype)
-
-
-def widest(tensors: Iterable) -> str:
-    """The float dtype that holds the values of all tensors."""
-    # `keras.backend.result_type` makes float32 of float64.
-    dtypes = {keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors}
-    return "float64" if "float64" in dtypes else "float32"

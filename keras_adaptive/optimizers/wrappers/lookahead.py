@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,36 +15,39 @@ from keras_adaptive.optimizers.contract import (
     Slot,
     hyperparameter,
 )
-from keras_adaptive.optimizers.wrappers.base import TwoPointWrapper, constrained, write
+from keras_adaptive.optimizers.contract.override import override
+from keras_adaptive.optimizers.wrappers.two_points import TwoPointWrapper
+from keras_adaptive.optimizers.wrappers.weights import constrained, write
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Lookahead(TwoPointWrapper):
-    """Lookahead: slow weights that follow the weights of any optimizer.
+    """Lookahead: moves slow weights after the weights of any optimizer.
 
-    The optimizer moves the fast weights θ. With the slow weights φ, every k of its
-    updates:
+    The optimizer moves the fast weights θ. After every k updates, with the slow weights
+    φ:
 
         φ ← φ + α (θ - φ)
         θ ← φ
 
-    The state of the optimizer is kept. Gradients are taken at θ, the weights to
-    evaluate are φ: `fit` ends with them in the model, and so do
-    `finalize_variable_values` and `to_evaluation`. The next call of `apply` goes on
-    from θ. If the optimizer keeps a moving average (`use_ema`), that is evaluated.
+    The state of the optimizer is kept. Gradients are computed at θ, and φ is the
+    evaluation point: after `fit`, `finalize_variable_values` and `to_evaluation` the
+    model has the weights φ. The next call of `apply` continues from θ. If the optimizer
+    keeps a moving average (`use_ema`), this average is the evaluation point instead.
 
-    When to use: around an optimizer whose path is noisy, for a copy of the weights and
-        hardly any time; it makes SGD with a large rate and momentum calmer. Not where a
-        schedule or a moving average calms it already. What matters: the rate of the
-        optimizer in it; `sync_period` and `slow_step_size` hardly do.
+    When to use: around an optimizer whose path is noisy, such as SGD with a large
+        learning rate and momentum. It costs a copy of the weights and hardly any time.
+        Avoid it where a schedule or a moving average already reduces the noise. What
+        matters: the learning rate of the wrapped optimizer; `sync_period` and
+        `slow_step_size` hardly matter.
 
-    Sparse gradients go to the optimizer as they are. A synchronization is of all rows,
-    so it brings deferred rows up to date first: every k updates cost a pass over the
-    table.
+    Sparse gradients are passed to the optimizer as they are. A synchronization changes
+    all rows, so it brings deferred rows up to date first. This costs one pass over the
+    table every k updates.
 
     Raises:
-        TypeError: `optimizer` is none, or an argument belongs to it.
-        ValueError: `sync_period` or `slow_step_size` is outside its bounds, or
+        TypeError: `optimizer` is no optimizer, or an argument belongs to it.
+        ValueError: `sync_period` or `slow_step_size` is outside its constraint, or
             `optimizer` is a `LossScaleOptimizer` (which goes outside).
 
     Example:
@@ -57,19 +63,22 @@ class Lookahead(TwoPointWrapper):
     """
 
     sync_period: int = hyperparameter(
-        6,
         Interval(1, whole=True),
-        """k, the updates from one synchronization to the next. With gradient
-        accumulation updates are counted, not calls.""",
+        """k, the number of updates from one synchronization to the next. With gradient
+        accumulation, updates are counted, not calls.""",
+        default=6,
     )
     slow_step_size: float = hyperparameter(
-        0.5, Interval(0.0, 1.0, open_low=True), "α, the share of the way to θ."
+        Interval(0.0, 1.0, open_low=True), "α, the step of φ towards θ.", default=0.5
     )
 
     slots = {"slow": Slot(PARAMETER)}
     swaps_last = True
 
-    def _advance_from_training(self, grads, variables, apply) -> None:
+    @override
+    def _advance_from_training(
+        self, grads: list[Any], variables: list[Any], apply: Callable[[], None]
+    ) -> None:
         following = self.iterations + 1
         apply()
         updated = ops.equal(self.iterations, following)
@@ -77,6 +86,7 @@ class Lookahead(TwoPointWrapper):
         self._branch(ops.logical_and(updated, due), self._synchronize)
 
     def _synchronize(self) -> None:
+        """Moves the slow weights, and sets the fast ones to them."""
         self.flush()
         for i, slow in self._kept.items():
             variable = self._trainable_variables[i]
@@ -87,9 +97,11 @@ class Lookahead(TwoPointWrapper):
             write(slow, value)
             write(variable, value)
 
+    @override
     def _swap(self) -> None:
         if not getattr(self.optimizer, "use_ema", False):
             super()._swap()
 
+    @override
     def _resume(self) -> None:
         self._swap()

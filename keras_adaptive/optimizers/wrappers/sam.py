@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,28 +14,45 @@ from keras_adaptive.optimizers.contract import (
     Slot,
     hyperparameter,
 )
+from keras_adaptive.optimizers.contract.override import override
+from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW
 from keras_adaptive.optimizers.engine.variables import VariableFactory
-from keras_adaptive.optimizers.wrappers.base import TwoPointWrapper, norm, write
+from keras_adaptive.optimizers.wrappers.gradients import by_row
+from keras_adaptive.optimizers.wrappers.two_points import TwoPointWrapper
+from keras_adaptive.optimizers.wrappers.weights import norm, write
 
-if keras.backend.backend() == "tensorflow":
+if ON_TENSORFLOW:
     from keras_adaptive.optimizers.engine.tensorflow import rows
 
 
 class SharpnessAware(TwoPointWrapper):
-    """Steps by the gradient at the worst point of a neighbourhood."""
+    """Steps by the gradient at the worst point of a neighborhood.
 
+    Subclasses declare `rho`, the size of the neighborhood, and define `scaled`.
+    """
+
+    rho: float
     slots = {"unperturbed": Slot()}
     swaps_last = False
 
     def scaled(self, values: Any, parameter: Any) -> Any:
-        """Returns a gradient in the geometry of the neighbourhood."""
+        """Returns a gradient in the geometry of the neighborhood.
+
+        Args:
+            values: The gradient of a variable or of some of its rows.
+            parameter: The variable or these rows.
+        """
         raise NotImplementedError
 
+    @override
     def _add_numbers(self, factory: VariableFactory) -> None:
         super()._add_numbers(factory)
         self._numbers["ascended"] = factory.number("ascended", "bool")
 
-    def _advance_from_training(self, grads, variables, apply) -> None:
+    @override
+    def _advance_from_training(
+        self, grads: list[Any], variables: list[Any], apply: Callable[[], None]
+    ) -> None:
         self._branch(
             self._numbers["ascended"],
             lambda: self._descend(apply),
@@ -42,7 +60,8 @@ class SharpnessAware(TwoPointWrapper):
             changed=self._trainable_variables + self.variables,
         )
 
-    def _ascend(self, grads, variables) -> None:
+    def _ascend(self, grads: list[Any], variables: list[Any]) -> None:
+        """Moves the variables to the worst point."""
         for i, kept in self._kept.items():
             write(kept, self._trainable_variables[i])
         touched = list(self._touched(grads, variables))
@@ -56,29 +75,35 @@ class SharpnessAware(TwoPointWrapper):
                 rows.scatter(variable, ids, w)
         self._numbers["ascended"].assign(True)
 
-    def _touched(self, grads, variables):
-        """For each gradient: variable, ids of its rows or `None`, values, weights."""
+    def _touched(
+        self, grads: list[Any], variables: list[Any]
+    ) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """Yields variable, ids of rows or `None`, values and weights by gradient."""
         for gradient, variable in zip(grads, variables, strict=True):
             i = self._get_variable_index(variable)
             if gradient is None or i not in self._kept:
                 continue
-            ids, values = self._by_row(gradient, variable)
+            ids, values = by_row(gradient, variable)
             w = ops.copy(variable) if ids is None else rows.gather(variable, ids)
             dtype = self._kept[i].dtype
             yield variable, ids, ops.cast(values, dtype), ops.cast(w, dtype)
 
-    def _descend(self, apply) -> None:
+    def _descend(self, apply: Callable[[], None]) -> None:
+        """Moves the variables back, and lets the wrapped optimizer step."""
         for i, kept in self._kept.items():
             write(self._trainable_variables[i], kept)
         apply()
         self._numbers["ascended"].assign(False)
 
+    @override
     def _swap(self) -> None:
         self._branch(self._numbers["ascended"], super()._swap)
 
+    @override
     def _resume(self) -> None:
         self._numbers["ascended"].assign(False)
 
+    @override
     def flush(self) -> None:
         """Brings deferred rows up to date, at the unperturbed weights."""
         away = ops.logical_and(
@@ -93,31 +118,32 @@ class SharpnessAware(TwoPointWrapper):
 class SAM(SharpnessAware):
     """SAM: steps by the gradient at the worst point nearby.
 
-    One step takes two calls of `apply`, that is two batches. With the gradient g at the
-    weights w, the first of them moves to
+    One step takes two calls of `apply`, which means two batches. With the gradient g at
+    the weights w, the first call moves to
 
         w + e,  e = ρ g / |g|
 
-    (the norm is over all variables). The second moves back to w and lets the optimizer
-    step by the gradient at w + e. The optimizer's iterations and schedules count
-    steps, half as many as calls.
+    where the norm is over all variables. The second call moves back to w and lets the
+    optimizer step by the gradient at w + e. The optimizer's iterations and schedules
+    count steps, which are half as many as calls.
 
-    The weights to evaluate are w: `fit` ends with them in the model, also after an odd
-    number of batches, and so do `finalize_variable_values` and `to_evaluation`. If
-    training goes on from there the step is begun anew.
+    The evaluation point is w: the model has these weights after `fit`, also after an
+    odd number of batches, and after `finalize_variable_values` and `to_evaluation`. If
+    training continues from there, the current step starts again.
 
     When to use: where generalization counts more than time, as for vision models on
-        little data: a step costs two gradients, so compare it with twice the epochs.
-        What matters: `rho` (0.05 to 0.2), then the rate of the optimizer in it.
+        little data. Avoid it where time is short: a step costs two gradients, so
+        compare SAM with twice the epochs. What matters: `rho` (0.05 to 0.2), then the
+        learning rate of the wrapped optimizer.
 
-    Under `tf.distribute` with several replicas e is that of their summed gradient.
+    Under `tf.distribute` with several replicas, e follows from their summed gradient.
 
-    Sparse gradients are summed by row; only their rows are moved. The way back copies
-    the whole table: a step costs two passes over it. To the optimizer they go as they
-    are.
+    Sparse gradients are summed by row, and only their rows move to w + e. The way back
+    copies the whole table, so a step costs two passes over it. The optimizer gets the
+    gradients as they are.
 
     Raises:
-        TypeError: `optimizer` is none, or an argument belongs to it.
+        TypeError: `optimizer` is no optimizer, or an argument belongs to it.
         ValueError: `rho` is negative, or `optimizer` is a `LossScaleOptimizer` (which
             goes outside).
 
@@ -133,32 +159,37 @@ class SAM(SharpnessAware):
     - [Foret et al., 2020](https://arxiv.org/abs/2010.01412)
     """
 
-    rho: float = hyperparameter(0.05, NON_NEGATIVE, "ρ, the distance.")
+    rho: float = hyperparameter(
+        NON_NEGATIVE, "ρ, the distance to the point.", default=0.05
+    )
 
+    @override
     def scaled(self, values: Any, parameter: Any) -> Any:
-        """Returns a gradient in the geometry of the neighbourhood: here as it is."""
+        """Returns the gradient as it is."""
         return values
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ASAM(SharpnessAware):
-    """ASAM: SAM in a neighbourhood that scales with the weights.
+    """ASAM: SAM in a neighborhood that scales with the weights.
 
-    As `SAM`, with
+    It is `SAM` with
 
         e = ρ w² g / | |w| g |
 
-    which does not change when weights of a network are rescaled without changing its
-    function. All variables are treated alike, biases too, and nothing is added to |w|.
+    This neighborhood stays the same if the weights of a network are rescaled without
+    changing its function. All variables are treated alike, also biases, and nothing is
+    added to |w|.
 
-    When to use: as `SAM`, where layers differ much in scale. Its `rho` is about ten
-        times as large (0.5 to 2).
+    When to use: for the tasks of `SAM`, where layers differ much in scale. Avoid it
+        where `SAM` is to be avoided. What matters: `rho`, which is about ten times as
+        large as that of `SAM` (0.5 to 2).
 
-    Sparse gradients: as `SAM`.
+    Sparse gradients: as in `SAM`.
 
     Raises:
-        TypeError: As `SAM`.
-        ValueError: As `SAM`.
+        TypeError: As for `SAM`.
+        ValueError: As for `SAM`.
 
     Example:
 
@@ -173,9 +204,12 @@ class ASAM(SharpnessAware):
     """
 
     rho: float = hyperparameter(
-        0.5, NON_NEGATIVE, "ρ, the distance relative to the weights."
+        NON_NEGATIVE,
+        "ρ, the distance to the point, relative to the weights.",
+        default=0.5,
     )
 
+    @override
     def scaled(self, values: Any, parameter: Any) -> Any:
         """Returns a gradient scaled by the size of the weights."""
         return ops.abs(parameter) * values
