@@ -302,7 +302,7 @@ class Mechanic(Wrapper):
 
     @override
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
-        """Moves the variables to the evaluation point; Keras does at the end of `fit`."""
+        """Moves the variables to the evaluation point at the end of `fit`."""
         self._follow(partial(super().finalize_variable_values, var_list))
 
     def _follow(self, move: Callable[[], None]) -> None:

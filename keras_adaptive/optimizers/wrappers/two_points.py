@@ -76,7 +76,7 @@ class TwoPointWrapper(Wrapper):
 
     @override
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
-        """Moves the variables to the evaluation point; Keras does at the end of `fit`."""
+        """Moves the variables to the evaluation point at the end of `fit`."""
         finalize = partial(super().finalize_variable_values, var_list)
         self._move(finalize, arrived=True)
 
