@@ -29,7 +29,7 @@ if ON_TENSORFLOW:
 class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
     """Hands the gradients that Keras gives to the engine.
 
-    A class that takes part has an engine, `_engine`, and defines what a step depends on.
+    A class that takes part has an engine, `_engine`, and defines the context of a step.
     """
 
     def _context(self, learning_rate: Any = None) -> StepContext:

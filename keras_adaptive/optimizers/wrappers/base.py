@@ -24,7 +24,7 @@ from keras_adaptive.optimizers.wrappers.nesting import wrapped
 from keras_adaptive.optimizers.wrappers.weights import write
 
 if ON_TENSORFLOW:
-    import tensorflow as tf
+    from keras_adaptive.optimizers.engine.tensorflow.replicas import call_together
 
 OF_THE_OPTIMIZER = Options.hyperparameters.keys() - {"name"}
 """The arguments that the wrapped optimizer takes and the wrapper does not."""
@@ -243,21 +243,12 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
         pairs = zip(whole, variables, strict=True)
         sums = [gradient for gradient, _ in self._all_reduce_sum_gradients(pairs)]
 
-        def advance(strategy: Any, grads: list[Any], sums: list[Any]) -> None:
-            def in_each(grads: list[Any]) -> None:
-                self.optimizer.apply(grads, variables)
-
-            def apply() -> None:
-                strategy.extended.call_for_each_replica(in_each, args=(grads,))
-
-            first = [
-                None if g is None else strategy.experimental_local_results(g)[0]
-                for g in sums
-            ]
-            self._advance_one(first, variables, apply)
-
-        context = tf.distribute.get_replica_context()
-        context.merge_call(advance, args=(grads, sums))
+        call_together(
+            lambda grads: self.optimizer.apply(grads, variables),
+            lambda sums, apply: self._advance_one(sums, variables, apply),
+            grads,
+            sums,
+        )
 
     def _copy_again(self) -> None:
         for name, slot in self.slots.items():

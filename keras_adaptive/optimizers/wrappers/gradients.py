@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, is_sparse
+from keras_adaptive.optimizers.engine.row_gradient import Rows
 
 if ON_TENSORFLOW:
     from keras_adaptive.optimizers.engine.tensorflow import rows
@@ -28,4 +29,4 @@ def dense(gradient: Any, variable: Any) -> Any:
     ids, values = by_row(gradient, variable)
     if ids is None:
         return gradient
-    return rows.dense(rows.Rows(ids, values), tuple(variable.shape))
+    return rows.dense(Rows(ids, values), tuple(variable.shape))

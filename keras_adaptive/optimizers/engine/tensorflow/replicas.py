@@ -49,3 +49,33 @@ def update_replicas(
     tf.__internal__.distribute.interim.maybe_merge_call(
         update_everywhere, strategy, [gradient for gradient, _ in pairs], rates
     )
+
+
+def call_together(
+    in_each: Callable[[Any], None],
+    advance: Callable[[list[Any], Callable[[], None]], None],
+    gradients: list[Any],
+    sums: list[Any],
+) -> None:
+    """Leaves the context of the replicas for a call on behalf of all of them.
+
+    Args:
+        in_each: Called in each replica, with the gradients of each.
+        advance: Called once, with the summed gradients and a function that calls
+            `in_each` in all replicas.
+        gradients: The gradients of this replica, or `None`.
+        sums: The gradients summed over replicas, or `None`.
+    """
+
+    def merged(strategy: Any, gradients: Any, sums: Any) -> None:
+        def call_each() -> None:
+            strategy.extended.call_for_each_replica(in_each, args=(gradients,))
+
+        first = [
+            None if s is None else strategy.experimental_local_results(s)[0]
+            for s in sums
+        ]
+        advance(first, call_each)
+
+    context = tf.distribute.get_replica_context()
+    context.merge_call(merged, args=(gradients, sums))
