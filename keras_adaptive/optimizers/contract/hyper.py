@@ -65,7 +65,7 @@ class Hyper:
     def __getattr__(self, name: str) -> Any:
         if name in ("shared", "shared_before"):
             new = name.replace("shared", "global_state")
-            warn_renamed(f"hyper.{name}", f"hyper.{new}", stacklevel=3)
+            warn_renamed(f"hyper.{name}", f"hyper.{new}", stacklevel=2)
             return getattr(self, new)
         if name.startswith("__"):
             raise AttributeError(name)

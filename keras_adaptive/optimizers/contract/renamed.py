@@ -33,5 +33,5 @@ def adopt_former_names(cls: type) -> None:
     """Gives members that a class defines by former names their names of today."""
     for old, new in RENAMED.items():
         if old in vars(cls):
-            warn_renamed(f"{cls.__name__}.{old}", new, stacklevel=4)
+            warn_renamed(f"{cls.__name__}.{old}", new, stacklevel=3)
             setattr(cls, new, vars(cls)[old])
