@@ -140,7 +140,9 @@ class RowUpdates:
             pairs: Gradients, dense or as rows, and their variables.
             context: The step.
         """
-        self._dense.update([p for p in pairs if not isinstance(p[0], Rows)], context)
+        dense = [pair for pair in pairs if not isinstance(pair[0], Rows)]
+        if dense:
+            self._dense.update(dense, context)
         for gradient, state in pairs:
             if isinstance(gradient, Rows):
                 self._update_table(gradient, state, context)
