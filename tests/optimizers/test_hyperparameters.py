@@ -57,6 +57,9 @@ def steps(optimizer):
 
 def test_a_declared_constructor_is_the_one_by_hand():
     assert inspect.signature(Declared) == inspect.signature(ByHand)
+    assert [*inspect.signature(Declared.__init__).parameters][:3] == [
+        *("self", "learning_rate", "beta")
+    ]
     for cls in (Declared, ByHand):
         optimizer = cls(0.25, beta=0.5, clipnorm=1.0, name="mine")
         config = optimizer.get_config()

@@ -186,7 +186,10 @@ def _constructor(
         arguments.apply_defaults()
         by_hand(self, **arguments.arguments)
 
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     setattr(__init__, DECLARED, signature)
+    with_self = signature.replace(parameters=[itself, *parameters])
+    setattr(__init__, "__signature__", with_self)  # noqa: B010
     return __init__
 
 
