@@ -22,7 +22,6 @@ SAM("adam", 0.1, name="mine")
 """
 WRONG = {
     'Adam(beta_1="high")': "beta_1",
-    'Yogi(learning_rate="fast")': "learning_rate",
     "Adam(clipnorm=[1.0])": "clipnorm",
     'Lookahead(Adam(), sync_period="often")': "sync_period",
 }
