@@ -109,6 +109,7 @@ def test_ui_of_a_server(monkeypatch, capsys):
 STUDY_LIBRARIES = {"mlflow", "sklearn", "pandas", "matplotlib", "scipy"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["ui", "--help"], ["run", "--help"]])
 def test_help_imports_no_study_library(arguments):
     code = f"""

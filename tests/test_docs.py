@@ -33,6 +33,7 @@ def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page):
     """All ```python blocks of a page, in order, in one namespace."""
@@ -44,6 +45,7 @@ def test_page(page):
         exec(code, namespace)
 
 
+@pytest.mark.slow
 def test_catalogue_is_that_of_the_classes():
     script = ROOT / "docs" / "make_catalogue.py"
     assert subprocess.run([sys.executable, script, "--check"]).returncode == 0

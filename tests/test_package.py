@@ -59,6 +59,7 @@ def test_is_typed():
     assert resources.files("keras_adaptive").joinpath("py.typed").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_import_needs_keras_alone(backend):
     assert run_python(IMPORTED_BESIDE_KERAS, backend) == ["keras_adaptive"]

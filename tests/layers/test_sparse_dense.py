@@ -104,6 +104,7 @@ def test_rows_out_of_order_are_an_error():
         layer(SparseDense)(backwards)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Adam, keras.optimizers.Adam])
 def test_fit_is_that_of_dense(make):
     x, y = words(40), np.linspace(-1, 1, 40, dtype="float32")

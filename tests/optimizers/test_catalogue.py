@@ -201,6 +201,7 @@ def test_clipping(case):
     )
 
 
+@pytest.mark.slow
 @every
 def test_weight_decay_and_exclusion(case):
     decaying, excluding = (case.make(weight_decay=0.25) for _ in "ab")
@@ -236,6 +237,7 @@ def test_moving_average(case):
 # Learning rates.
 
 
+@pytest.mark.slow
 @every
 def test_schedules_and_assigned_rates_are_used(case):
     high, low = 0.0625, 0.015625

@@ -112,6 +112,7 @@ def test_lazy_rows_and_their_state_stand_still():
 # Models.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", SPARSE_MODES)
 def test_frozen_and_unused_variables(mode):
     optimizer = Adam(sparse=mode, use_ema=True, gradient_accumulation_steps=2)
@@ -256,6 +257,7 @@ def test_inside_multi_optimizer():
     assert distance(train("deferred", densify=False), want) < 1e-9
 
 
+@pytest.mark.slow
 def test_overflowing_steps_are_skipped_inside_loss_scale_optimizer():
     def train(bad):
         inner = Adam(0.01, weight_decay=0.1, use_ema=True, epsilon=1e-14)

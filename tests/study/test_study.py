@@ -69,6 +69,7 @@ def equal(one, other):
     return one.targets == other.targets
 
 
+@pytest.mark.slow
 def test_a_study_from_training_to_tables(workload, store, console):
     """The whole way, with real training."""
     study = Study(
