@@ -118,6 +118,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
             return
         variables = list(variables)
         super().build(variables)
+        accumulates = bool(self.gradient_accumulation_steps)
         self._engine.build(
             self,
             variables,
@@ -125,7 +126,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
             decays=self._use_weight_decay,
             updates=lambda v: not self._overwrite_variable_with_gradient(v),
             averages=self._model_variables_moving_average if self.use_ema else None,
-            accumulators=getattr(self, "_accumulated_gradients", None),
+            accumulators=self._accumulated_gradients if accumulates else None,
         )
         self._load_what_waits()
 
@@ -137,12 +138,12 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
         initializer: Any = "zeros",
     ) -> keras.Variable:
         """Adds a variable like another, as Keras does but never in 16 bits."""
-        shape, dtype = (
+        return self._engine.factory.like(
+            reference_variable,
+            name or "var",
             tuple(reference_variable.shape),
             compute_dtype(reference_variable),
-        )
-        return self._engine.factory.like(
-            reference_variable, name or "var", shape, dtype, initializer
+            initializer,
         )
 
     def _beside(self, variable: Any) -> contextlib.AbstractContextManager[Any]:

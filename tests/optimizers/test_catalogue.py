@@ -89,7 +89,7 @@ def lines_of_code(cls) -> int:
     """Lines without docstring, blanks, comments; a declaration counts as one."""
     lines = inspect.getsource(cls).splitlines()
     (tree,) = ast.parse("\n".join(lines)).body
-    text = {n for n in range(tree.body[0].lineno, tree.body[0].end_lineno + 1)}
+    text = set(range(tree.body[0].lineno, tree.body[0].end_lineno + 1))
     for node in tree.body:
         if isinstance(node, ast.AnnAssign):
             text |= set(range(node.lineno + 1, node.end_lineno + 1))

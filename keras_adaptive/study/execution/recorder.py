@@ -34,7 +34,6 @@ class Recorder(keras.callbacks.Callback):
     """
 
     def __init__(self, rows: int, batch_size: int, metric: str, steps: int) -> None:
-        """Starts with empty curves."""
         super().__init__()
         self.rows = rows
         self.batch_size = batch_size
