@@ -119,8 +119,11 @@ class Study:
             for contender in _contenders(self.contenders)
         ]
         with quiet_mlflow():
-            ledger = Ledger(self.name, self.spool)
-            with ledger.open(self.title, self._description()):
+            ledger = Ledger(
+                self.name, self.spool, lambda line: console.print(line, markup=False)
+            )
+            names = [each.name for each in self.workloads]
+            with ledger.open(self.title, self._description(), names):
                 _tell_of_other_data(prepared, ledger, console)
                 schedule = Schedule(plans, ledger)
                 if retry_failed:

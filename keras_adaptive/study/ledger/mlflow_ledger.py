@@ -12,16 +12,18 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from keras_adaptive.errors import InputError, needs_extra
-from keras_adaptive.study.ledger.driver import is_running, this_process
+from keras_adaptive.study.ledger.driver import this_driver
+from keras_adaptive.study.ledger.lease import Lease, LeaseLost, Tell
 from keras_adaptive.study.ledger.mlflow_runs import read_run, write_run
 from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.study.ledger.run_values import LONGEST_VALUE
 from keras_adaptive.study.ledger.spool import Spool
+from keras_adaptive.study.ledger.sqlite_store import make_store
 
 with needs_extra("study"):
     import mlflow
@@ -30,6 +32,7 @@ with needs_extra("study"):
 
 NOISY_LOGGERS = ("mlflow", "alembic")
 NO_LINKS = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
+PARENT = "mlflow.parentRunId"
 UNREACHABLE = (MlflowException, OSError)
 
 
@@ -61,32 +64,41 @@ class Ledger(Mapping[str, Record]):
         experiment: Name of the experiment; it is made if it does not exist.
         spool: Folder for the runs that MLflow does not take. Runs from earlier days
             are delivered first.
+        tell: Takes a line about what goes on, such as waiting for another process.
 
     Raises:
         InputError: If MLflow's store cannot be used.
     """
 
-    def __init__(self, experiment: str, spool: Path) -> None:
+    def __init__(self, experiment: str, spool: Path, tell: Tell = print) -> None:
         """Connects to MLflow and finds or makes the experiment."""
         self.experiment = experiment
         self._spool = Spool(spool / experiment.replace("/", "-"))
         self._down = False
+        self._tell = tell
+        self._lease: Lease | None = None
         self._run_id: str | None = None
         self._records: dict[str, Record] = {}
         self._runs: dict[str, mlflow.entities.Run] = {}
         with self._usable_store():
+            make_store(mlflow.get_tracking_uri())
             self._client = mlflow.MlflowClient()
             found = self._client.get_experiment_by_name(experiment)
             self.experiment_id = (
-                found.experiment_id
-                if found
-                else self._client.create_experiment(experiment)
+                found.experiment_id if found else self._make_experiment(experiment)
             )
         if found and found.lifecycle_stage == "deleted":
             raise InputError(
                 f"The MLflow experiment {experiment!r} is deleted. Bring it back with "
                 f"'mlflow experiments restore -x {self.experiment_id}'."
             )
+
+    def _make_experiment(self, name: str) -> str:
+        with suppress(MlflowException):  # another process may be first
+            made: str = self._client.create_experiment(name)
+            return made
+        found = self._client.get_experiment_by_name(name)
+        return found.experiment_id if found else self._client.create_experiment(name)
 
     @property
     def run_id(self) -> str:
@@ -125,28 +137,42 @@ class Ledger(Mapping[str, Record]):
             ) from error
 
     @contextmanager
-    def open(self, title: str, tags: Mapping[str, str]) -> Iterator[Ledger]:
+    def open(
+        self, title: str, tags: Mapping[str, str], workloads: Sequence[str] = ()
+    ) -> Iterator[Ledger]:
         """Opens the parent run of a study, or opens it again.
 
-        Runs that an interrupted process left half-written are deleted, and runs that
+        While it is open, no other process on any machine can open the study, or one of
+        the experiment that shares a workload with it, see `Lease`. Runs that an
+        interrupted process left half-written in this study are deleted, and runs that
         it could not deliver are delivered.
 
         Args:
             title: Name of the run.
             tags: Further tags of the run; they may change from one opening to the next.
+            workloads: Names of the study's workloads.
 
         Yields:
             The ledger. The run ends as FINISHED, after an interrupt from the keyboard
             as KILLED, and after any other exception as FAILED with the tag `failure`.
 
         Raises:
-            InputError: If MLflow's store cannot be used, or if another process of
-                this machine has the study open.
+            InputError: If MLflow's store cannot be used, or if another process has the
+                study open.
         """
-        with self._usable_store():
-            self._open_parent(title, tags)
-            self._read()
-            self._deliver()
+        with ExitStack() as stack:
+            with self._usable_store():
+                lease = Lease(
+                    self._client, self.experiment_id, title, workloads, self._tell
+                )
+                self._lease = stack.enter_context(lease.held())
+                self._open_parent(title, tags)
+                self._read()
+                self._deliver()
+            yield from self._run()
+
+    def _run(self) -> Iterator[Ledger]:
+        """Yields the ledger and sets the status of the study's run at the end."""
         status, failure = "FAILED", ""
         try:
             yield self
@@ -159,10 +185,16 @@ class Ledger(Mapping[str, Record]):
             raise
         finally:
             if not self._down:
-                with suppress(*UNREACHABLE):
+                with suppress(LeaseLost, *UNREACHABLE):
                     self._close(status, failure)
 
+    def _verify(self) -> None:
+        """Raises an error if another process has taken the study over."""
+        if self._lease is not None:
+            self._lease.verify()
+
     def _close(self, status: str, failure: str) -> None:
+        self._verify()
         if status != "FINISHED":
             self._read()  # an interrupt may have left a run half-written
         if failure:
@@ -170,16 +202,11 @@ class Ledger(Mapping[str, Record]):
         self._client.set_terminated(self.run_id, status)
 
     def _open_parent(self, title: str, tags: Mapping[str, str]) -> None:
-        tags = {"phase": "study", "study": title, "driver": this_process(), **tags}
+        driver = str(this_driver())
+        tags = {"phase": "study", "study": title, "driver": driver, **tags}
         studies = self._search("tags.phase = 'study'")
         parents = [run for run in studies if run.data.tags.get("study") == title]
         if parents:
-            driver = parents[0].data.tags["driver"]
-            if driver != tags["driver"] and is_running(driver):
-                raise InputError(
-                    f"The study {title!r} is being run already, by process "
-                    f"{driver.split()[1]}. Wait for it, or end it first."
-                )
             self._run_id = parents[0].info.run_id
             self._client.update_run(self._run_id, status="RUNNING")
         else:
@@ -203,14 +230,23 @@ class Ledger(Mapping[str, Record]):
                 return runs
 
     def _read(self) -> None:
-        """Finds the runs that are done and deletes those that are half-written."""
+        """Finds the runs that are done, and deletes this study's half-written ones."""
         for run in self._search("tags.phase != 'study'"):
             if "key" not in run.data.tags:
                 continue
-            if RunStatus.is_terminated(RunStatus.from_string(run.info.status)):
-                self._runs[run.data.tags["key"]] = run
-            else:
-                self._client.delete_run(run.info.run_id)
+            key, parent = (run.data.tags.get(tag) for tag in ("key", PARENT))
+            if not _has_ended(run) and parent == self.run_id:
+                run = self._delete_unless_ended(run)
+            if _has_ended(run):
+                self._runs[key] = run
+
+    def _delete_unless_ended(self, run: mlflow.entities.Run) -> mlflow.entities.Run:
+        """Deletes a half-written run, but not if its status was set meanwhile."""
+        self._client.delete_run(run.info.run_id)
+        run = self._client.get_run(run.info.run_id)  # its status cannot change any more
+        if _has_ended(run):
+            self._client.restore_run(run.info.run_id)
+        return run
 
     def of_other_data(self, workload: str, digest: str) -> int:
         """Returns the number of runs of a workload that used other data.
@@ -227,6 +263,7 @@ class Ledger(Mapping[str, Record]):
 
     def forget(self, key: str) -> None:
         """Deletes a run, so that it can be made again."""
+        self._verify()
         self._records.pop(key, None)
         run = self._runs.pop(key, None)
         if run is not None:
@@ -240,15 +277,21 @@ class Ledger(Mapping[str, Record]):
 
         Args:
             record: The run.
+
+        Raises:
+            LeaseLost: If another process has taken the study over.
         """
-        self._records[record.key] = record
+        if self._lease is not None:
+            self._lease.check()
         if not self._down:
             try:
                 self._write(record)
+                self._records[record.key] = record
                 return
             except UNREACHABLE:
                 self._down = True
         self._spool.add(record)
+        self._records[record.key] = record
 
     @property
     def spooled(self) -> list[Path]:
@@ -265,8 +308,12 @@ class Ledger(Mapping[str, Record]):
 
     def _write(self, record: Record) -> None:
         self._runs[record.key] = write_run(
-            self._client, self.experiment_id, self.run_id, record
+            self._client, self.experiment_id, self.run_id, record, self._verify
         )
+
+
+def _has_ended(run: mlflow.entities.Run) -> bool:
+    return bool(RunStatus.is_terminated(RunStatus.from_string(run.info.status)))
 
 
 def attach(run_id: str, path: Path, folder: str = "") -> None:

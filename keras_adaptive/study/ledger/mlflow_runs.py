@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TypeVar
 
-from keras_adaptive.errors import needs_extra
+from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.study.ledger.run_values import (
     MARKS,
@@ -35,7 +35,11 @@ Item = TypeVar("Item")
 
 
 def write_run(
-    client: MlflowClient, experiment_id: str, parent_id: str, record: Record
+    client: MlflowClient,
+    experiment_id: str,
+    parent_id: str,
+    record: Record,
+    verify: Callable[[], None],
 ) -> Run:
     """Writes a run, its status last.
 
@@ -44,6 +48,8 @@ def write_run(
         experiment_id: MLflow's id of the experiment.
         parent_id: MLflow's id of the study's run.
         record: The run.
+        verify: Raises an error if this process may not write any more. The run is
+            then deleted.
 
     Returns:
         MLflow's description of the run.
@@ -65,6 +71,11 @@ def write_run(
     for some_params, some_metrics in batches:
         client.log_batch(run_id, metrics=some_metrics or [], params=some_params or [])
     client.log_inputs(run_id, [_dataset_of(record)])
+    try:
+        verify()
+    except InputError:
+        client.delete_run(run_id)
+        raise
     status = "FAILED" if record.status == "failed" else "FINISHED"
     client.set_terminated(run_id, status, end_time=record.ended)
     return run

@@ -1,0 +1,79 @@
+"""MLflow's database appears whole, whenever its making is interrupted."""
+
+import alembic.op
+import mlflow
+import pytest
+from mlflow.store.db import utils
+
+from keras_adaptive.errors import InputError
+from keras_adaptive.study.ledger.mlflow_ledger import Ledger, quiet_mlflow
+from keras_adaptive.study.ledger.sqlite_store import make_store
+
+
+@pytest.fixture
+def uri(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with quiet_mlflow():
+        yield uri
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Interrupts MLflow between its tables."""
+
+    def upgrade(engine):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(utils, "_upgrade_db", upgrade)
+        yield patch
+
+
+def third_interrupted(operations):
+    """Makes two tables, and is interrupted at the third."""
+    make, calls = operations.create_table, []
+
+    def create_table(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return make(*arguments, **options)
+
+    return create_table
+
+
+def test_an_interrupt_leaves_nothing(uri, tmp_path, interrupted):
+    with pytest.raises(KeyboardInterrupt):
+        Ledger("x", tmp_path / "spool")
+    assert list(tmp_path.glob("mlflow.db*")) == []
+    interrupted.undo()
+    with Ledger("x", tmp_path / "spool").open("a study", {}):
+        pass
+    assert [file.name for file in tmp_path.glob("mlflow.db*")] == ["mlflow.db"]
+    assert mlflow.MlflowClient().get_experiment_by_name("x") is not None
+
+
+def test_a_half_made_database_is_recognized(uri, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(alembic.op, "create_table", third_interrupted(alembic.op))
+        with pytest.raises(KeyboardInterrupt):
+            mlflow.MlflowClient(uri).search_experiments()
+    with pytest.raises(InputError, match=r"mlflow\.db is half-made.*no runs. Delete"):
+        Ledger("x", tmp_path / "spool")
+
+
+def test_a_whole_database_stays(store, tmp_path):
+    before = (tmp_path / "mlflow.db").read_bytes()
+    make_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://localhost:1", "sqlite://", "sqlite:///:memory:", "mlruns"]
+)
+def test_other_stores_are_left_alone(uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_store(uri)
+    assert list(tmp_path.iterdir()) == []
