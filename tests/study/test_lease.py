@@ -75,7 +75,7 @@ def test_a_driver_that_lives_elsewhere_is_named(lease):
         lease("one").held(),
         pytest.raises(
             InputError,
-            match=r"run already, by process 7 on one \(heartbeat \d s ago\)\. Wait until",
+            match=r"already, by process 7 on one \(heartbeat \d s ago\)\. Wait until",
         ),
         lease("two").held(),
     ):

@@ -1,8 +1,10 @@
 """MLflow's database appears whole, whenever its making is interrupted."""
 
-import alembic.op
+import itertools
+
 import mlflow
 import pytest
+import sqlalchemy
 from mlflow.store.db import utils
 
 from keras_adaptive.errors import InputError
@@ -31,19 +33,6 @@ def interrupted(monkeypatch):
         yield patch
 
 
-def third_interrupted(operations):
-    """Makes two tables, and is interrupted at the third."""
-    make, calls = operations.create_table, []
-
-    def create_table(*arguments, **options):
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return make(*arguments, **options)
-
-    return create_table
-
-
 def test_an_interrupt_leaves_nothing(uri, tmp_path, interrupted):
     with pytest.raises(KeyboardInterrupt):
         Ledger("x", tmp_path / "spool")
@@ -55,11 +44,17 @@ def test_an_interrupt_leaves_nothing(uri, tmp_path, interrupted):
     assert mlflow.MlflowClient().get_experiment_by_name("x") is not None
 
 
-def test_a_half_made_database_is_recognized(uri, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(alembic.op, "create_table", third_interrupted(alembic.op))
-        with pytest.raises(KeyboardInterrupt):
-            mlflow.MlflowClient(uri).search_experiments()
+def test_a_half_made_database_is_recognized(uri, tmp_path):
+    versions = itertools.count(1)
+
+    def interrupt(connection, cursor, statement, *others):
+        if statement.startswith("UPDATE alembic_version") and next(versions) == 5:
+            raise KeyboardInterrupt
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mlflow.MlflowClient(uri).search_experiments()
+    sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", interrupt)
     with pytest.raises(InputError, match=r"mlflow\.db is half-made.*no runs. Delete"):
         Ledger("x", tmp_path / "spool")
 

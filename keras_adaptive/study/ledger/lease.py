@@ -303,8 +303,8 @@ class _Watch:
         if left > 0 and now - self._noted >= SECONDS_BETWEEN_NOTES:
             self._noted = now
             self._tell(
-                f"{claim.study!r} is open by {claim.driver}. Waiting up to {left:.0f} s "
-                "to see whether that is still running."
+                f"{claim.study!r} is open by {claim.driver}. Waiting up to "
+                f"{left:.0f} s to see whether that is still running."
             )
         return left <= 0
 
