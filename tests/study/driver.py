@@ -23,7 +23,7 @@ from keras_adaptive.study import (
     Study,
     Workload,
 )
-from keras_adaptive.study.ledger.fingerprint import describe
+from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger  # noqa: F401, imported once for all
 
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0)

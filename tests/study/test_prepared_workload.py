@@ -8,7 +8,8 @@ import pytest
 
 from keras_adaptive.study import Epochs, StudyError
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
-from keras_adaptive.study.ledger.fingerprint import describe, digest, source
+from keras_adaptive.study.ledger.fingerprint import digest
+from keras_adaptive.study.ledger.reach.graph import describe
 
 
 def compiled(model):
@@ -148,5 +149,5 @@ def test_a_function_without_source_is_known_by_its_code():
     spaces = [{}, {}, {}]
     for space, text in zip(spaces, ("x + 1", "x + 1", "x + 2"), strict=True):
         exec(f"def f(x):\n    return (lambda y: y)({text})", space)
-    one, same, other = (source(space["f"]) for space in spaces)
+    one, same, other = (describe(space["f"]) for space in spaces)
     assert one == same != other
