@@ -23,8 +23,8 @@ from keras_adaptive.study import (
     Study,
     Workload,
 )
-from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger  # noqa: F401, imported once for all
+from keras_adaptive.study.ledger.reach.graph import describe
 
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 OPTIMIZERS = ("sgd", "adagrad", "adam", "lion", "keras/adam", "keras/rmsprop")

@@ -105,9 +105,7 @@ class _Graph:
             for place, node in self.nodes.items()
         }
 
-    def _digests(
-        self, circle: Sequence[int], done: dict[int, str]
-    ) -> dict[int, str]:
+    def _digests(self, circle: Sequence[int], done: dict[int, str]) -> dict[int, str]:
         """Returns the digests of objects that all reach each other."""
         (first, *others) = circle
         alone = not others and all(

@@ -14,20 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_adaptive.study.ledger.reach.functions import CodeIn
 from keras_adaptive.study.ledger.reach.node import Node
 from keras_adaptive.study.ledger.reach.origins import version_of
 
 OF_KERAS = ("keras", "keras_adaptive")
+DEEPEST = 5
+MADE_UP = ("name", "path")
+VALUES = (bool, bytes, complex, float, int, str, type(None), np.ndarray, np.generic)
 
 
 def keras_node(thing: Any) -> Node | None:
     """Returns an object of Keras, `None` for any other object.
 
-    Names that Keras makes up, such as `dense_3`, are replaced by their order. The
-    attributes that Keras's own methods set follow from the configuration, unless they
-    lead to a function or an object of the user. All others count by their values.
+    Names that Keras makes up, such as `dense_3`, are replaced by their order. Of the
+    attributes that Keras's own methods set, only plain values count, since not all of
+    them are in the configuration (the delta of Huber's loss is not), and functions
+    and objects of the user. All other attributes count whole.
     """
     cls = type(thing)
     keras_class = any(
@@ -37,14 +42,20 @@ def keras_node(thing: Any) -> Node | None:
     if isinstance(thing, type) or not keras_class:
         return None
     added = {name: each for name, each in vars(thing).items() if _is_added(cls, name)}
-    others = [each for name, each in vars(thing).items() if name not in added]
-    variables = getattr(thing, "weights", None) or getattr(thing, "variables", ())
+    others = {name: each for name, each in vars(thing).items() if name not in added}
+    values = {
+        name: _values(each)
+        for name, each in others.items()
+        if not any(word in name for word in MADE_UP)
+    }
+    variables = getattr(thing, "weights", ()) or getattr(thing, "variables", ())
     return Node(
         "object of Keras",
         (
             ("class", cls),
             ("configuration", _config(thing)),
             *sorted(added.items()),
+            ("values", values),
             *(("part", part) for part in _parts(others, set())),
             *((f"weight {place}", each) for place, each in enumerate(variables)),
             ("assets", _assets(thing)),
@@ -80,6 +91,20 @@ def _stored_by(code: types.CodeType) -> Iterator[str]:
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             yield from _stored_by(inner)
+
+
+def _values(value: Any, depth: int = 0) -> Any:
+    """Returns the plain values in an attribute, without all other objects."""
+    if isinstance(value, VALUES):
+        return value
+    if depth > DEEPEST:
+        return None
+    if isinstance(value, Mapping):
+        keys = [key for key in value if isinstance(key, str | int)]
+        return {key: _values(value[key], depth + 1) for key in keys}
+    if isinstance(value, list | tuple):
+        return [_values(each, depth + 1) for each in value]
+    return None
 
 
 def _parts(value: Any, seen: set[int]) -> Iterator[Any]:

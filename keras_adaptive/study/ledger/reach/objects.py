@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import hashlib
 import threading
@@ -136,7 +137,8 @@ def _reduced_node(thing: Any) -> Node:
     """Returns an object as pickle would take it apart."""
     cls = type(thing)
     try:
-        reduced = thing.__reduce_ex__(4)
+        reduce = copyreg.dispatch_table.get(cls)
+        reduced = reduce(thing) if reduce else thing.__reduce_ex__(4)
     except Exception as error:
         raise NoValueError(
             f"is a {cls.__name__}, whose value cannot be known ({error})"
@@ -144,7 +146,8 @@ def _reduced_node(thing: Any) -> Node:
     if isinstance(reduced, str):
         home = getattr(thing, "__module__", None) or cls.__module__
         return Node(f"object {home}.{reduced} of {version_of(home)}")
-    make, arguments, state, items, pairs, *_ = (*reduced, None, None, None, None)
+    parts: list[Any] = [*reduced, None, None, None]
+    make, arguments, state, items, pairs = parts[:5]
     return Node(
         "object",
         (

@@ -39,7 +39,9 @@ def version_of(module: str) -> str | None:
     """
     package, _, inside = module.partition(".")
     if package == "keras_adaptive":
-        place = PurePosixPath(*inside.split(".")) if inside else PurePosixPath("__init__")
+        place = (
+            PurePosixPath(*inside.split(".")) if inside else PurePosixPath("__init__")
+        )
         outside = (PurePosixPath(part).with_suffix("") for part in DECIDE_NO_NUMBER)
         return None if any(place.is_relative_to(part) for part in outside) else package
     if package in SOFTWARE or package == "jaxlib":
