@@ -19,6 +19,7 @@ from keras_adaptive.study.execution.executors import Executor, InProcess
 from keras_adaptive.study.execution.planning import Plan
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.schedule import Schedule
+from keras_adaptive.study.ledger.autologging import autologging_off
 from keras_adaptive.study.ledger.fingerprint import engine
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger, quiet_mlflow
 from keras_adaptive.study.ledger.record import NONE_WORKED
@@ -85,6 +86,7 @@ class Study:
         """Name of the study's run in MLflow."""
         return f"{self.name} on {', '.join(each.name for each in self.workloads)}"
 
+    @autologging_off()
     def run(
         self,
         executor: Executor | None = None,

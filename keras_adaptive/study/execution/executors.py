@@ -12,6 +12,7 @@ import typing
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent import futures
+from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -160,6 +161,14 @@ class _Worker:
         self._executor: loky.ProcessPoolExecutor | None = None
 
     def begin(self, trial: Trial, file: str) -> futures.Future:
+        """Starts a run, in a new process if the one of before has died since."""
+        try:
+            return self._begin(trial, file)
+        except BrokenExecutor:
+            self.end()
+            return self._begin(trial, file)
+
+    def _begin(self, trial: Trial, file: str) -> futures.Future:
         if self._executor is None:
             self._executor = loky.ProcessPoolExecutor(
                 max_workers=1,
