@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import tempfile
 import threading
 import time
 import typing
@@ -16,10 +15,10 @@ from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_adaptive.errors import counted, needs_extra
+from keras_adaptive.study.execution.scratch import scratch_folder
 from keras_adaptive.study.execution.training import attempt
 from keras_adaptive.study.execution.trial import Trial, milliseconds
 from keras_adaptive.study.ledger.record import Record
@@ -122,10 +121,10 @@ class Processes:
     @contextmanager
     def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:
         """Opens a pool, see `Executor`."""
-        with tempfile.TemporaryDirectory(prefix="keras-adaptive-") as folder:
+        with scratch_folder() as folder:
             files = {}
             for number, (name, dataset) in enumerate(data.items()):
-                files[name] = str(Path(folder, f"{number}.joblib"))
+                files[name] = str(folder / f"{number}.joblib")
                 joblib.dump(dataset, files[name])
             largest = max(os.path.getsize(file) for file in files.values())
             count = self.count or affordable_workers(largest)
