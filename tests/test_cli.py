@@ -1,4 +1,3 @@
-import os
 import signal
 import socket
 import subprocess
@@ -97,11 +96,10 @@ def test_ui_serves_the_store_on_loopback(monkeypatch, tmp_path, free_port, inter
 
 
 @pytest.mark.slow
-def test_ui_ends_with_all_its_processes(tmp_path, free_port):
+def test_ui_ends_with_all_its_processes(store, free_port):
+    folder, _ = store
     command = [sys.executable, "-m", "keras_adaptive.cli", "ui", "--port", free_port]
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
-    ui = subprocess.Popen(command, cwd=tmp_path, env=environment)
+    ui = subprocess.Popen(command, cwd=folder)
     while not listens(int(free_port)):
         assert ui.poll() is None
         time.sleep(0.1)

@@ -13,7 +13,7 @@ SOFTWARE = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "torch")
 """The packages whose versions are part of every key."""
 
 DECIDE_NO_NUMBER = (
-    *("cli.py", "commands", "errors.py", "experiments", "renamed.py"),
+    *("cli.py", "commands", "errors.py", "experiments", "renamed.py", "terminal.py"),
     *("study/analysis", "study/ledger", "study/reporting"),
     *("study/compare.py", "study/publish.py", "study/results.py", "study/study.py"),
 )
