@@ -41,7 +41,7 @@ def test_a_hyper_parameter_called_like_a_part_of_the_record(
 
     first = study_of(workload, dense, contender()).run()
     again = study_of(workload, dense, contender()).run()
-    column = name if name == "μ $" else f"hyperparameter.{name}"
+    column = name if name in ("metric", "μ $") else f"hyperparameter.{name}"
     tuned = first.runs[first.runs["phase"] == "tune"]
     assert list(tuned[column]) == [0.25, 0.75]
     assert list(first.runs["status"]) == ["finished"] * 3

@@ -68,7 +68,7 @@ def test_what_compares_equal_has_one_digest(one, other):
         (np.exp, np.log),
         ([].append, [1].append),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_differs_has_other_digests(one, other):
     assert describe(one) != describe(other)
