@@ -33,6 +33,7 @@ from keras_adaptive.commands import options as command
 from keras_adaptive.errors import InputError
 from keras_adaptive.study.design.grid import tune
 from keras_adaptive.study.reporting.tables import Spread
+from keras_adaptive.terminal import say
 
 LOWEST, HIGHEST = -8, 2
 """The grid: learning rates from 0.0001 to 10 by half decades."""
@@ -384,7 +385,7 @@ def run(options: argparse.Namespace) -> list[Result]:
         results += compete(name, options.surfaces, steps, points)
     with console.status("Drawing …"):
         write(results, options.output)
-    console.print(f"Pictures and tables: {options.output}")
+    say(console, f"Pictures and tables: {options.output}")
     return results
 
 

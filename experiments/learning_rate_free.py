@@ -31,6 +31,7 @@ from keras_adaptive.study import Contender, Epochs, Protocol, Results, Study, Wo
 from keras_adaptive.study.design.grid import half_decade
 from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
 from keras_adaptive.study.reporting.tables import Spread, spread
+from keras_adaptive.terminal import say
 
 POINTS = 2.0
 """The largest difference in points of accuracy that counts as close."""
@@ -251,8 +252,8 @@ def run(options: argparse.Namespace) -> str:
     file.write_text(text, encoding="utf-8")
     attach(results.run_id, file)
     console.print(Markdown(text))
-    console.print(f"Table: {file}")
-    console.print(f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")
+    say(console, f"Table: {file}")
+    say(console, f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")
     return text
 
 

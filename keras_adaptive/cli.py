@@ -7,13 +7,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 from keras_adaptive.commands.options import exit_status
+from keras_adaptive.commands.signals import Terminated
 from keras_adaptive.errors import InputError, did_you_mean, needs_extra
 
 LOOPBACK = "127.0.0.1"
+SECONDS_TO_END = 5
+"""The time that processes have to end by themselves before they are killed."""
+
 EXPERIMENTS = "keras_adaptive.experiments"
 
 
@@ -161,9 +166,35 @@ def open_ui(port: int) -> int:
     server = subprocess.Popen(command)
     try:
         return server.wait()
-    except KeyboardInterrupt:  # the server has received it, too, and is shutting down
-        server.wait()
+    except Terminated:
+        raise
+    except KeyboardInterrupt:
         return 0
+    finally:
+        end_with_children(server)
+
+
+def end_with_children(process: subprocess.Popen) -> None:
+    """Ends a process and all processes that it has started.
+
+    Args:
+        process: The process. It may have received a signal already.
+    """
+    with needs_extra("study"):
+        import psutil
+    try:
+        parent = psutil.Process(process.pid)
+        family = [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
+    _, alive = psutil.wait_procs(family, timeout=SECONDS_TO_END)
+    for each in alive:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -197,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success, 2 for an input that cannot be used, 130 after
-        an interrupt from the keyboard.
+        an interrupt from the keyboard, 143 after SIGTERM.
     """
 
     def command() -> int:

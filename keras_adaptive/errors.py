@@ -4,6 +4,9 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+LONGEST_NAME = 250
+"""MLflow and file systems take names of this length, and not much longer ones."""
+
 
 class InputError(ValueError):
     """An input that a study, a dataset or a command cannot use.
@@ -52,6 +55,36 @@ def counted(what: str, number: int) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise InputError(f"{what} is {number!r}. Expected a whole number above 0.")
     return number
+
+
+def named(what: str, name: str) -> str:
+    """Returns a name after checking that tables, files and MLflow can hold it.
+
+    Args:
+        what: What is named, for the message.
+        name: The name.
+
+    Raises:
+        InputError: If the name is no text, is empty, or is longer than 250 characters.
+
+    Example:
+        >>> named("A workload", "wine")
+        'wine'
+    """
+    problem = ""
+    if not isinstance(name, str):
+        problem = f"is called {name!r}, which is no text"
+    elif not name.strip():
+        problem = "has an empty name"
+    elif len(name) > LONGEST_NAME:
+        problem = f"is called {name[:20]!r}…, which has {len(name)} characters"
+    elif any(0xD800 <= ord(character) <= 0xDFFF for character in name):
+        problem = f"is called {name!r}, which is not Unicode"
+    if problem:
+        raise InputError(
+            f"{what} {problem}. Expected a text of at most {LONGEST_NAME} characters."
+        )
+    return name
 
 
 @contextmanager

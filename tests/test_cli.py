@@ -1,8 +1,11 @@
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import mlflow
+import psutil
 import pytest
 
 from keras_adaptive import cli
@@ -58,6 +61,7 @@ class Server:
 
     commands: list[list[str]] = []
     interrupted = False
+    pid = 2**30  # no process has it
 
     def __init__(self, command):
         self.waits = 0
@@ -89,6 +93,27 @@ def test_ui_serves_the_store_on_loopback(monkeypatch, tmp_path, free_port, inter
     assert options["--host"] == "127.0.0.1"
     assert options["--port"] == free_port
     assert options["--backend-store-uri"] == mlflow.get_tracking_uri()
+
+
+@pytest.mark.slow
+def test_ui_ends_with_all_its_processes(store, free_port):
+    folder, _ = store
+    command = [sys.executable, "-m", "keras_adaptive.cli", "ui", "--port", free_port]
+    ui = subprocess.Popen(command, cwd=folder)
+    while not listens(int(free_port)):
+        assert ui.poll() is None
+        time.sleep(0.1)
+    family = psutil.Process(ui.pid).children(recursive=True)
+    assert len(family) > 1
+    ui.send_signal(signal.SIGTERM)
+    assert ui.wait() == 143
+    assert not [each for each in family if each.is_running()]
+    assert not listens(int(free_port))
+
+
+def listens(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_ui_on_a_port_in_use(capsys):

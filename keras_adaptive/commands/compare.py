@@ -14,6 +14,7 @@ from keras_adaptive.study.design.defaults import default_contenders
 from keras_adaptive.study.design.workload import Epochs
 from keras_adaptive.study.publish import publish
 from keras_adaptive.study.results import Results
+from keras_adaptive.terminal import say
 
 with needs_extra("study"):
     import cloudpickle
@@ -119,11 +120,11 @@ def run(options: argparse.Namespace) -> Results:
     output = command.output_folder(options.output)
     console = Console()
     data = data_options.load_one(options)
-    console.print(f"{data.describe()}; {data.source}", highlight=False)
+    say(console, f"{data.describe()}; {data.source}")
     study = comparison(data, build, names, protocol, options.loss, options.metric)
     results = command.run_study(study, options, console)
     (workload,) = study.workloads
     publish(results, f"{study.name}-{workload.name}", output, console)
     why = results.recommendation(workload.name).why
-    console.print(f"\n{why}", highlight=False, markup=False)
+    say(console, "", why)
     return results

@@ -16,6 +16,7 @@ from keras_adaptive.study.analysis.verdicts import Verdict
 from keras_adaptive.study.design.workload import Workload
 from keras_adaptive.study.publish import publish
 from keras_adaptive.study.study import Study
+from keras_adaptive.terminal import say
 
 with needs_extra("study"):
     from rich.console import Console
@@ -85,11 +86,11 @@ class Experiment:
         console = Console()
         data = data_options.load_all(options)
         for each in data:
-            console.print(f"{each.describe()}; {each.source}", highlight=False)
+            say(console, f"{each.describe()}; {each.source}")
         study = self.study(data, options.quick)
         for workload in study.workloads:
             for line in slice_sizes(workload):
-                console.print(line, highlight=False)
+                say(console, line)
         results = command.run_study(study, options, console)
         publish(results, study.title, output, console)
         return results.verdicts()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_adaptive.commands.signals import Terminated, orderly_termination
 from keras_adaptive.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from keras_adaptive.study.results import Results
     from keras_adaptive.study.study import Study
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 Parse = Callable[[Sequence[str] | None, str | None], argparse.Namespace]
 
 
@@ -28,13 +29,17 @@ def exit_status(command: Callable[[], int]) -> int:
 
     Returns:
         That status; 2 for an input that cannot be used or for a library that is not
-        installed; 130 after an interrupt from the keyboard.
+        installed; 130 after an interrupt from the keyboard; 143 after SIGTERM.
     """
     try:
-        return command()
+        with orderly_termination():
+            return command()
     except (InputError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -11,6 +11,7 @@ from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
 from keras_adaptive.study.reporting import tables
 from keras_adaptive.study.reporting.output import file_name, output_folder
 from keras_adaptive.study.results import Results
+from keras_adaptive.terminal import say
 
 with needs_extra("study"):
     from rich.console import Console
@@ -44,13 +45,11 @@ def publish(results: Results, name: str, folder: Path, console: Console) -> Path
             f"{each.outcome}. {each.why}"
             for each in judged
         ]
-        console.print(
-            f"{promise}, {measure}:", *lines, sep="\n", highlight=False, markup=False
-        )
+        say(console, f"{promise}, {measure}:", *lines)
     results.plot(place / "plots")
     report = results.report(place / "report.html")
-    console.print(f"Report: {report}", soft_wrap=True)
-    console.print(f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")
+    say(console, f"Report: {report}", soft_wrap=True)
+    say(console, f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")
     return place
 
 

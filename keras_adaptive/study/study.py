@@ -8,21 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_adaptive.errors import InputError, needs_extra
+from keras_adaptive.errors import InputError, named, needs_extra
 from keras_adaptive.study.analysis.all_promises import Judge, judge_all
 from keras_adaptive.study.analysis.run_table import RunTable
 from keras_adaptive.study.design.contender import Contender
 from keras_adaptive.study.design.protocol import Protocol
-from keras_adaptive.study.design.setting import Setting
+from keras_adaptive.study.design.setting import Setting, column_of
 from keras_adaptive.study.design.workload import Workload
 from keras_adaptive.study.execution.executors import Executor, InProcess
 from keras_adaptive.study.execution.planning import Plan
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.schedule import Schedule
+from keras_adaptive.study.ledger.autologging import autologging_off
 from keras_adaptive.study.ledger.fingerprint import engine
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger, quiet_mlflow
 from keras_adaptive.study.ledger.record import NONE_WORKED
 from keras_adaptive.study.results import Results
+from keras_adaptive.terminal import say
 
 with needs_extra("study"):
     import pandas as pd
@@ -56,6 +58,7 @@ class Study:
 
     def __post_init__(self) -> None:
         """Completes the contenders and checks the study."""
+        named("A study", self.name)
         contenders = _with_reference(self.contenders, self.protocol.reference)
         _distinct("workloads", [each.name for each in self.workloads])
         _distinct("contenders", [each.label for each in contenders])
@@ -85,6 +88,7 @@ class Study:
         """Name of the study's run in MLflow."""
         return f"{self.name} on {', '.join(each.name for each in self.workloads)}"
 
+    @autologging_off()
     def run(
         self,
         executor: Executor | None = None,
@@ -131,9 +135,10 @@ class Study:
                 try:
                     schedule.finish(executor or InProcess(), console)
                 except KeyboardInterrupt:
-                    console.print(
+                    say(
+                        console,
                         f"Interrupted: {schedule.done} of {schedule.total} runs are "
-                        "kept. Run the same study again to go on from there."
+                        "kept. Run the same study again to go on from there.",
                     )
                     raise
             self._tell_of_losses(schedule, ledger, console)
@@ -166,14 +171,16 @@ class Study:
     ) -> None:
         """Says which runs failed, and which could not be delivered."""
         if failed := schedule.failed:
-            console.print(
+            say(
+                console,
                 f"{len(failed)} of {schedule.total} runs failed. Run the study with "
-                "retry_failed=True (--retry-failed) to make them again."
+                "retry_failed=True (--retry-failed) to make them again.",
             )
         if ledger.spooled:
-            console.print(
+            say(
+                console,
                 f"MLflow could not be reached: {len(ledger.spooled)} runs wait in "
-                f"{self.spool} and are delivered when the study is run again."
+                f"{self.spool} and are delivered when the study is run again.",
             )
 
     def _given_targets(self) -> Mapping[str, float]:
@@ -222,9 +229,9 @@ def _tell_of_other_data(
     for each in prepared:
         name = each.workload.name
         if left := ledger.of_other_data(name, each.data.digest):
-            console.print(
+            say(
+                console,
                 f"The data of {name} have changed: {left} runs of before are not used.",
-                markup=False,
             )
 
 
@@ -250,5 +257,5 @@ def _setting_row(chosen: Setting | None) -> dict[str, Any]:
     return {
         "setting": str(chosen).removeprefix("learning rate "),
         "learning_rate": chosen.learning_rate,
-        **dict([extra] if extra else []),
+        **({column_of(extra[0]): extra[1]} if extra else {}),
     }

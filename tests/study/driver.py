@@ -8,11 +8,13 @@ with the child's id; the child's output goes to the standard output.
 import os
 import signal
 import sys
+from functools import partial
 
 import keras
 import numpy as np
 from rich.console import Console
 
+from keras_adaptive.commands.options import exit_status
 from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.study import (
     Contender,
@@ -23,8 +25,8 @@ from keras_adaptive.study import (
     Study,
     Workload,
 )
-from keras_adaptive.study.ledger.fingerprint import describe
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger  # noqa: F401, imported once for all
+from keras_adaptive.study.ledger.reach.graph import describe
 
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 OPTIMIZERS = ("sgd", "adagrad", "adam", "lion", "keras/adam", "keras/rmsprop")
@@ -55,6 +57,11 @@ def study(name):
     return Study(name, [workload], contenders, protocol)
 
 
+def run(name, executor):
+    study(name).run(executor, Console(file=sys.stdout, width=120))
+    return 0
+
+
 def main():
     describe(keras.optimizers.SGD())  # Keras imports what it needs for that
     for line in sys.stdin:
@@ -62,17 +69,14 @@ def main():
         child = os.fork()
         if child:
             print(f"started {child}", flush=True)
-            os.waitpid(child, 0)
-            print("ended", flush=True)
+            _, status = os.waitpid(child, 0)
+            print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
             continue
         executor = Processes(int(workers)) if int(workers) else InProcess()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            study(name).run(executor, Console(file=sys.stdout, width=120))
-        except KeyboardInterrupt:
-            os._exit(130)
+        status = exit_status(partial(run, name, executor))
         sys.stdout.flush()
-        os._exit(0)
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -119,3 +120,27 @@ def test_as_many_processes_as_processors_and_memory_allow(monkeypatch):
 def test_bad_counts(count):
     with pytest.raises(StudyError, match="whole number above 0"):
         Processes(count)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_between_two_runs_is_replaced(
+    torch_workers, workload, dense, trial_of
+):
+    contender = Contender("adam", [0.1])
+    with Processes(1).start({"dense": dense}) as pool:
+        pool.submit(trial_of(workload, contender, key="first"))
+        records = []
+        for record in pool.results():
+            records.append(record)
+            (worker,) = pool._idle
+            (process,) = worker._executor._processes.values()
+            os.kill(process.pid, signal.SIGKILL)
+            while not worker._executor._flags.broken:
+                time.sleep(0.01)
+            if record.key == "first":
+                pool.submit(trial_of(workload, contender, key="second"))
+    assert [(each.key, each.status) for each in records] == [
+        ("first", "finished"),
+        ("second", "finished"),
+    ]
+    assert pool._tries == {}

@@ -24,7 +24,12 @@ class Driver:
             stdout=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env={**os.environ, "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "KERAS_BACKEND": "torch",
+                "OMP_NUM_THREADS": "1",
+                "TMPDIR": str(folder),
+            },
         )
 
     def start(self, name, workers=0):
@@ -39,7 +44,8 @@ class Driver:
     def lines(self):
         """Yields what the study prints, until its process has ended."""
         for line in self._process.stdout:
-            if line == "ended\n":
+            if line.startswith("ended"):
+                self.status = int(line.split()[1])
                 return
             yield line
 
@@ -103,18 +109,53 @@ def test_ten_kills_lose_and_double_nothing(driver, store):
     assert RUNS - KILLS <= printed <= RUNS
 
 
+def study_status(client, name):
+    found = client.get_experiment_by_name(name)
+    (run,) = client.search_runs([found.experiment_id], "tags.phase = 'study'")
+    return run.info.status
+
+
+def scratch_folders(folder):
+    return list(folder.glob("keras-adaptive-*"))
+
+
 @pytest.mark.slow
-def test_an_interrupt_stops_processes_and_says_how_to_go_on(driver, store):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_stops_processes_and_says_how_to_go_on(driver, store, number, status):
     process = driver.start("stopped", workers=2)
     lines = driver.lines()
     ended = (line for line in lines if f"/{RUNS} blobs" in line)
     for _ in range(5):
         next(ended)
-    os.kill(process, signal.SIGINT)
+    os.kill(process, number)
     rest = list(lines)
+    assert driver.status == status
+    assert study_status(store[1], "stopped") == "KILLED"
+    assert not scratch_folders(store[0])
     assert any("Run the same study again to go on" in line for line in rest)
     done = len(kept(store[1], "stopped"))
     assert 5 <= done < RUNS
     driver.start("stopped")
     assert len(list(driver.runs())) == RUNS - done
     assert len(kept(store[1], "stopped")) == RUNS
+
+
+@pytest.mark.slow
+def test_the_data_of_a_killed_driver_are_removed_at_the_next_start(driver, store):
+    process = driver.start("killed", workers=1)
+    next(driver.runs())
+    (left,) = scratch_folders(store[0])
+    assert list(left.glob("*.joblib"))
+    os.kill(process, signal.SIGKILL)
+    list(driver.lines())
+    assert driver.status == -signal.SIGKILL
+    assert left.exists()
+    process = driver.start("killed", workers=1)
+    next(driver.runs())
+    (own,) = scratch_folders(store[0])
+    assert own != left
+    os.kill(process, signal.SIGTERM)
+    list(driver.lines())
+    assert not scratch_folders(store[0])

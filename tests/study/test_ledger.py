@@ -19,7 +19,7 @@ from keras_adaptive.study.ledger.mlflow_ledger import (
 )
 from keras_adaptive.study.ledger.mlflow_runs import METRICS_PER_BATCH
 from keras_adaptive.study.ledger.record import Point, Record
-from keras_adaptive.study.ledger.run_values import flatten
+from keras_adaptive.study.ledger.run_values import flatten, setting_of
 from keras_adaptive.study.ledger.spool import Spool
 
 SPOOL = Path("spool")
@@ -233,7 +233,12 @@ def test_an_extra_hyper_parameter_is_tagged(ledger, store, record):
     written(ledger, replace(record, setting=Setting(0.1, ("epsilon", 1e-8))))
     _, (child,) = runs_of(store[1])
     assert child.data.tags["second"] == "epsilon"
-    assert child.data.tags["epsilon"] == "1e-08"
+    assert child.data.tags["hyperparameter.epsilon"] == "1e-08"
+
+
+def test_an_extra_hyper_parameter_of_an_earlier_record_is_read():
+    tags = {"learning_rate": "0.1", "second": "epsilon", "epsilon": "1e-08"}
+    assert setting_of(tags) == Setting(0.1, ("epsilon", 1e-8))
 
 
 def test_the_ledger_is_a_mapping_of_the_runs_done(ledger, record):

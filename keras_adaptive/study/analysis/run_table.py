@@ -11,6 +11,7 @@ from typing import Any
 from keras_adaptive.errors import InputError, needs_extra
 from keras_adaptive.study.analysis.stats.medians import median
 from keras_adaptive.study.analysis.stats.targets import best, target, to_target
+from keras_adaptive.study.design.setting import column_of
 from keras_adaptive.study.ledger.record import Record
 
 with needs_extra("study"):
@@ -86,7 +87,8 @@ class RunTable:
         """A table with a row for each run.
 
         Identity: `workload`, `contender`, `phase` (`"tune"` or `"compare"`),
-        `learning_rate`, the extra hyper-parameter by its name, `seed` and `key`.
+        `learning_rate`, the extra hyper-parameter by its name (after `hyperparameter.`
+        if a column has that name), `seed` and `key`.
 
         End: `status` (`"finished"`, `"diverged"` or `"failed"`) and `reason`.
 
@@ -121,7 +123,7 @@ class RunTable:
     @property
     def _extra_hyperparameters(self) -> list[str]:
         extras = (record.setting.extra_hyperparameter for record in self.records)
-        return list(dict.fromkeys(extra[0] for extra in extras if extra))
+        return list(dict.fromkeys(column_of(extra[0]) for extra in extras if extra))
 
     @property
     def tuning(self) -> pd.DataFrame:
@@ -217,7 +219,7 @@ def _identity(record: Record) -> dict[str, Any]:
         "contender": record.contender,
         "phase": record.phase,
         "learning_rate": record.setting.learning_rate,
-        **dict([extra] if extra else []),
+        **({column_of(extra[0]): extra[1]} if extra else {}),
         "seed": record.seed,
         "key": record.key,
     }

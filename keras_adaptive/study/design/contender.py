@@ -11,7 +11,7 @@ from types import ModuleType
 import keras
 
 from keras_adaptive import optimizers
-from keras_adaptive.errors import InputError, did_you_mean
+from keras_adaptive.errors import InputError, did_you_mean, named
 from keras_adaptive.renamed import renamed_argument
 from keras_adaptive.study.design.grid import half_decades_around
 from keras_adaptive.study.design.setting import Setting
@@ -75,6 +75,11 @@ class Contender:
             )
         if self.extra_hyperparameter is not None:
             name, values = self.extra_hyperparameter
+            if named("A hyper-parameter", name) == "learning_rate":
+                raise InputError(
+                    "The extra hyper-parameter is called 'learning_rate', which is "
+                    "tuned anyway. Give its values as learning_rates=(...)."
+                )
             values = _grid(f"Values of {name}", values)
             object.__setattr__(self, "extra_hyperparameter", (name, values))
         if self.learning_rates is not None:
@@ -82,6 +87,7 @@ class Contender:
             object.__setattr__(self, "learning_rates", rates)
         if not self.label:
             object.__setattr__(self, "label", self._default_label())
+        named("A contender", self.label)
 
     def _default_label(self) -> str:
         if isinstance(self.optimizer, str):

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+COLUMNS = (
+    *("workload", "contender", "phase", "learning_rate", "seed", "key", "status"),
+    *("reason", "initial_loss", "state_per_weight", "trials", "setting", "step"),
+    *("seconds", "measure", "value", "steps_to_target", "epochs_to_target"),
+    *("seconds_to_target", "first_round_seconds", "step_seconds"),
+)
+"""Columns that a study's tables have anyway, besides those of metrics and losses."""
+
+
+def column_of(hyperparameter: str) -> str:
+    """Returns the column of a hyper-parameter in a study's tables.
+
+    Example:
+        >>> column_of("epsilon"), column_of("seed")
+        ('epsilon', 'hyperparameter.seed')
+    """
+    taken = hyperparameter in COLUMNS or hyperparameter.endswith(("_metric", "_loss"))
+    return f"hyperparameter.{hyperparameter}" if taken else hyperparameter
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import keras
 import numpy as np
 
-from keras_adaptive.errors import InputError, counted, did_you_mean
+from keras_adaptive.errors import InputError, counted, did_you_mean, named
 
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset
@@ -150,6 +150,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         """Checks the arguments and derives the direction from the metric."""
+        named("A workload", self.name)
         if not callable(self.build):
             raise InputError(
                 f"Workload {self.name!r}: build is {self.build!r}. Expected a function "

@@ -5,20 +5,20 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import tempfile
 import threading
 import time
 import typing
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent import futures
+from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_adaptive.errors import counted, needs_extra
+from keras_adaptive.study.execution.scratch import scratch_folder
 from keras_adaptive.study.execution.training import attempt
 from keras_adaptive.study.execution.trial import Trial, milliseconds
 from keras_adaptive.study.ledger.record import Record
@@ -121,10 +121,10 @@ class Processes:
     @contextmanager
     def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:
         """Opens a pool, see `Executor`."""
-        with tempfile.TemporaryDirectory(prefix="keras-adaptive-") as folder:
+        with scratch_folder() as folder:
             files = {}
             for number, (name, dataset) in enumerate(data.items()):
-                files[name] = str(Path(folder, f"{number}.joblib"))
+                files[name] = str(folder / f"{number}.joblib")
                 joblib.dump(dataset, files[name])
             largest = max(os.path.getsize(file) for file in files.values())
             count = self.count or affordable_workers(largest)
@@ -160,6 +160,14 @@ class _Worker:
         self._executor: loky.ProcessPoolExecutor | None = None
 
     def begin(self, trial: Trial, file: str) -> futures.Future:
+        """Starts a run, in a new process if the one of before has died since."""
+        try:
+            return self._begin(trial, file)
+        except BrokenExecutor:
+            self.end()
+            return self._begin(trial, file)
+
+    def _begin(self, trial: Trial, file: str) -> futures.Future:
         if self._executor is None:
             self._executor = loky.ProcessPoolExecutor(
                 max_workers=1,

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from keras_adaptive.study.design.contender import Contender
 from keras_adaptive.study.design.grid import beyond_the_edge
@@ -13,7 +14,8 @@ from keras_adaptive.study.design.protocol import Protocol
 from keras_adaptive.study.design.setting import Setting
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.trial import Trial
-from keras_adaptive.study.ledger.fingerprint import describe, digest, engine, machine
+from keras_adaptive.study.ledger.fingerprint import digest, engine, machine
+from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.record import Phase, Record
 from keras_adaptive.study.ledger.run_values import flatten
 
@@ -129,13 +131,23 @@ class Plan:
             self._trials[which] = self._new_trial(setting, phase, seed)
         return self._trials[which]
 
+    @cached_property
+    def _maker(self) -> str:
+        """A digest of the function that makes the optimizer, or of its name."""
+        called = f"The optimizer of {self.contender.label!r}"
+        return describe(self.contender.optimizer, called)
+
     def _new_trial(self, setting: Setting, phase: Phase, seed: int) -> Trial:
         prepared, running_on = self.prepared, engine()
         optimizer = self.contender.make(setting)
         key = digest(
             {
                 **prepared.description,
-                "contender": [self.contender.label, describe(optimizer)],
+                "contender": [
+                    self.contender.label,
+                    self._maker,
+                    describe(optimizer, f"The optimizer of {self.contender.label!r}"),
+                ],
                 "setting": [setting.learning_rate, setting.extra_hyperparameter],
                 "phase": phase,
                 "seed": seed,

@@ -14,9 +14,9 @@ import numpy as np
 from keras_adaptive.datasets.batches import evaluation_batches
 from keras_adaptive.datasets.dataset import Dataset
 from keras_adaptive.errors import InputError
-from keras_adaptive.study.design.workload import Budget, Workload
+from keras_adaptive.study.design.workload import OF_COMPILE, Budget, Workload
 from keras_adaptive.study.execution.training import compile_model, seeded
-from keras_adaptive.study.ledger.fingerprint import describe
+from keras_adaptive.study.ledger.reach.graph import describe
 
 SLICE_NAME = re.compile(r"[A-Za-z0-9_ -]+")
 
@@ -68,40 +68,72 @@ class PreparedWorkload:
                 "Expected a keras_adaptive.study.Dataset, or a function that returns "
                 "one."
             )
-        check_slices(workload, data)
-        models = [checked_model(workload) for _ in range(2)]
+        slices = checked_slices(workload, data)
         rows, batch_size = len(data.train.y), workload.batch_size
+        called = f"Workload {workload.name!r}"
+        # What the builder reaches is described before it runs and may change it.
         description = {
             "workload": workload.name,
-            "model": describe(models[0]),
+            "build": describe(workload.build, f"{called}: build"),
             "data": data.digest,
-            "loss": describe(workload.loss),
-            "metric": [workload.metric_name, describe(workload.metric)],
-            "slices": describe(workload.slices),
+            "loss": describe(_resolved_loss(workload), f"{called}: the loss"),
+            "metric": [
+                workload.metric_name,
+                *describe_metric(workload, f"{called}: the metric"),
+            ],
+            "slices": describe(slices),
             "batch_size": batch_size,
             "steps": budget.steps(rows, batch_size),
             "every": budget.evaluate_every(rows, batch_size),
         }
+        models = [checked_model(workload) for _ in range(2)]
+        description["model"] = describe(models[0], f"{called}: the model")
         for model in models:
             with seeded(0):
                 try_model(workload, data, model)
         check_repeatable(workload, models)
+        description["weights"] = describe(models[0].get_weights())
         return cls(workload, data, budget, description)
 
 
-def check_slices(workload: Workload, data: Dataset) -> None:
-    """Checks that the slices of a workload are masks over the test rows.
+def _resolved_loss(workload: Workload) -> Any:
+    """Returns the loss, also if a name stands for a registered function."""
+    return [workload.loss, keras.losses.get(workload.loss)]
+
+
+def describe_metric(workload: Workload, called: str) -> list[str]:
+    """Returns digests of what makes the metric and of the metrics that it makes.
+
+    Args:
+        workload: The workload.
+        called: What the metric is called in an error.
+    """
+    made = [
+        keras.metrics.get(each)
+        if isinstance(each, str) and each not in OF_COMPILE
+        else each
+        for each in workload.make_metrics()
+    ]
+    return [describe(each, called) for each in (workload.metric, made)]
+
+
+def checked_slices(workload: Workload, data: Dataset) -> dict[str, np.ndarray]:
+    """Returns the slices of a workload after checking that they are masks.
 
     Args:
         workload: The workload.
         data: Its dataset.
 
+    Returns:
+        The masks over the test rows by name; none if the workload has no slices.
+
     Raises:
         InputError: If a mask does not fit the test rows or selects none of them.
     """
     if workload.slices is None:
-        return
+        return {}
     rows = len(data.test.y)
+    masks = {}
     for name, mask in workload.slices(data).items():
         if not SLICE_NAME.fullmatch(name):
             raise InputError(
@@ -115,6 +147,8 @@ def check_slices(workload: Workload, data: Dataset) -> None:
                 f"the {rows} test rows. Expected one True or False for each, and a "
                 "True among them."
             )
+        masks[name] = mask
+    return masks
 
 
 def checked_model(workload: Workload) -> keras.Model:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.ledger.record import Record
+from keras_adaptive.terminal import say
 
 with needs_extra("study"):
     from rich.console import Console
@@ -47,10 +48,9 @@ class Display:
         best = self._best.get(record.workload)
         if record.status == "finished" and (not best or record.score > best.score):
             self._best[record.workload] = record
-        self._progress.console.print(
+        say(
+            self._progress.console,
             f"{done:>3}/{total} {outcome(record)}",
-            markup=False,
-            highlight=False,
             soft_wrap=True,
         )
 

@@ -13,6 +13,7 @@ from keras_adaptive.study.execution.progress import Display, display
 from keras_adaptive.study.execution.trial import Trial
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 from keras_adaptive.study.ledger.record import Record
+from keras_adaptive.terminal import say
 
 
 class Schedule:
@@ -67,7 +68,7 @@ class Schedule:
             console: Shows the progress.
         """
         if self.done:
-            console.print(f"{self.done} runs are done already.")
+            say(console, f"{self.done} runs are done already.")
         if self.done == self.total:
             return
         data = {each.prepared.workload.name: each.prepared.data for each in self.plans}

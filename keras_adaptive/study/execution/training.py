@@ -21,6 +21,7 @@ from keras_adaptive.datasets.batches import (
 from keras_adaptive.study.design.workload import Workload
 from keras_adaptive.study.execution.recorder import Recorder, steps_per_execution
 from keras_adaptive.study.execution.trial import Trial, milliseconds
+from keras_adaptive.study.ledger.autologging import autologging_off
 from keras_adaptive.study.ledger.record import Point, Record
 
 if TYPE_CHECKING:
@@ -113,15 +114,16 @@ def train(trial: Trial, data: Dataset) -> Record:
     recorder = Recorder(rows, workload.batch_size, metric, steps)
     validation = evaluation_batches(data.validation)
     numbers = _evaluate(model, validation, metric, "initial_val")
-    model.fit(
-        training_batches(data.train, workload.batch_size, trial.seed),
-        epochs=math.ceil(steps / every),
-        steps_per_epoch=every,
-        validation_data=validation,
-        callbacks=[EvaluateAveraged(), recorder],
-        shuffle=False,
-        verbose=0,
-    )
+    with autologging_off():  # a model's module may have turned it on in this process
+        model.fit(
+            training_batches(data.train, workload.batch_size, trial.seed),
+            epochs=math.ceil(steps / every),
+            steps_per_epoch=every,
+            validation_data=validation,
+            callbacks=[EvaluateAveraged(), recorder],
+            shuffle=False,
+            verbose=0,
+        )
     numbers |= {
         "first_round_seconds": recorder.round_seconds[0],
         "step_seconds": recorder.step_seconds(),

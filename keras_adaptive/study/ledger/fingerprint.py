@@ -9,24 +9,17 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache, partial
-from pathlib import Path, PurePosixPath
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import keras
 
 import keras_adaptive
+from keras_adaptive.study.ledger.reach.origins import DECIDE_NO_NUMBER, SOFTWARE
 
-SOFTWARE = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "torch")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-
-DECIDE_NO_NUMBER = (
-    *("cli.py", "commands", "experiments"),
-    *("study/analysis", "study/reporting"),
-)
-"""The parts of the package that decide no number. Any other source file counts."""
 
 
 def digest(description: Any) -> str:
@@ -86,6 +79,8 @@ def engine() -> dict[str, str]:
         "engine": "fit",
         "backend": keras.backend.backend(),
         "floatx": keras.config.floatx(),
+        "epsilon": repr(keras.config.epsilon()),
+        "image_data_format": keras.config.image_data_format(),
         **{f"version.{name}": text for name, text in installed_software().items()},
     }
 
@@ -116,106 +111,3 @@ def _accelerators() -> list[str]:
         return [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     devices = keras.distribution.list_devices()
     return [device for device in devices if not device.startswith("cpu")]
-
-
-def describe(thing: Any) -> Any:
-    """Describes a function by its source and an object of Keras by its configuration.
-
-    Names that Keras makes up, such as `dense_3`, are replaced by their order. Classes
-    whose source no version covers are described by their source as well.
-
-    Args:
-        thing: A model, a loss, an optimizer, a function, or a name.
-
-    Returns:
-        A structure for `digest`.
-    """
-    if isinstance(thing, str) or thing is None:
-        return thing
-    if isinstance(thing, partial):
-        return [describe(thing.func), thing.args, thing.keywords]
-    if inspect.isroutine(thing) or isinstance(thing, type):
-        return source(thing)
-    if not hasattr(thing, "get_config"):
-        return [source(type(thing)), vars(thing)]
-    described = {"config": without_names(_config(thing))}
-    parts = list(_with_sublayers(thing))
-    described["sources"] = [source(type(part)) for part in parts if _foreign(part)]
-    if isinstance(thing, keras.Model):
-        weights = thing.weights
-        described["weights"] = [
-            [list(weight.shape), str(weight.dtype), bool(weight.trainable)]
-            for weight in weights
-        ]
-    return described
-
-
-def _config(thing: Any) -> Any:
-    """Returns the configuration of an object of Keras, or else that of its layers."""
-    try:
-        return keras.saving.serialize_keras_object(thing)
-    except NotImplementedError:
-        name = type(thing).__qualname__
-        return [name, *map(_config, getattr(thing, "layers", ()))]
-
-
-def _with_sublayers(thing: Any) -> Iterator[Any]:
-    yield thing
-    for layer in getattr(thing, "layers", ()):
-        yield from _with_sublayers(layer)
-
-
-def _foreign(part: Any) -> bool:
-    """Says whether no version in a run's key covers the source of an object's class."""
-    library, _, inside = type(part).__module__.partition(".")
-    if library != "keras_adaptive":
-        return library != "keras"
-    place = PurePosixPath(*inside.split("."))
-    return any(place.is_relative_to(folder) for folder in DECIDE_NO_NUMBER)
-
-
-def source(thing: Callable) -> str:
-    """Returns the source of a function or class, or else its compiled code.
-
-    Example:
-        >>> source(digest).startswith("def digest")
-        True
-    """
-    try:
-        return inspect.getsource(thing)
-    except (OSError, TypeError):
-        code = getattr(thing, "__code__", None)
-        if code is None:
-            return getattr(thing, "__qualname__", type(thing).__qualname__)
-        constants = ADDRESS.sub("", repr(code.co_consts))
-        return f"{code.co_code.hex()} {code.co_names} {constants}"
-
-
-def without_names(config: Any) -> Any:
-    """Replaces the names in a configuration by their order of appearance.
-
-    Example:
-        >>> without_names({"name": "dense_3", "inputs": ["dense_3", 0]})
-        {'name': '#0', 'inputs': ['#0', 0]}
-    """
-    order: dict[str, str] = {}
-
-    def collect(part: Any) -> None:
-        if isinstance(part, dict):
-            if isinstance(name := part.get("name"), str):
-                order.setdefault(name, f"#{len(order)}")
-            for value in part.values():
-                collect(value)
-        elif isinstance(part, list | tuple):
-            for value in part:
-                collect(value)
-
-    def replace(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {key: replace(value) for key, value in part.items()}
-        if isinstance(part, list | tuple):
-            return [replace(value) for value in part]
-        return order.get(part, part) if isinstance(part, str) else part
-
-    collect(config)
-    return replace(config)

@@ -15,6 +15,7 @@ LONGEST_VALUE = 5_000
 MARKS = ("workload", "contender", "learning_rate", "seed", "phase")
 SECONDS = "train_seconds"
 NON_FINITE = "non_finite."
+HYPERPARAMETER = "hyperparameter."
 NON_FINITE_VALUE = re.compile(r"(\S+) at step (\d+)")
 
 
@@ -104,7 +105,7 @@ def tags_of(record: Record, measured: Sequence[Measurement]) -> dict[str, str]:
         tags["reason"] = record.reason[:LONGEST_VALUE]
     if record.setting.extra_hyperparameter:
         name, value = record.setting.extra_hyperparameter
-        tags |= {"second": name, name: repr(value)}
+        tags |= {"second": name, HYPERPARAMETER + name: repr(value)}
     return tags
 
 
@@ -144,5 +145,8 @@ def curve_of(measured: Sequence[Measurement]) -> tuple[Point, ...]:
 def setting_of(tags: Mapping[str, str]) -> Setting:
     """Returns the setting that a run's tags tell."""
     extra = tags.get("second")
-    pair = (extra, float(tags[extra])) if extra else None
-    return Setting(float(tags["learning_rate"]), pair)
+    if not extra:
+        return Setting(float(tags["learning_rate"]))
+    # Records of before have no prefix.
+    value = tags.get(HYPERPARAMETER + extra) or tags[extra]
+    return Setting(float(tags["learning_rate"]), (extra, float(value)))

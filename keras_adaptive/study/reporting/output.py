@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
 from keras_adaptive.errors import InputError
+
+LONGEST_BYTES = 120
+"""File systems take 255 bytes, and an ending or a prefix may be added."""
 
 
 def output_folder(path: Path) -> Path:
@@ -25,10 +29,15 @@ def output_folder(path: Path) -> Path:
 
 
 def file_name(title: str) -> str:
-    """Returns a file name for a title.
+    """Returns a file name for a title, which ends in a digest if the title is long.
 
     Example:
         >>> file_name("compare on csv:my data.csv")
         'compare-on-csv-my-data.csv'
     """
-    return re.sub(r"[^\w.-]+", "-", title)
+    name = re.sub(r"[^\w.-]+", "-", title)
+    if len(name.encode()) <= LONGEST_BYTES:
+        return name
+    mark = hashlib.sha256(title.encode()).hexdigest()[:8]
+    begin = name.encode()[: LONGEST_BYTES - len(mark) - 1].decode(errors="ignore")
+    return f"{begin}-{mark}"

@@ -172,7 +172,7 @@ def to_rich(rows: Sequence[Row], metric: str, title: str, caption: str) -> Table
         caption: Text below the table.
     """
     shown = Table(
-        title=title,
+        title=Text(title),
         caption=Text(caption),
         caption_justify="left",
         box=SIMPLE_HEAD,
@@ -181,7 +181,7 @@ def to_rich(rows: Sequence[Row], metric: str, title: str, caption: str) -> Table
     )
     for at, heading in enumerate(headings(metric)):
         lines = heading.replace(" ", "\n").replace("_", "\n")
-        shown.add_column(lines, justify="right" if at else "left", no_wrap=True)
+        shown.add_column(Text(lines), justify="right" if at else "left", no_wrap=True)
     for row in rows:
         name, *numbers = map(stacked, cells(row))
         shown.add_row(Text(name.replace("/", "/\n")), *map(Text, numbers))
