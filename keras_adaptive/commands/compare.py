@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> Results:
     output = command.output_folder(options.output)
     console = Console()
     data = data_options.load_one(options)
-    console.print(f"{data.describe()}; {data.source}", highlight=False)
+    command.show_data([data], console)
     study = comparison(data, build, names, protocol, options.loss, options.metric)
     results = command.run_study(study, options, console)
     (workload,) = study.workloads

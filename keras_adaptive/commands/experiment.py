@@ -84,8 +84,7 @@ class Experiment:
         output = command.output_folder(options.output)
         console = Console()
         data = data_options.load_all(options)
-        for each in data:
-            console.print(f"{each.describe()}; {each.source}", highlight=False)
+        command.show_data(data, console)
         study = self.study(data, options.quick)
         for workload in study.workloads:
             for line in slice_sizes(workload):

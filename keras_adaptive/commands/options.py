@@ -13,6 +13,7 @@ from keras_adaptive.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from keras_adaptive.datasets.dataset import Dataset
     from keras_adaptive.study.results import Results
     from keras_adaptive.study.study import Study
 
@@ -118,6 +119,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry-failed", action="store_true", help="repeat runs that failed before"
     )
+
+
+def show_data(data: Sequence[Dataset], console: Console) -> None:
+    """Shows a line for each dataset, and what should be known of it."""
+    for each in data:
+        for line in (f"{each.describe()}; {each.source}", *each.remarks()):
+            console.print(line, highlight=False, markup=False)
 
 
 def run_study(study: Study, options: argparse.Namespace, console: Console) -> Results:
