@@ -81,7 +81,7 @@ class Experiment:
             The verdicts. They are also printed, written to the output folder and
             attached to the run of the study.
         """
-        output = command.output_folder(options.output)
+        command.output_folder(options.output)
         console = Console()
         data = data_options.load_all(options)
         command.show_data(data, console)
@@ -89,8 +89,9 @@ class Experiment:
         for workload in study.workloads:
             for line in slice_sizes(workload):
                 console.print(line, highlight=False)
+        place = command.results_folder(study, study.title, options)
         results = command.run_study(study, options, console)
-        publish(results, study.title, output, console)
+        publish(results, place, console)
         return results.verdicts()
 
 

@@ -142,6 +142,25 @@ def run_study(study: Study, options: argparse.Namespace, console: Console) -> Re
     return study.run(executor, console, options.retry_failed)
 
 
+def results_folder(study: Study, name: str, options: argparse.Namespace) -> Path:
+    """Makes the folder for the results of a study, before any training.
+
+    Args:
+        study: The study; another one has another folder, the same one the same.
+        name: The first part of the folder's name.
+        options: The parsed command line.
+
+    Raises:
+        InputError: If it cannot be made, or if no file can be written there.
+    """
+    from keras_adaptive.study.reporting.output import file_name
+
+    place = options.output / file_name(f"{name}-{study.identity}")
+    for part in (".", "plots", "tables"):
+        output_folder(place / part)
+    return place
+
+
 def output_folder(path: Path) -> Path:
     """Makes the folder for results that `--output` names.
 
