@@ -285,7 +285,7 @@ def test_another_comparison_has_another_identity():
     same = identity()
     assert same == identity()
     others = [
-        identity(data=data_of(lambda each: each["label"], rows=50)),
+        identity(data=THREE),
         identity(names=("adam", "lion")),
         identity(protocol=replace(QUICK, budget=Epochs(6))),
         identity(protocol=replace(QUICK, seeds=4)),

@@ -6,7 +6,8 @@ import pytest
 
 from keras_adaptive.datasets.csv_files import load_table, read_csv
 from keras_adaptive.datasets.dataset import Split
-from keras_adaptive.datasets.frames import encoder, load_frame, table
+from keras_adaptive.datasets.encoding import encoder
+from keras_adaptive.datasets.frames import load_frame, table
 from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.errors import InputError
 
