@@ -26,7 +26,7 @@ from keras_adaptive.commands import data_options
 from keras_adaptive.commands import options as command
 from keras_adaptive.datasets import Dataset, Split
 from keras_adaptive.datasets.batches import require_tensorflow
-from keras_adaptive.datasets.dataset import stratified_split
+from keras_adaptive.datasets.splitting import stratified_split
 from keras_adaptive.study import Contender, Epochs, Protocol, Results, Study, Workload
 from keras_adaptive.study.design.grid import half_decade
 from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location

@@ -117,14 +117,15 @@ def run(options: argparse.Namespace) -> Results:
     )
     default_contenders(names, protocol.tuning_trials)
     build = load_builder(options.model) if options.model else None
-    output = command.output_folder(options.output)
+    command.output_folder(options.output)
     console = Console()
     data = data_options.load_one(options)
-    say(console, f"{data.describe()}; {data.source}")
+    command.show_data([data], console)
     study = comparison(data, build, names, protocol, options.loss, options.metric)
-    results = command.run_study(study, options, console)
     (workload,) = study.workloads
-    publish(results, f"{study.name}-{workload.name}", output, console)
+    place = command.results_folder(study, f"{study.name}-{workload.name}", options)
+    results = command.run_study(study, options, console)
+    publish(results, place, console)
     why = results.recommendation(workload.name).why
     say(console, "", why)
     return results

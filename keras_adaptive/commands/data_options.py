@@ -17,7 +17,7 @@ OFFLINE: dict[str, Callable[[argparse.Namespace], Dataset]] = {
     "diabetes": lambda options: datasets.load_diabetes(),
     "rare_categories": lambda options: datasets.RareCategories().load(),
     "docstrings": lambda options: datasets.load_docstrings(
-        options.max_words, datasets.DocstringOptions(masked=not options.unmasked)
+        words(options), datasets.DocstringOptions(masked=not options.unmasked)
     ),
 }
 """Data that need neither a network nor files: six, the fewest over which a promise can
@@ -25,7 +25,7 @@ be decided."""
 
 DOWNLOADED: dict[str, Callable[[argparse.Namespace], Dataset]] = {
     "newsgroups": lambda options: datasets.load_newsgroups(
-        options.max_words, options.data_home, options.headers
+        words(options), options.data_home, options.headers is not False
     ),
     "adult": lambda options: datasets.load_adult(options.data_home),
     "covertype": lambda options: datasets.load_covertype(options.data_home),
@@ -45,6 +45,21 @@ SUFFIXES = {
     ".svmlight": "svmlight",
 }
 """The kind of a file by the end of its name, before that of a compression."""
+
+OF_TABLES = frozenset({"target", "task", "category", "test_file"})
+APPLICABLE: dict[str, frozenset[str]] = {
+    **dict.fromkeys(OFFLINE, frozenset()),
+    **dict.fromkeys([*DOWNLOADED, "openml"], frozenset({"data_home"})),
+    "docstrings": frozenset({"max_words", "unmasked"}),
+    "newsgroups": frozenset({"data_home", "max_words", "headers"}),
+    "csv": OF_TABLES,
+    "csv with --text-column": frozenset(
+        {"target", "test_file", "text_column", "max_words"}
+    ),
+    "parquet": OF_TABLES,
+    "svmlight": frozenset({"task", "test_file"}),
+}
+"""The options that apply to a kind of data. Any other option is an error."""
 
 KINDS = ("openml:NAME", "csv:FILE", "parquet:FILE", "svmlight:FILE")
 SOURCES = (
@@ -106,9 +121,9 @@ def add_data_options(parser: argparse.ArgumentParser, *default: str) -> None:
     group.add_argument(
         "--max-words",
         type=int,
-        default=MAX_WORDS,
-        help="number of the most frequent words that become the features of a text "
-        "(default: %(default)s)",
+        metavar="N",
+        help="texts: number of the most frequent words that become features "
+        f"(default: {MAX_WORDS})",
     )
     group.add_argument(
         "--unmasked",
@@ -118,7 +133,6 @@ def add_data_options(parser: argparse.ArgumentParser, *default: str) -> None:
     group.add_argument(
         "--headers",
         action=argparse.BooleanOptionalAction,
-        default=True,
         help="newsgroups: keep headers, footers and quotes (default: keep)",
     )
 
@@ -133,10 +147,12 @@ def load_all(options: argparse.Namespace) -> list[Dataset]:
         The datasets, in the order in which the command line names them.
 
     Raises:
-        InputError: If data cannot be used; the message says what to do.
+        InputError: If data cannot be used, or if an option applies to none of them; the
+            message says what to do.
     """
-    if options.max_words < 1:
+    if words(options) < 1:
         raise InputError(f"--max-words must be at least 1, not {options.max_words}.")
+    check_applicable(options)
     return [_load(source, options) for source in options.data]
 
 
@@ -160,9 +176,60 @@ def load_one(options: argparse.Namespace) -> Dataset:
     return load_all(options)[0]
 
 
-def _load(source: str, options: argparse.Namespace) -> Dataset:
+def words(options: argparse.Namespace) -> int:
+    """Returns the number of words that become features."""
+    return MAX_WORDS if options.max_words is None else int(options.max_words)
+
+
+def check_applicable(options: argparse.Namespace) -> None:
+    """Checks that each option of the command line applies to some of its data.
+
+    Args:
+        options: The parsed command line.
+
+    Raises:
+        InputError: If an option applies to none of the data, or if there is no such
+            data source.
+    """
+    kinds = [kind_of(source, options) for source in options.data]
+    applicable = frozenset[str]().union(*(APPLICABLE[kind] for kind in kinds))
+    for option in sorted(frozenset[str]().union(*APPLICABLE.values()) - applicable):
+        if getattr(options, option) not in (None, False, []) or (
+            option == "headers" and options.headers is not None
+        ):
+            takers = [kind for kind, taken in APPLICABLE.items() if option in taken]
+            raise InputError(
+                f"--{option.replace('_', '-')} does not apply to "
+                f"{', '.join(map(str, options.data))}, which is of the kind "
+                f"{', '.join(dict.fromkeys(kinds))}. It applies to "
+                f"{', '.join(takers)}. Leave it out."
+            )
+
+
+def kind_of(source: str, options: argparse.Namespace) -> str:
+    """Returns the kind of a data source, a key of `APPLICABLE`.
+
+    Args:
+        source: The source as the command line names it.
+        options: The parsed command line.
+
+    Raises:
+        InputError: If there is no such source.
+    """
     if source in NAMED:
-        return NAMED[source](options)
+        return source
+    kind, _ = kind_and_name(source)
+    if kind == "csv" and options.text_column:
+        return "csv with --text-column"
+    return kind
+
+
+def kind_and_name(source: str) -> tuple[str, str]:
+    """Splits a source such as `csv:my.csv` or `my.csv` into its kind and its name.
+
+    Raises:
+        InputError: If there is no such kind.
+    """
     kind, colon, name = source.partition(":")
     if not colon:
         kind, name = kind_of_file(source), source
@@ -171,6 +238,13 @@ def _load(source: str, options: argparse.Namespace) -> Dataset:
             f"There is no data source {source!r}. Expected one of {SOURCES}."
             + did_you_mean(source, NAMED)
         )
+    return kind, name
+
+
+def _load(source: str, options: argparse.Namespace) -> Dataset:
+    if source in NAMED:
+        return NAMED[source](options)
+    kind, name = kind_and_name(source)
     if not name:
         raise InputError(
             f"--data {source} names nothing. Expected for example {kind}:"
@@ -195,10 +269,12 @@ def _load(source: str, options: argparse.Namespace) -> Dataset:
             task=options.task,
             categories=options.category,
         )
-    if kind != "csv":
-        raise InputError("--text-column is for CSV files. Save the table as one.")
     return datasets.load_csv_texts(
-        name, options.text_column, options.target, options.max_words
+        name,
+        options.text_column,
+        options.target,
+        words(options),
+        test_path=options.test_file,
     )
 
 

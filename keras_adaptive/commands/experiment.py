@@ -82,17 +82,17 @@ class Experiment:
             The verdicts. They are also printed, written to the output folder and
             attached to the run of the study.
         """
-        output = command.output_folder(options.output)
+        command.output_folder(options.output)
         console = Console()
         data = data_options.load_all(options)
-        for each in data:
-            say(console, f"{each.describe()}; {each.source}")
+        command.show_data(data, console)
         study = self.study(data, options.quick)
         for workload in study.workloads:
             for line in slice_sizes(workload):
                 say(console, line)
+        place = command.results_folder(study, study.title, options)
         results = command.run_study(study, options, console)
-        publish(results, study.title, output, console)
+        publish(results, place, console)
         return results.verdicts()
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from keras_adaptive.commands.signals import Terminated, orderly_termination
 from keras_adaptive.errors import InputError, MissingExtraError
+from keras_adaptive.terminal import say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from keras_adaptive.datasets.dataset import Dataset
     from keras_adaptive.study.results import Results
     from keras_adaptive.study.study import Study
 
@@ -125,6 +127,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def show_data(data: Sequence[Dataset], console: Console) -> None:
+    """Shows a line for each dataset, and what should be known of it."""
+    for each in data:
+        for line in (f"{each.describe()}; {each.source}", *each.remarks()):
+            say(console, line)
+
+
 def run_study(study: Study, options: argparse.Namespace, console: Console) -> Results:
     """Runs a study as the options of `add_run_options` say.
 
@@ -137,6 +146,25 @@ def run_study(study: Study, options: argparse.Namespace, console: Console) -> Re
 
     executor = Processes(options.workers) if options.workers else InProcess()
     return study.run(executor, console, options.retry_failed)
+
+
+def results_folder(study: Study, name: str, options: argparse.Namespace) -> Path:
+    """Makes the folder for the results of a study, before any training.
+
+    Args:
+        study: The study; another one has another folder, the same one the same.
+        name: The first part of the folder's name.
+        options: The parsed command line.
+
+    Raises:
+        InputError: If it cannot be made, or if no file can be written there.
+    """
+    from keras_adaptive.study.reporting.output import file_name
+
+    place = options.output / file_name(f"{name}-{study.identity}")
+    for part in (".", "plots", "tables"):
+        output_folder(place / part)
+    return place
 
 
 def output_folder(path: Path) -> Path:

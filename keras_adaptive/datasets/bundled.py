@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_adaptive.datasets.dataset import Dataset, Split, Task, three_parts
+from keras_adaptive.datasets.dataset import Dataset, Split, Task
 from keras_adaptive.datasets.frames import table
+from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.errors import needs_extra
 
 with needs_extra("study"):

@@ -21,8 +21,9 @@ Array: TypeAlias = "np.ndarray | sparse.csr_matrix"
 Features: TypeAlias = "Array | dict[str, Array]"
 Labels: TypeAlias = "np.ndarray | Sequence[Any]"
 
-HELD_OUT = 0.1
-"""Share of the rows in the validation part, and in a test part that is split off."""
+NAMED = 5
+MAJORITY = 0.9
+"""Accuracy tells little if this share of the test rows has one class."""
 
 
 class Split(NamedTuple):
@@ -62,6 +63,7 @@ class Dataset:
         task: `"classification"` or `"regression"`.
         classes: Name of each class; class `k` of the labels is `classes[k]`. The
             default is the numbers of the classes.
+        notes: Remarks on how the data were read.
 
     Raises:
         InputError: If a part has no rows, a label or a feature is not a finite number,
@@ -82,6 +84,7 @@ class Dataset:
     test: Split
     task: Task = "classification"
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task not in ("classification", "regression"):
@@ -144,6 +147,34 @@ class Dataset:
                     digest.update(array.dtype.str.encode())
                     digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+    def remarks(self) -> list[str]:
+        """Returns the notes, and sentences on classes that the parts can hardly judge.
+
+        Example:
+
+        >>> part = Split(np.zeros((20, 1)), np.array([0] * 19 + [1]))
+        >>> Dataset("mine", "made up", part, part, part).remarks()
+        ["Always answering '0' has a test accuracy of 0.95."]
+        """
+        if self.task != "classification":
+            return [*self.notes]
+        found = [*self.notes]
+        for part in ("validation", "test"):
+            counts = np.bincount(self.parts[part].y, minlength=len(self.classes))
+            absent = [repr(self.classes[each]) for each in np.flatnonzero(counts == 0)]
+            if absent:
+                found.append(
+                    f"The {part} part has no row of {len(absent)} classes: "
+                    f"{', '.join(absent[:NAMED])}{', …' * (len(absent) > NAMED)}."
+                )
+            share = counts.max() / counts.sum()
+            if part == "test" and share >= MAJORITY:
+                most = self.classes[int(counts.argmax())]
+                found.append(
+                    f"Always answering {most!r} has a test accuracy of {share:.4g}."
+                )
+        return found
 
     def describe(self) -> str:
         """Returns one line with the sizes of the dataset."""
@@ -318,81 +349,3 @@ def encode_test_labels(labels: Labels, known: Labels, source: str) -> np.ndarray
             "part does not have. Expected the same classes in both."
         )
     return np.searchsorted(np.unique(known), labels)
-
-
-def stratified_split(
-    labels: np.ndarray, fractions: Sequence[float], seed: int
-) -> list[np.ndarray]:
-    """Splits rows at random so that each class is spread over the parts.
-
-    Args:
-        labels: The class of each row.
-        fractions: Share of the rows in each held-out part; their sum is below 1.
-        seed: Seed of the split.
-
-    Returns:
-        The sorted row numbers of each held-out part, followed by those of the rest,
-        which has rows of every class.
-    """
-    rng = np.random.default_rng(seed)
-    parts: list[list[np.ndarray]] = [[] for _ in range(len(fractions) + 1)]
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.floor(np.cumsum(fractions) * len(rows)).astype(int)
-        for part, chunk in zip(parts, np.split(rows, cuts), strict=True):
-            part.append(chunk)
-    return [np.sort(np.concatenate(part)) for part in parts]
-
-
-def three_parts(
-    rows: Split, test: Split | None, task: Task, seed: int
-) -> tuple[Split, Split, Split]:
-    """Splits rows at random; the classes are spread over the parts.
-
-    Args:
-        rows: All rows, or all rows except those of `test`.
-        test: The official test part; `None` to hold out a tenth of the rows.
-        task: `"classification"` or `"regression"`. The labels of a regression are
-            scaled by the training part to mean 0 and deviation 1, so that a prediction
-            of the mean has an error of 1.
-        seed: Seed of the split.
-
-    Returns:
-        The training part; the validation part, a tenth of the rows; the test part.
-
-    Raises:
-        InputError: If all training rows of a regression have the same label.
-
-    Example:
-
-    >>> rows = Split(np.arange(40.0).reshape(20, 2), np.arange(20) % 2)
-    >>> [len(part.y) for part in three_parts(rows, None, "classification", seed=0)]
-    [16, 2, 2]
-    """
-    strata = rows.y if task == "classification" else np.zeros(len(rows.y), int)
-    held_out = [HELD_OUT] if test else [HELD_OUT, HELD_OUT]
-    *tested, validation, train = stratified_split(strata, held_out, seed)
-    parts = rows.take(train), rows.take(validation), test or rows.take(tested[0])
-    return scaled(parts) if task == "regression" else parts
-
-
-def scaled(parts: tuple[Split, Split, Split]) -> tuple[Split, Split, Split]:
-    """Scales labels so that the first part, the training part, has mean 0, deviation 1.
-
-    Args:
-        parts: The training, the validation and the test part.
-    """
-    train, validation, test = parts
-    if len(train.y) == 0:
-        return parts
-    mean, deviation = train.y.mean(), train.y.std()
-    if deviation == 0:
-        raise InputError(
-            f"Every training row has the label {mean:g}, so there is nothing to learn. "
-            "Check that the right column is used as the label."
-        )
-
-    def scale(part: Split) -> Split:
-        return Split(part.x, ((part.y - mean) / deviation).astype(np.float32))
-
-    return scale(train), scale(validation), scale(test)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_adaptive.datasets.dataset import Dataset, Split, Task, three_parts
+from keras_adaptive.datasets.dataset import Dataset, Split, Task
 from keras_adaptive.datasets.files import OPENERS
 from keras_adaptive.datasets.frames import load_frame, table
+from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):

@@ -13,30 +13,27 @@ part alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import cast
 
-import keras
 import numpy as np
 
 from keras_adaptive.datasets.dataset import (
-    Array,
     Dataset,
     Features,
     Split,
     Task,
     encode_labels,
     encode_test_labels,
-    three_parts,
 )
+from keras_adaptive.datasets.encoding import Columns, encoder
+from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.errors import InputError, did_you_mean, needs_extra
 
 with needs_extra("study"):
     import pandas as pd
     from pandas.api import types
-
-NUMBERS = "numbers"
-"""Name of the input of all numbers; each category is an input of its own."""
 
 MISSING = "(missing)"
 """Name of the category of rows without one."""
@@ -44,7 +41,8 @@ MISSING = "(missing)"
 MOST_CLASSES = 50
 """A target of whole numbers with more distinct values is guessed to be a regression."""
 
-Columns = dict[str, np.ndarray]
+LARGEST_EXACT = 2**53
+"""The whole numbers up to this one are exact as floats."""
 
 
 def load_frame(
@@ -56,6 +54,7 @@ def load_frame(
     task: Task | None = None,
     categories: Sequence[str] = (),
     seed: int = 0,
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
     """Makes a dataset of a pandas table.
 
@@ -71,6 +70,7 @@ def load_frame(
             values.
         categories: Columns of whole numbers that stand for categories.
         seed: Seed of the split.
+        notes: Remarks on the origin of the table, for `Dataset.notes`.
 
     Returns:
         The dataset. The features of a table with categories are a dictionary: an input
@@ -92,7 +92,7 @@ def load_frame(
         require_column(column, known, source)
     if target in categories:
         raise InputError(f"{source}: {target!r} is the target and cannot be a feature.")
-    if test is not None and [str(column) for column in test.columns] != known:
+    if test is not None and {str(column) for column in test.columns} != set(known):
         raise InputError(
             f"The test rows of {source} have the columns {', '.join(test.columns)}. "
             f"Expected those of the training rows: {', '.join(known)}."
@@ -105,12 +105,14 @@ def load_frame(
         raw = labels[0]
         classes, labels[0] = encode_labels(raw, f"the column {target!r} of {source}")
         labels[1:] = [encode_test_labels(each, raw, source) for each in labels[1:]]
-    rows, *tested = (
-        Split(columns_of(each.drop(columns=target), categories, source), y)
-        for each, y in zip(frames, labels, strict=True)
-    )
-    parts = three_parts(rows, tested[0] if tested else None, task, seed)
-    return table(name, source, parts, task, classes)
+    train = columns_of(frame.drop(columns=target), categories, source)
+    rows, tested = Split(cast(Features, train), labels[0]), None
+    if test is not None:
+        given = columns_like(test.drop(columns=target), train, f"The test of {source}")
+        rows = Split(cast(Features, {n: given[n][0] for n in train}), labels[0])
+        tested = Split(cast(Features, {n: given[n][1] for n in train}), labels[1])
+    parts = three_parts(rows, tested, task, seed)
+    return replace(table(name, source, parts, task, classes), notes=notes)
 
 
 def require_column(column: str, known: Sequence[str], source: str) -> None:
@@ -166,7 +168,9 @@ def labels_of(target: pd.Series, task: Task, source: str) -> np.ndarray:
             f"{source}: the column {target.name!r} does not hold numbers. Expected "
             "numbers for a regression."
         )
-    whole = task == "classification" and (target == np.floor(target)).all()
+    whole = types.is_signed_integer_dtype(target) and task == "classification"
+    if task == "classification" and types.is_float_dtype(target):
+        whole = (target == np.floor(target)).all()
     return target.to_numpy(np.int64 if whole else np.float64)
 
 
@@ -215,15 +219,67 @@ def columns_of(frame: pd.DataFrame, categories: Sequence[str], source: str) -> C
     return columns
 
 
+def columns_like(
+    test: pd.DataFrame, train: Columns, source: str
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns the columns of test rows in the types of the training columns.
+
+    Args:
+        test: The features of the test rows.
+        train: The training columns, as from `columns_of`.
+        source: The origin of the test rows, for the error message.
+
+    Returns:
+        For each column the training values and the test values. Both are text if one
+        of them is a category in text.
+
+    Raises:
+        InputError: If a column of numbers has something else in the test rows.
+    """
+    numeric = [name for name, column in train.items() if column.dtype.kind == "f"]
+    for name in numeric:
+        column = test[name]
+        if not is_number(column) and column.notna().any():
+            strange = pd.to_numeric(column, errors="coerce").isna() & column.notna()
+            row = int(np.flatnonzero(strange if strange.any() else column.notna())[0])
+            raise InputError(
+                f"{source}, row {row + 1}: the column {name!r} holds numbers in the "
+                f"training rows, but {column.iloc[row]!r} here. Expected numbers: "
+                "convert the column."
+            )
+    frame = test.assign(**{name: pd.to_numeric(test[name]) for name in numeric})
+    tested = columns_of(frame, [name for name in train if name not in numeric], source)
+    pairs = {name: (column, tested[name]) for name, column in train.items()}
+    return {
+        name: two if two[0].dtype.kind == two[1].dtype.kind else as_text(*two)
+        for name, two in pairs.items()
+    }
+
+
+def as_text(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the categories of two columns as text."""
+    first, second = (column.astype(str) for column in columns)
+    return first, second
+
+
 def whole_categories(column: pd.Series, source: str) -> np.ndarray:
     """Returns categories as whole numbers, or as text if some are missing."""
     present = column.dropna()
-    if (present != np.floor(present)).any():
+    floats = types.is_float_dtype(column)
+    if floats and (present.abs() > LARGEST_EXACT).any():
+        raise InputError(
+            f"{source}: the column {column.name!r} is named as a category and holds "
+            f"{present[present.abs() > LARGEST_EXACT].iloc[0]:.0f} as a rounded "
+            "number, so different ids may be equal. Save whole numbers or text."
+        )
+    if floats and (present != np.floor(present)).any():
         raise InputError(
             f"{source}: the column {column.name!r} is named as a category and holds "
             f"{present[present != np.floor(present)].iloc[0]}. Expected whole numbers "
             "or text."
         )
+    if types.is_unsigned_integer_dtype(column):
+        return text_of(column)
     if len(present) == len(column):
         return column.to_numpy(np.int64)
     return text_of(column.astype("Int64"))
@@ -274,117 +330,3 @@ def table(
         task=task,
         classes=classes,
     )
-
-
-def encoder(train: Columns, source: str) -> Callable[[Columns], Features]:
-    """Learns the encoding of columns as features from the training columns.
-
-    Args:
-        train: The training columns.
-        source: The origin of the table, for the error message.
-
-    Returns:
-        A function from the columns of any part to its features.
-
-    Raises:
-        InputError: If nothing is left to learn from, or if two inputs would have the
-            same name.
-    """
-    lookups = {
-        name: lookup(column)
-        for name, column in train.items()
-        if not np.issubdtype(column.dtype, np.floating)
-    }
-    inputs = {name: name.replace("/", "_") for name in lookups}
-    if len({NUMBERS, *inputs.values()}) <= len(inputs):
-        raise InputError(
-            f"{source}: two inputs would have one name. {NUMBERS!r} is the name of all "
-            "numbers, and '/' becomes '_'. Rename one of the columns: "
-            f"{', '.join(lookups)}."
-        )
-    names = [name for name in train if name not in lookups]
-    numbers = number_encoder({name: train[name] for name in names}, source)
-    if not lookups and numbers is None:
-        raise InputError(
-            f"{source}: every column has one value in all training rows, so there is "
-            "nothing to learn from."
-        )
-
-    def encode(columns: Columns) -> Features:
-        encoded: dict[str, Array] = {
-            inputs[name]: find(columns[name]) for name, find in lookups.items()
-        }
-        if numbers is None:
-            return encoded
-        array = numbers(columns)
-        return {**encoded, NUMBERS: array} if encoded else array
-
-    return encode
-
-
-def lookup(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Numbers the categories of a training column from 1, the most frequent first.
-
-    Args:
-        train: The training column.
-
-    Returns:
-        A function from a column to its numbers; unknown categories become 0.
-    """
-    whole = np.issubdtype(train.dtype, np.integer)
-    layer = keras.layers.IntegerLookup() if whole else keras.layers.StringLookup()
-    layer.adapt(train)
-
-    def find(column: np.ndarray) -> np.ndarray:
-        found = keras.ops.convert_to_numpy(layer(column)) if len(column) else column
-        numbers: np.ndarray = found.astype(np.int32)
-        return numbers
-
-    return find
-
-
-def number_encoder(
-    train: Columns, source: str
-) -> Callable[[Columns], np.ndarray] | None:
-    """Learns to fill in and to scale numbers.
-
-    Args:
-        train: The training columns, NaN where a number is missing.
-        source: The origin of the table, for the error message.
-
-    Returns:
-        A function from columns to one array of float32; `None` if no column is left.
-
-    Raises:
-        InputError: If a column has no number in any training row.
-    """
-    for name, column in train.items():
-        if np.isnan(column).all():
-            raise InputError(
-                f"{source}: the column {name!r} has no value in any training row. "
-                "Leave it out."
-            )
-    medians = {name: np.nanmedian(column) for name, column in train.items()}
-    flagged = [name for name, column in train.items() if np.isnan(column).any()]
-
-    def fill(columns: Columns) -> np.ndarray:
-        centred = [columns[name] - median for name, median in medians.items()]
-        missing = [np.isnan(columns[name]) for name in flagged]
-        return np.nan_to_num(np.stack([*centred, *missing], axis=1)).astype(np.float32)
-
-    if not train:
-        return None
-    filled = fill(train)
-    varying = filled.std(axis=0) > 0
-    if not varying.any():
-        return None
-    layer = keras.layers.Normalization()
-    layer.adapt(filled[:, varying])
-
-    def scale(columns: Columns) -> np.ndarray:
-        scaled: np.ndarray = keras.ops.convert_to_numpy(
-            layer(fill(columns)[:, varying])
-        )
-        return scaled
-
-    return scale

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
+from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.datasets.files import UNREADABLE
+from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.errors import InputError
 
 CLOTHES = (

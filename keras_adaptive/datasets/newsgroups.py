@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
+from keras_adaptive.datasets.dataset import Dataset, Split
+from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.datasets.text import MAX_WORDS, vectorize
 from keras_adaptive.errors import InputError, needs_extra
 

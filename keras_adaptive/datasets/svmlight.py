@@ -12,7 +12,6 @@ from keras_adaptive.datasets.dataset import (
     Task,
     encode_labels,
     encode_test_labels,
-    three_parts,
 )
 from keras_adaptive.datasets.files import (
     UNREADABLE,
@@ -20,6 +19,7 @@ from keras_adaptive.datasets.files import (
     open_binary,
     read_lines,
 )
+from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.errors import InputError, needs_extra
 
 with needs_extra("study"):

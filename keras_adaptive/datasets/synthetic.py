@@ -5,8 +5,9 @@ from functools import cached_property
 
 import numpy as np
 
-from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
+from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.datasets.frames import table
+from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.errors import InputError, counted, needs_extra
 
 with needs_extra("study"):

@@ -17,21 +17,20 @@ with needs_extra("study"):
     from rich.console import Console
 
 
-def publish(results: Results, name: str, folder: Path, console: Console) -> Path:
+def publish(results: Results, place: Path, console: Console) -> Path:
     """Shows tables and verdicts of a study, and writes tables, figures and report.
 
     The files are also attached to the study's run in MLflow.
 
     Args:
         results: The results of the study.
-        name: Name of the study's own folder.
-        folder: The folder in which it is made.
+        place: The study's own folder; it is made if it does not exist.
         console: Shows tables and verdicts.
 
     Returns:
         The study's own folder, with `report.html`, `plots/` and `tables/`.
     """
-    place = output_folder(folder / file_name(name))
+    output_folder(place)
     verdicts = by_measure(results.verdicts())
     texts = _show_tables(results.table, console)
     texts["verdicts.md"] = tables.verdicts_to_markdown(verdicts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.schedule import Schedule
 from keras_adaptive.study.ledger.autologging import autologging_off
 from keras_adaptive.study.ledger.fingerprint import engine
+from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger, quiet_mlflow
 from keras_adaptive.study.ledger.record import NONE_WORKED
 from keras_adaptive.study.results import Results
@@ -88,6 +90,28 @@ class Study:
         """Name of the study's run in MLflow."""
         return f"{self.name} on {', '.join(each.name for each in self.workloads)}"
 
+    @property
+    def identity(self) -> str:
+        """A short digest of what is compared and how, for the name of a folder.
+
+        It depends on the data with their target, on the loss, the metric and the
+        budget, on the contenders, and on the protocol. It does not depend on the source
+        of the model, the backend or the versions of libraries.
+        """
+        workloads = [
+            [
+                each.name,
+                each.load().digest,
+                describe(each.loss),
+                each.metric_name,
+                each.batch_size,
+                repr(each.budget or self.protocol.budget),
+            ]
+            for each in self.workloads
+        ]
+        content = [workloads, self._plan(), repr(self._given_targets())]
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:8]
+
     @autologging_off()
     def run(
         self,
@@ -152,6 +176,10 @@ class Study:
 
     def _description(self) -> dict[str, str]:
         """Returns what is asked for, as the tags of the study's run."""
+        return {**self._plan(), **engine()}
+
+    def _plan(self) -> dict[str, str]:
+        """Returns the workloads, the contenders and the protocol in words."""
         protocol = self.protocol
         return {
             "workloads": ", ".join(each.name for each in self.workloads),
@@ -163,7 +191,6 @@ class Study:
             "widening_trials": str(protocol.widening_trials),
             "tuning_seeds": ", ".join(map(str, protocol.seeds_to_tune)),
             "seeds": ", ".join(map(str, protocol.evaluation_seeds)),
-            **engine(),
         }
 
     def _tell_of_losses(

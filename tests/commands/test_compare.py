@@ -1,6 +1,9 @@
 """Bring your own: a model and data, from the command line to a recommendation."""
 
+import io
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import keras
 import mlflow
@@ -97,7 +100,7 @@ def test_from_a_model_and_a_file_to_a_recommendation(own, small, capsys):
     last = " ".join(shown.splitlines()[-4:])
     assert "as a guess" in last and "2 pairs of runs cannot show a difference" in last
     assert "undecided" in shown and "2 pairs cannot decide this" in shown
-    place = folder / "out" / "compare-csv-train.csv-build_model"
+    (place,) = folder.glob("out/compare-csv-train.csv-build_model-*")
     assert {each.name for each in place.iterdir()} == {"plots", "tables", "report.html"}
     found = client.get_experiment_by_name("compare")
     runs = client.search_runs([found.experiment_id])
@@ -273,3 +276,41 @@ def test_loss_and_metric_may_be_given():
 def test_another_reference():
     protocol = Protocol(tuning_trials=5, reference="adam")
     assert comparison(TWO, None, ["adam", "keras/adam"], protocol).reference == "adam"
+
+
+def test_another_comparison_has_another_identity():
+    def identity(data=TWO, names=("adam",), protocol=QUICK, **options):
+        return comparison(data, None, names, protocol, **options).identity
+
+    same = identity()
+    assert same == identity()
+    others = [
+        identity(data=THREE),
+        identity(names=("adam", "lion")),
+        identity(protocol=replace(QUICK, budget=Epochs(6))),
+        identity(protocol=replace(QUICK, seeds=4)),
+        identity(metric="loss"),
+        identity(data=data_of(lambda each: ~each["label"])),
+    ]
+    assert len({same, *others}) == 7
+
+
+def test_an_unwritable_results_folder_is_told_before_training(
+    own, small, monkeypatch, capsys
+):
+    folder, _ = own
+
+    def no_training(*_):
+        raise AssertionError("it trained")
+
+    def full(dir):
+        if Path(dir).name == "plots":
+            raise OSError(28, "No space left on device")
+        return io.BytesIO()
+
+    monkeypatch.setattr(command, "run_study", no_training)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    assert cli.main(["compare", *OWN]) == 2
+    error = capsys.readouterr().err
+    assert "Nothing can be written to" in error
+    assert "No space left on device" in error and "--output" in error

@@ -84,7 +84,7 @@ def test_a_libsvm_file_by_its_name(tmp_path):
         (["--data", "openml:"], "names nothing.*openml:adult"),
         (
             ["--data", "a.parquet", "--target", "y", "--text-column", "t"],
-            "for CSV files",
+            "--text-column does not apply to a.parquet.*applies to csv with",
         ),
         (["--max-words", "0"], "at least 1"),
     ],
@@ -92,3 +92,61 @@ def test_a_libsvm_file_by_its_name(tmp_path):
 def test_bad_sources(arguments, words):
     with pytest.raises(InputError, match=f"(?s){words}"):
         load(*arguments)
+
+
+GIVEN = {
+    "category": ["--category", "c"],
+    "data_home": ["--data-home", "folder"],
+    "headers": ["--no-headers"],
+    "max_words": ["--max-words", "9"],
+    "target": ["--target", "y"],
+    "task": ["--task", "classification"],
+    "test_file": ["--test-file", "nonexistent.csv"],
+    "text_column": ["--text-column", "t"],
+    "unmasked": ["--unmasked"],
+}
+SOURCE_OF = {
+    "csv": ["my.csv"],
+    "csv with --text-column": ["my.csv", "--text-column", "t"],
+    "openml": ["openml:adult"],
+    "parquet": ["my.parquet"],
+    "svmlight": ["my.svm"],
+}
+
+
+@pytest.mark.parametrize("kind", data_options.APPLICABLE)
+@pytest.mark.parametrize("option", GIVEN)
+def test_an_option_applies_or_is_an_error(kind, option):
+    source = SOURCE_OF.get(kind, [kind])
+    options = parse("--data", *source, *GIVEN[option])
+    texts = kind.startswith("csv") and option == "text_column"
+    if texts or option in data_options.APPLICABLE[kind]:
+        data_options.check_applicable(options)
+    else:
+        with pytest.raises(InputError, match="--.* does not apply to"):
+            data_options.load_all(options)
+
+
+def test_the_table_of_options_has_all_of_them():
+    known = set(vars(parse())) - {"data"}
+    assert known == set(GIVEN) == set().union(*data_options.APPLICABLE.values())
+    kinds = {each.partition(":")[0] for each in data_options.KINDS}
+    assert set(data_options.APPLICABLE) >= kinds | set(data_options.NAMED)
+
+
+def test_an_option_may_apply_to_one_of_several_sources():
+    options = parse("--data", "digits", "newsgroups", "--no-headers")
+    data_options.check_applicable(options)
+
+
+def test_the_test_file_of_texts_is_read(tmp_path):
+    path = tmp_path / "my.csv"
+    rows = {"text": ["sail wind", "leaf root"] * 20, "y": ["sea", "wood"] * 20}
+    pd.DataFrame(rows).to_csv(path, index=False)
+    given = ["--data", path, "--text-column", "text", "--target", "y", "--test-file"]
+    with pytest.raises(InputError, match="nonexistent.csv does not exist"):
+        load(*given, tmp_path / "nonexistent.csv")
+    pd.DataFrame(rows)[:3].to_csv(tmp_path / "test.csv", index=False)
+    data = load(*given, tmp_path / "test.csv")
+    assert [len(part.y) for part in data.parts.values()] == [36, 4, 3]
+    assert data.test.y.tolist() == [0, 1, 0]

@@ -157,7 +157,7 @@ def test_an_experiment_trains(texts, monkeypatch):
     assert (runs["status"] == "finished").all()
     assert (runs["test_metric"] > 0.6).all()
     assert runs["rare_metric"].between(0, 1).all()
-    plots = folder / "results" / "small-on-csv-my.csv" / "plots"
+    (plots,) = folder.glob("results/small-on-csv-my.csv-*/plots")
     assert (plots / "curves-csv-my.csv.png").exists()
 
 

@@ -5,9 +5,8 @@ from keras_adaptive.datasets.dataset import (
     Dataset,
     Split,
     encode_labels,
-    stratified_split,
-    three_parts,
 )
+from keras_adaptive.datasets.splitting import stratified_split, three_parts
 from keras_adaptive.errors import (
     InputError,
     MissingExtraError,
@@ -36,7 +35,8 @@ def test_split_is_a_partition_with_every_class_in_the_rest():
         np.sort(np.concatenate([test, validation, train])), np.arange(83)
     )
     assert set(labels[train]) == {0, 1, 2}
-    assert np.bincount(labels[test]).tolist() == [5, 3]
+    assert np.bincount(labels[test]).tolist() == [5, 3, 1]
+    assert np.bincount(labels[validation]).tolist() == [5, 3, 1]
 
 
 def test_split_depends_on_the_seed_alone():

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from keras_adaptive.datasets.csv_files import load_table, read_csv
-from keras_adaptive.datasets.dataset import Split, three_parts
-from keras_adaptive.datasets.frames import encoder, load_frame, table
+from keras_adaptive.datasets.dataset import Split
+from keras_adaptive.datasets.encoding import encoder
+from keras_adaptive.datasets.frames import load_frame, table
+from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.errors import InputError
 
 COLOURS = ("red", "green", "blue")
@@ -178,7 +180,7 @@ def test_files(tmp_path, kind):
 def test_fields_that_stand_for_a_missing_value(tmp_path):
     path = tmp_path / "my.csv"
     path.write_text("a,b,\n1,x,None\n?,NA,null\n,nan,\n")
-    read = read_csv(path)
+    read = read_csv(path).frame
     assert list(read.columns) == ["a", "b", "column 3"]
     assert read.isna().to_numpy().tolist() == [
         [False, False, False],
@@ -208,3 +210,150 @@ def test_real_tables(real_data):
     assert len(fars.train.x) == 25
     elec = load_table("csv", real_data / "elec.csv.gz", "target")
     assert elec.train.x.shape[1] == 6
+
+
+def csv_of(tmp_path, columns, name="my.csv"):
+    path = tmp_path / name
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+NINETEEN = [1234567890123456700 + number for number in range(20)]
+
+
+@pytest.mark.parametrize("gaps", [0, 1])
+def test_ids_of_19_digits_stay_apart(tmp_path, gaps):
+    ids = [*map(str, NINETEEN * 20)]
+    ids[:gaps] = [""] * gaps
+    path = csv_of(tmp_path, {"user": ids, "y": [0, 1] * 200})
+    values = read_csv(path).frame["user"].dropna()
+    assert sorted(set(values)) == NINETEEN
+    data = load_table("csv", path, "y", categories=["user"])
+    seen = np.concatenate([part.x["user"] for part in data.parts.values()])
+    assert len(np.unique(seen)) == 20 + gaps
+
+
+def test_ids_that_no_integer_holds_are_text(tmp_path):
+    many = [f"{number:030d}" for number in range(4)] * 10
+    path = csv_of(
+        tmp_path, {"id": many, "zip": ["00501", "501"] * 20, "y": [0, 1] * 20}
+    )
+    data = load_table("csv", path, "y", categories=["id", "zip"])
+    assert len(np.unique(data.train.x["id"])) == 4
+    assert len(np.unique(data.train.x["zip"])) == 2
+
+
+def test_ids_that_were_rounded_before(tmp_path):
+    path = tmp_path / "my.parquet"
+    rows = pd.DataFrame({"user": np.array(NINETEEN * 2, float), "y": [0, 1] * 20})
+    rows.to_parquet(path)
+    with pytest.raises(InputError, match="'user' is named as a category.*rounded"):
+        load_table("parquet", path, "y", categories=["user"])
+    rows.assign(user=pd.array(NINETEEN * 2, "Int64")).to_parquet(path)
+    data = load_table("parquet", path, "y", categories=["user"])
+    assert len(np.unique(data.train.x["user"])) == 20
+
+
+@pytest.mark.parametrize(
+    "marker", ["N/A", "n/a", "null", "NULL", "None", "#N/A", " ", "", "NaN", "?"]
+)
+def test_a_marker_among_numbers_is_a_missing_number(tmp_path, marker):
+    numbers = [*map(str, np.random.default_rng(0).normal(size=200))]
+    expected = [*map(float, numbers)]
+    numbers[7], expected[7] = marker, np.nan
+    path = csv_of(tmp_path, {"x": numbers, "y": [0, 1] * 100})
+    read = read_csv(path)
+    np.testing.assert_array_equal(read.frame["x"].to_numpy(float), expected)
+    data = load_table("csv", path, "y")
+    assert data.train.x.shape[1] in (1, 2)
+    told = any("1 in 'x'" in note and repr(marker) in note for note in data.remarks())
+    assert told == bool(marker.strip())
+
+
+def test_a_marker_among_words_is_a_category(tmp_path):
+    path = csv_of(tmp_path, {"x": ["None", "a", "b", ""] * 10, "y": [0, 1, 1, 0] * 10})
+    assert set(read_csv(path).frame["x"].dropna()) == {"None", "a", "b"}
+
+
+def test_text_among_numbers_names_column_line_and_value(tmp_path):
+    numbers = [*map(str, range(100)), "two\nlines", *map(str, range(99))]
+    columns = {"note": numbers, "x": ["1"] * 150 + ["high"] + ["2"] * 49}
+    path = csv_of(tmp_path, columns | {"y": [0, 1] * 100})
+    with pytest.raises(InputError, match="line 103: the column 'note'.*'two.nlines'"):
+        read_csv(path)
+    with pytest.raises(InputError, match="line 153: the column 'x'.*'high'.*--cat"):
+        read_csv(path, {"note": "words"})
+    kept = read_csv(path, {"note": "words", "x": "category"}).frame
+    assert set(kept["x"]) == {"1", "2", "high"}
+
+
+def test_text_in_a_column_of_test_numbers(tmp_path):
+    train = {"a": np.arange(40.0), "c": [1, 2] * 20, "y": [0, 1] * 20}
+    path = csv_of(tmp_path, train)
+    bad = csv_of(tmp_path, {"a": ["0.5", "low"], "c": [1, 2], "y": [0, 1]}, "test.csv")
+    with pytest.raises(InputError, match=r"test.csv, line 3: the column 'a'.*'low'"):
+        load_table("csv", path, "y", bad)
+    for name in ("train", "test"):
+        rows = pd.DataFrame(train)
+        rows.assign(
+            a=rows["a"].map(str) + "x" if name == "test" else rows["a"]
+        ).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(InputError, match="row 1: the column 'a' holds.*'0.0x'"):
+        load_table(
+            "parquet", tmp_path / "train.parquet", "y", tmp_path / "test.parquet"
+        )
+
+
+def test_test_rows_are_read_like_training_rows(tmp_path):
+    """In another order, with gaps and with words where training has whole numbers."""
+    train = {"a": np.arange(40.0), "c": [1, 2] * 20, "w": ["1", "x"] * 20}
+    path = csv_of(tmp_path, train | {"y": [0, 1] * 20})
+    test = {
+        "y": [1, 0, 1],
+        "w": ["1", "1", "x"],
+        "c": ["2", "new", ""],
+        "a": [1, "", 3],
+    }
+    tested = csv_of(tmp_path, test, "test.csv")
+    data = load_table("csv", path, "y", tested, categories=["c"])
+    assert data.test.y.tolist() == [1, 0, 1]
+    assert data.test.x["c"][1:].tolist() == [0, 0] and data.test.x["c"][0] > 0
+    one, _, other = data.test.x["w"]
+    assert {one, other} == {1, 2}
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators(tmp_path, separator):
+    path = tmp_path / "my.csv"
+    frame().to_csv(path, index=False, sep=separator)
+    with pytest.raises(InputError, match="separated by (semicolons|tabs|bars).*commas"):
+        load_table("csv", path, "sold")
+
+
+def test_utf_16(tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_text("a,b\n1,2\n", encoding="utf-16")
+    with pytest.raises(InputError, match="iconv -f utf-16"):
+        read_csv(path)
+
+
+def test_nine_positives_in_a_thousand_are_in_every_part(tmp_path):
+    y = np.zeros(1000, int)
+    y[:9] = 1
+    path = csv_of(tmp_path, {"x": np.arange(1000), "y": y})
+    data = load_table("csv", path, "y")
+    assert [int(part.y.sum()) for part in data.parts.values()] == [7, 1, 1]
+    assert "Always answering '0' has a test accuracy of 0.99." in data.remarks()
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts"), [(1, [1, 0, 0]), (2, [1, 0, 1]), (3, [1] * 3)]
+)
+def test_a_class_with_fewer_rows_than_parts_is_told(rows, parts):
+    y = np.zeros(100, int)
+    y[:rows] = 1
+    data = load(pd.DataFrame({"x": np.arange(100), "y": y}), target="y")
+    assert [int(part.y.sum()) for part in data.parts.values()] == parts
+    told = " ".join(data.remarks())
+    for name, count in zip(("validation", "test"), parts[1:], strict=True):
+        assert (f"The {name} part has no row of 1 classes: '1'" in told) == (not count)

@@ -62,7 +62,7 @@ def test_csv_files_may_hold_line_ends_and_quotes(tmp_path):
         (b'id,text,topic\n1,a,b\n2,"open,b\n', "line 3 cannot be read as CSV"),
         (b"id,text,topic\n1,caf\xe9,b\n", "line 2 is not UTF-8"),
         (b"id,text,topic\n1,a,b\n2,c,b\n", "only the class 'b'"),
-        (b"id,text,topic\n1,one,b\n2,two,d\n", "no rows: there are too few"),
+        (b"id,text,topic\n1,one,b\n2,two,d\n", "2 rows, too few rows to split"),
     ],
 )
 def test_bad_csv(tmp_path, content, words):

@@ -366,3 +366,23 @@ def test_bad_tables_are_errors(runs, change_table, message):
 def test_bad_arguments_are_errors(runs, call, message):
     with pytest.raises(StudyError, match=message):
         call(runs)
+
+
+def test_float_dust_is_a_tie():
+    """Equal accuracies whose sums are rounded in another order."""
+    rows = pd.DataFrame(
+        {
+            "workload": "bank",
+            "contender": ["sgd"] * 6 + ["adam"] * 6,
+            "seed": [*range(6)] * 2,
+            "phase": "compare",
+            "status": "finished",
+            "test_metric": [0.3] * 6 + [0.1 + 0.2] * 6,
+            "train_metric": [0.3] * 6 + [0.1 + 0.2] * 6,
+        }
+    )
+    rows.loc[6:, "train_metric"] = 0.3
+    for verdict in generalization(rows, "sgd", {"bank": "max"}):
+        assert verdict.outcome == "undecided"
+        assert (verdict.effect, *verdict.interval) == (0.0, 0.0, 0.0)
+        assert "No difference in" in verdict.why

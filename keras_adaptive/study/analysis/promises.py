@@ -26,6 +26,7 @@ from keras_adaptive.study.analysis.pairing import (
 )
 from keras_adaptive.study.analysis.scales import DIFFERENCE, RATIO
 from keras_adaptive.study.analysis.stats.profiles import growth
+from keras_adaptive.study.analysis.stats.values import tied
 from keras_adaptive.study.analysis.verdicts import Measure, Verdict, judge
 
 with needs_extra("study"):
@@ -127,7 +128,9 @@ def generalization(
     """
     columns = ("test_metric", "train_metric")
     runs = with_upward(of_phase(runs, phase, *columns), directions, *columns)
-    runs = runs.assign(gap=runs["train_metric"] - runs["test_metric"])
+    gap = runs["train_metric"] - runs["test_metric"]
+    same = tied(runs["train_metric"], runs["test_metric"])
+    runs = runs.assign(gap=gap.where(~same, 0.0))
     known = margins_of(runs, margins)
     measures = {
         "test metric": (by_run(runs, "test_metric", -np.inf), more_is_better),

@@ -32,6 +32,7 @@ from keras_adaptive.study.analysis.stats.sensitivity import (
     sensitivity,
     share_lost,
 )
+from keras_adaptive.study.analysis.stats.values import ROUNDING, tied
 from keras_adaptive.study.analysis.verdicts import Measure, Pairs, Verdict, judge
 
 with needs_extra("study"):
@@ -39,7 +40,6 @@ with needs_extra("study"):
 
 TUNING = "tune"
 NO_WINDOW = "has its best value at an edge of the grid"
-ROUNDING = 1e-9
 COLUMNS = ("validation_metric", "validation_loss", "initial_loss")
 
 Read = Callable[[Whose, pd.DataFrame], np.ndarray]
@@ -247,7 +247,7 @@ def _windows(
 def _best_point(scores: pd.DataFrame) -> float:
     """Returns the point with the best median over seeds, the middle one of equals."""
     medians = scores.median()
-    points = medians.index[medians == medians.max()]
+    points = medians.index[tied(medians, medians.max())]
     return points[(len(points) - 1) // 2]
 
 

@@ -23,6 +23,7 @@ from keras_adaptive.study.analysis.stats.medians import (
 )
 from keras_adaptive.study.analysis.stats.paired_tests import (
     SignedRank,
+    differences,
     holm,
     pairs_needed,
     signed_rank,
@@ -233,7 +234,12 @@ def _judge_family(
 ) -> list[Verdict]:
     tests = zip(
         _test_family([each.gains for each in family]),
-        _test_family([each.gains - each.margin for each in family]),
+        _test_family(
+            [
+                differences(each.gains, np.full(each.gains.shape, each.margin))
+                for each in family
+            ]
+        ),
         strict=True,
     )
     nothing = Estimate(np.nan, np.nan, np.nan)

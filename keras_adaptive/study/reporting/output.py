@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from pathlib import Path
 
 from keras_adaptive.errors import InputError
@@ -19,12 +20,17 @@ def output_folder(path: Path) -> Path:
         path: The folder.
 
     Raises:
-        InputError: If the folder cannot be made.
+        InputError: If the folder cannot be made, or if no file can be written there.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"The folder {path} cannot be made ({error}).") from error
+    try:
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"written before any training")
+    except OSError as error:
+        raise InputError(f"Nothing can be written to {path} ({error}).") from error
     return path
 
 

@@ -9,19 +9,19 @@ from numpy.typing import ArrayLike
 
 from keras_adaptive.errors import InputError
 from keras_adaptive.study.analysis.stats.medians import Estimate, Seed, median_interval
-from keras_adaptive.study.analysis.stats.values import paired, without_nan
+from keras_adaptive.study.analysis.stats.values import paired, tied, without_nan
 
 
 def differences(first: ArrayLike, second: ArrayLike) -> np.ndarray:
-    """Returns first - second, which is 0 for equal infinities.
+    """Returns first - second, which is 0 for ties and for equal infinities.
 
     Example:
-        >>> differences([3, np.inf, np.inf], [1, 1, np.inf]).tolist()
-        [2.0, inf, 0.0]
+        >>> differences([3, np.inf, np.inf, 0.1 + 0.2], [1, 1, np.inf, 0.3]).tolist()
+        [2.0, inf, 0.0, 0.0]
     """
     one, other = paired(first, second)
     with np.errstate(invalid="ignore"):
-        return np.where(one == other, 0.0, one - other)
+        return np.where(tied(one, other), 0.0, one - other)
 
 
 def log_ratios(first: ArrayLike, second: ArrayLike) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_adaptive.errors import InputError, needs_extra
-from keras_adaptive.study.analysis.stats.values import nonempty, paired
+from keras_adaptive.study.analysis.stats.values import nonempty, paired, tied
 
 with needs_extra("study"):
     from scipy import stats
@@ -85,10 +85,21 @@ def average_ranks(costs: ArrayLike) -> np.ndarray:
         costs: Workloads × contenders; less is better, and equals share their ranks.
 
     Example:
-        >>> average_ranks([[1, 2, 3], [5, 5, np.inf]]).tolist()
+        >>> average_ranks([[1, 2, 3], [0.3, 0.1 + 0.2, np.inf]]).tolist()
         [1.25, 1.75, 3.0]
     """
-    return np.mean(stats.rankdata(nonempty(costs), axis=1), axis=0)
+    equal = np.array([_without_dust(row) for row in nonempty(costs)])
+    return np.mean(stats.rankdata(equal, axis=1), axis=0)
+
+
+def _without_dust(row: np.ndarray) -> np.ndarray:
+    """Returns the values with ties made equal, see `tied`."""
+    order = np.argsort(row, kind="stable")
+    ordered = row[order]
+    begins = np.concatenate([[True], ~tied(ordered[1:], ordered[:-1])])
+    result = np.empty_like(row)
+    result[order] = ordered[begins][np.cumsum(begins) - 1]
+    return result
 
 
 def critical_difference(contenders: int, workloads: int, alpha: float = 0.05) -> float:

@@ -7,6 +7,20 @@ from numpy.typing import ArrayLike
 
 from keras_adaptive.errors import InputError
 
+ROUNDING = 1e-9
+"""Two values are a tie if they differ by at most this share of the larger one. Keras
+measures in float32, whose own rounding is larger; sums of floats differ by less."""
+
+
+def tied(first: ArrayLike, second: ArrayLike) -> np.ndarray:
+    """Says which values are equal but for rounding.
+
+    Example:
+        >>> tied([0.1 + 0.2, np.inf, 1.0], [0.3, np.inf, 1.001]).tolist()
+        [True, True, False]
+    """
+    return np.isclose(first, second, rtol=ROUNDING, atol=0.0)
+
 
 def without_nan(values: ArrayLike) -> np.ndarray:
     """Returns the values as floats.
