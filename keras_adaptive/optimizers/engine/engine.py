@@ -184,8 +184,8 @@ class Engine:
             checkpoint.check_up_to_date(row_state, now=state["iteration"])
             checkpoint.load(owner, state, named)
             return
-        kept, now = self.rows.kept, int(state["iteration"])
-        kept.restart(row_state, self.states, context, now)
+        kept = self.rows.kept
+        kept.restart(row_state, self.states, context)
         # Row state that was not saved had not been needed yet.
         rows = {n: v for n, v in kept.named_variables().items() if n in row_state}
         checkpoint.load(owner, saved, named | rows)
@@ -274,7 +274,7 @@ class Engine:
         """Brings the rows of variables up to date, wherever any may be behind."""
         for state in states:
             if self._has_clock(state):
-                self.rows.flush(state, context, context.calls)
+                self.rows.flush(state, context)
 
     def update_averages(
         self, states: Iterable[VariableState], context: StepContext
@@ -286,18 +286,12 @@ class Engine:
         )
 
     def overwrite_by_averages(
-        self, states: Iterable[VariableState], context: StepContext, now: Any
+        self, states: Iterable[VariableState], context: StepContext
     ) -> None:
-        """Overwrites variables by their averages.
-
-        Args:
-            states: The variables.
-            context: The step.
-            now: The number of calls of `apply` to bring rows up to.
-        """
+        """Overwrites variables by their averages, with all rows up to date."""
         for state in states:
             if self._has_clock(state):
-                self.rows.flush(state, context, now, averaging.at_average)
+                self.rows.flush(state, context, averaging.at_average)
             elif state.average is not None:
                 averaging.overwrite_by_average(state)
 
