@@ -23,9 +23,9 @@ class RowState:
         add_variable: The optimizer's method.
 
     Attributes:
-        numbers: `calls` counts the calls of `apply` since there are rows; `restart` is
-            the last of these at which the moving average began. They are apart from
-            the optimizer's `iterations`, which users may assign.
+        numbers: `calls` counts the calls of `apply` since there are rows, apart from
+            the optimizer's `iterations`, which users may assign; `restart` is the last
+            of these at which the moving average began.
         by_name: Row state by name and index of the model variable. `clock` is the
             number of `calls` that each row has seen; `cursor` is the next row to bring
             up to date in turn; `queue`, `queued` and `queue_length` hold the rows with
@@ -88,7 +88,9 @@ class RowState:
         counts = changes and context.accumulation is not None
         with tf.init_scope():
             if changes or decays or averages:
-                self._add_numbers(averages and not context.deferred)
+                self._add_number("calls", 0)
+                if averages and not context.deferred:
+                    self._add_number("restart", -1)
                 self._add("clock", i, (height,), "int64", self.calls)
             if context.deferred and i in self.clocks:
                 self._add("cursor", i, (), "int64")
@@ -101,11 +103,9 @@ class RowState:
                 self._add("queued", i, (height,), "bool", begun > 0)
                 self._add("queue_length", i, (), "int64", height * (begun > 0))
 
-    def _add_numbers(self, average_stands: bool) -> None:
-        for name, initial in {"calls": 0, "restart": -1}.items():
-            needed = name == "calls" or average_stands
-            if needed and name not in self.numbers:
-                self.numbers[name] = self._variable(name, (), "int64", initial)
+    def _add_number(self, name: str, initial: int) -> None:
+        if name not in self.numbers:
+            self.numbers[name] = self._variable(f"row_{name}", (), "int64", initial)
 
     def _add_coefficients(
         self, counts: bool, drifts: bool, decays: bool, averages: bool
@@ -148,8 +148,8 @@ class RowState:
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """Returns the variables to save, by name."""
-        named = {f"{ROW_STATE}{name}": v for name, v in self.numbers.items()}
-        named |= {
+        numbers = {f"{ROW_STATE}{name}": v for name, v in self.numbers.items()}
+        named = {
             f"{ROW_STATE}{name}:{i}": variable
             for name, variables in self.by_name.items()
             for i, variable in variables.items()
@@ -158,7 +158,7 @@ class RowState:
             f"{ROW_STATE}table_{key.replace(' ', '_')}": variable
             for key, variable in self.coefficients.items()
         }
-        return named | coefficients
+        return numbers | named | coefficients
 
     def restart(
         self,
@@ -173,10 +173,9 @@ class RowState:
             states: The variables by index.
             context: The step.
         """
-        for name in names:
-            index = name.partition(":")[2]
-            if index:
-                self.prepare(states[int(index)], context)
+        indices = {name.partition(":")[2] for name in names} - {""}
+        for index in sorted(map(int, indices)):
+            self.prepare(states[index], context)
         for name, variable in self.numbers.items():
             _fill(variable, -1 if name == "restart" else 0)
         for variables in self.by_name.values():
