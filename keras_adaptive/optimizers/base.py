@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 
+from keras_adaptive.optimizers.adapter import keras_state
 from keras_adaptive.optimizers.adapter.applying import AppliesGradients
 from keras_adaptive.optimizers.adapter.evaluating import EvaluatesElsewhere
 from keras_adaptive.optimizers.contract.hyperparameters import documented
@@ -24,12 +25,9 @@ from keras_adaptive.optimizers.engine.backend import (
     compute_dtype,
     raw,
 )
-from keras_adaptive.optimizers.engine.checkpoint import SavedByName
+from keras_adaptive.optimizers.engine.checkpoint import SavedByName, set_variables
 from keras_adaptive.optimizers.engine.engine import Engine
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
-
-if ON_TENSORFLOW:
-    pass
 
 OWN_OPTIONS = ("cautious", "sparse")
 """The options that Keras's optimizers do not have."""
@@ -114,9 +112,9 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
         Args:
             variables: The variables to train.
         """
-        if self.built:
-            return
         variables = list(variables)
+        if self.built or not variables:
+            return
         super().build(variables)
         accumulates = bool(self.gradient_accumulation_steps)
         self._engine.build(
@@ -154,8 +152,15 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """The variables of the optimizer, without the state of rows."""
+        """The variables of the optimizer, without the state of rows.
+
+        To keep all state and to put it back, call `get_state` and `set_state`.
+        """
         return self._engine.listed(super().variables)
+
+    def _set_listed(self, values: list[Any]) -> None:
+        set_variables(self._owner, self.variables, values)
+        self._engine.load({}, {}, self._context(0.0))
 
     def _named_variables(self) -> dict[str, keras.Variable]:
         named = {"iteration": self._iterations}
@@ -166,9 +171,17 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
     def _variables_to_save(self) -> dict[str, keras.Variable]:
         return self._named_variables() | self._engine.named_row_state()
 
-    def _load(self, saved: dict[str, Any]) -> None:
-        named, context = self._named_variables(), self._context(0.0)
-        self._engine.load(self._owner, saved, named, context)
+    def _initial_value(self, name: str) -> Any:
+        return 0 if name == "iteration" else self._engine.initial_value(name)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self._engine.load(state, self._named_variables(), self._context(0.0))
+
+    def _check_writer(self, store: Any) -> None:
+        keras_state.check_writer(self, store)
+
+    def _translated(self, saved: Mapping[str, Any]) -> dict[str, Any]:
+        return keras_state.translated(self, saved, self._named_variables())
 
     @override
     def _use_weight_decay(self, variable: Any) -> bool:

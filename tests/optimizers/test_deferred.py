@@ -232,7 +232,7 @@ def test_coefficients_equal_simulation(calls, start, drifts, decays, averages):
     calls = calls[start:]
     w, x = np.array([[1.5, -0.5]]), np.array([[0.7, 2.0]])
     direction = np.array([[-1.0, 3.0]])
-    names = deferred.columns(drifts, decays, averages)
+    names = deferred.columns(False, drifts, decays, averages)
     table = {n: tf.constant([deferred.BEGINNING[n]], tf.float64) for n in names}
     want_w, want_x, power = w, x, 1.0
     for update, rate, ratio, decay, momentum in calls:

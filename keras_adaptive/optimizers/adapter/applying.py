@@ -98,12 +98,11 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             engine.update_averages(engine.states, context)
         engine.catch_up(update, pairs, context)
         if self.use_ema and self.ema_overwrite_frequency:
-            calls = self._iterations + 1
             self._conditionally(
                 accumulation.is_multiple(
                     self.iterations + 1, self.ema_overwrite_frequency
                 ),
-                lambda: engine.overwrite_by_averages(engine.states, context, calls),
+                lambda: engine.overwrite_by_averages(engine.states, context),
             )
 
     def _conditionally(self, predicate: Any, function: Callable[[], None]) -> None:

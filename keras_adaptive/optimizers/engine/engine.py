@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -157,38 +157,52 @@ class Engine:
         first = len(list(before))
         return others[:first] + slots + others[first:]
 
-    def load(
-        self,
-        owner: str,
-        saved: dict[str, np.ndarray],
-        named: dict[str, keras.Variable],
-        context: StepContext,
-    ) -> None:
-        """Loads a state by name.
+    def initial_value(self, name: str) -> Any:
+        """Returns what a variable of `named_variables` starts at.
 
         Args:
-            owner: The class of the optimizer.
-            saved: The values by name.
+            name: Its name there.
+        """
+        slot, _, index = name.rpartition(":")
+        if not slot:
+            return self.factory.initial_value(self.named_variables()[name])
+        state = self.states[int(index)]
+        if slot == "average":
+            return ops.cast(ops.convert_to_tensor(state.variable), state.average.dtype)
+        if slot == "gradient_accumulator":
+            return ops.zeros(state.accumulator.shape, state.accumulator.dtype)
+        shape = tuple(state.slots[slot].shape)
+        return state.algorithm.slots[slot].initial_value(
+            state.variable, shape, state.dtype
+        )
+
+    def load(
+        self,
+        state: Mapping[str, np.ndarray],
+        named: Mapping[str, keras.Variable],
+        context: StepContext,
+    ) -> None:
+        """Loads a state by name, and starts the state of rows that it lacks anew.
+
+        Args:
+            state: The values by name.
             named: All variables but the state of rows, by name.
             context: A step.
 
         Raises:
-            ValueError: The state has other names or shapes, or it has rows that are not
-                up to date and this backend has none.
+            ValueError: The state has rows that are not up to date, and this backend or
+                this mode of sparse updates keeps no such rows.
         """
         prefix = checkpoint.ROW_STATE
-        row_state = {n: v for n, v in saved.items() if n.startswith(prefix)}
-        state = {n: v for n, v in saved.items() if n not in row_state}
-        checkpoint.check(owner, state, named)
-        if self.rows is None:
-            checkpoint.check_up_to_date(row_state, now=state["iteration"])
-            checkpoint.load(owner, state, named)
-            return
-        kept, now = self.rows.kept, int(state["iteration"])
-        kept.restart(row_state, self.states, context, now)
-        # Row state that was not saved had not been needed yet.
-        rows = {n: v for n, v in kept.named_variables().items() if n in row_state}
-        checkpoint.load(owner, saved, named | rows)
+        saved_rows = {n: v for n, v in state.items() if n.startswith(prefix)}
+        if self.rows is not None:
+            self.rows.kept.restart(saved_rows, self.states, context)
+        row_state = self.named_row_state()
+        lost = {n: v for n, v in saved_rows.items() if n not in row_state}
+        checkpoint.check_up_to_date(lost, saved_rows, context.sparse)
+        for name, value in state.items():
+            if name not in lost:
+                (row_state if name in saved_rows else named)[name].assign(value)
 
     # Updates.
 
@@ -274,7 +288,7 @@ class Engine:
         """Brings the rows of variables up to date, wherever any may be behind."""
         for state in states:
             if self._has_clock(state):
-                self.rows.flush(state, context, context.calls)
+                self.rows.flush(state, context)
 
     def update_averages(
         self, states: Iterable[VariableState], context: StepContext
@@ -286,18 +300,12 @@ class Engine:
         )
 
     def overwrite_by_averages(
-        self, states: Iterable[VariableState], context: StepContext, now: Any
+        self, states: Iterable[VariableState], context: StepContext
     ) -> None:
-        """Overwrites variables by their averages.
-
-        Args:
-            states: The variables.
-            context: The step.
-            now: The number of calls of `apply` to bring rows up to.
-        """
+        """Overwrites variables by their averages, with all rows up to date."""
         for state in states:
             if self._has_clock(state):
-                self.rows.flush(state, context, now, averaging.at_average)
+                self.rows.flush(state, context, averaging.at_average)
             elif state.average is not None:
                 averaging.overwrite_by_average(state)
 

@@ -100,11 +100,11 @@ class EvaluationPoint:
                 by_row = row_updates is not None and row_updates.is_table(state)
                 if not _has_other_point(state):
                     if by_row and row_updates.has_clock(state):
-                        row_updates.flush(state, context, context.calls)
+                        row_updates.flush(state, context)
                     continue
                 point = wrap(partial(_point, state, method))
                 if by_row:
-                    row_updates.flush(state, context, context.calls, point)
+                    row_updates.flush(state, context, point)
                 else:
                     _move_variable(state, context, point)
 

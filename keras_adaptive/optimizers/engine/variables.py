@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from keras import ops
 
 from keras_adaptive.optimizers.contract.slot import Slot
 from keras_adaptive.optimizers.engine.backend import compute_dtype, outside_of_graphs
+from keras_adaptive.optimizers.engine.identity import path_of
 
 
 class VariableFactory:
@@ -29,6 +31,8 @@ class VariableFactory:
     ) -> None:
         self._add_variable = add_variable
         self._beside = beside
+        self._initializers: dict[int, Callable[..., Any]] = {}
+        self._names: set[str] = set()
 
     def slot(
         self,
@@ -66,7 +70,6 @@ class VariableFactory:
         initializer: Any,
     ) -> keras.Variable:
         """Adds a variable on the devices of another."""
-        path = getattr(variable, "path", variable.name)
         same_shape = shape == tuple(variable.shape)
         with self._beside(variable):
             return self._add_variable(
@@ -74,8 +77,26 @@ class VariableFactory:
                 initializer=initializer,
                 dtype=dtype,
                 layout=getattr(variable, "_layout", None) if same_shape else None,
-                name=f"{re.sub('[/:]', '_', path)}_{name}",
+                name=self.name(variable, name),
             )
+
+    def name(self, variable: Any, name: str) -> str:
+        """Returns the name of what belongs to a variable, such as "dense_kernel_slow".
+
+        It is the name that Keras's optimizers give, and no other variable has it, as
+        files in HDF5 and state trees need.
+
+        Args:
+            variable: The variable of the model.
+            name: The name of the slot.
+        """
+        wanted = unique = f"{re.sub('[/:]', '_', path_of(variable))}_{name}"
+        for number in itertools.count(1):
+            if unique not in self._names:
+                break
+            unique = f"{wanted}_{number}"
+        self._names.add(unique)
+        return unique
 
     def number(
         self,
@@ -85,10 +106,22 @@ class VariableFactory:
         initial: float | str = 0,
     ) -> keras.Variable:
         """Adds a variable that belongs to no variable of the model."""
-        return self._add_variable(
+
+        def initializer(shape: tuple[int, ...], dtype: str) -> Any:
+            return ops.full(shape, initial, dtype)
+
+        variable = self._add_variable(
             shape=shape,
-            initializer=lambda shape, dtype: ops.full(shape, initial, dtype),
+            initializer=initializer,
             dtype=dtype,
             aggregation="only_first_replica",
             name=name,
         )
+        self._initializers[id(variable)] = initializer
+        return variable
+
+    def initial_value(self, number: keras.Variable) -> Any:
+        """Returns what a variable that `number` added starts at."""
+        initializer = self._initializers[id(number)]
+        dtype = keras.backend.standardize_dtype(number.dtype)
+        return initializer(tuple(number.shape), dtype)

@@ -8,19 +8,24 @@ from functools import partial
 from typing import Any, NoReturn
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_adaptive.optimizers.contract import PARAMETER, Declared, Slot, hyperparameter
 from keras_adaptive.optimizers.contract.options import Options
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, outside_of_graphs
-from keras_adaptive.optimizers.engine.checkpoint import SavedByName
+from keras_adaptive.optimizers.engine.checkpoint import SavedByName, set_variables
 from keras_adaptive.optimizers.engine.conditional import branch, nothing
 from keras_adaptive.optimizers.engine.gradients import check_count
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.delegation import DelegatingOptimizer
 from keras_adaptive.optimizers.wrappers.gradients import dense
-from keras_adaptive.optimizers.wrappers.nesting import wrapped
+from keras_adaptive.optimizers.wrappers.nesting import (
+    reset_by_rebuilding,
+    state_of,
+    wrapped,
+)
 from keras_adaptive.optimizers.wrappers.weights import write
 
 if ON_TENSORFLOW:
@@ -82,6 +87,9 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
         self.optimizer = wrapped(optimizer, type(self).__name__)
         self._state: dict[str, dict[int, keras.Variable]] = {}
         self._numbers: dict[str, keras.Variable] = {}
+        self._factory = VariableFactory(
+            self.add_variable, lambda _: contextlib.nullcontext()
+        )
         for argument, value in arguments.items():
             setattr(self, argument, value)
         self._check_optimizer([])
@@ -117,14 +125,14 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
         Args:
             variables: The variables to train.
         """
-        if self.built:
-            return
         variables = list(variables)
+        if self.built or not variables:
+            return
         self.optimizer.build(variables)
         # By now a `MultiOptimizer` knows its optimizers.
         self._check_optimizer(variables)
         super().build(variables)
-        factory = VariableFactory(self.add_variable, lambda _: contextlib.nullcontext())
+        factory = self._factory
         with outside_of_graphs():
             for name, slot in self.slots.items():
                 self._state[name] = {
@@ -154,6 +162,56 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
         for name, slots in self._state.items():
             named.update({f"{name}:{i}": v for i, v in slots.items()})
         return named
+
+    @override
+    def _initial_value(self, name: str) -> Any:
+        if name in self._numbers:
+            return self._factory.initial_value(self._numbers[name])
+        slot, _, index = name.rpartition(":")
+        if not slot:
+            return 0
+        kept, variable = self._state[slot][int(index)], self._trainable_variables
+        dtype = keras.backend.standardize_dtype(kept.dtype)
+        return self.slots[slot].initial_value(
+            variable[int(index)], tuple(kept.shape), dtype
+        )
+
+    def _set_listed(self, values: list[Any]) -> None:
+        own = super().variables
+        set_variables(self._owner, own, values[: len(own)])
+        self.optimizer.set_weights(values[len(own) :])
+
+    @override
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Returns a copy of the state, that of the wrapped optimizer included."""
+        state = super().get_state()
+        for prefix, part in self._parts_by_prefix().items():
+            state |= {f"{prefix}{n}": v for n, v in state_of(part).items()}
+        return state
+
+    @override
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Puts back what `get_state` returned; see there."""
+        super().set_state({n: v for n, v in state.items() if "/" not in n})
+        for prefix, part in self._parts_by_prefix().items():
+            inner = {n: v for n, v in state.items() if n.startswith(prefix)}
+            part.load_own_variables(
+                {n.removeprefix(prefix): v for n, v in inner.items()}
+            )
+
+    @override
+    def reset_state(self) -> None:
+        """Starts the state anew, that of the wrapped optimizer included."""
+        super().reset_state()
+        for part in self._parts():
+            if isinstance(part, SavedByName):
+                part.reset_state()
+            elif part.built:
+                reset_by_rebuilding(part)
+
+    def _parts_by_prefix(self) -> dict[str, Any]:
+        """Returns the wrapped optimizers by the beginning of names in `get_state`."""
+        return {f"optimizer_{i}/": part for i, part in enumerate(self._parts())}
 
     @property
     @override

@@ -41,6 +41,7 @@ def rows_change(context: StepContext) -> bool:
 
 
 BEGINNING = {
+    "steps": 0.0,
     "power": 1.0,
     "drift": 0.0,
     "decay": 1.0,
@@ -51,15 +52,17 @@ BEGINNING = {
 """The coefficients of a row that is up to date."""
 
 
-def columns(drifts: bool, decays: bool, averages: bool) -> list[str]:
+def columns(counts: bool, drifts: bool, decays: bool, averages: bool) -> list[str]:
     """Returns the names of the coefficients to keep.
 
     Args:
+        counts: Whether to count the updates, because not every call is one.
         drifts: Whether rows move while their gradient is zero.
         decays: Whether weights decay.
         averages: Whether there is a moving average.
     """
-    kept = ["power", "drift"] if drifts else []
+    kept = ["steps"] if counts else []
+    kept += ["power", "drift"] if drifts else []
     kept += ["decay"] if decays else []
     kept += ["old", "standing"] if averages else []
     return kept + (["lag"] if drifts and averages else [])
@@ -88,6 +91,8 @@ def advanced(
         The same columns.
     """
     new = dict(table)
+    if "steps" in table:
+        new["steps"] = table["steps"] + 1
     if "decay" in table:
         kept = 1 - decay
         new.update({n: c * kept for n, c in table.items() if n in ("decay", "drift")})

@@ -114,7 +114,7 @@ class FusedUpdates:
                 group = _group(alike, factory)
                 self.groups.append(group)
                 variables = [state.variable for state in alike]
-                for i, name, part in group.slices(variables):
+                for i, name, part in group.slices(variables, factory.name):
                     self._states[i].slots[name] = part
 
     def _kinds(
@@ -275,7 +275,7 @@ def _group(alike: list[VariableState], factory: VariableFactory) -> Group:
     slots = {
         name: factory.slot(
             variables[0],
-            name,
+            f"{name}_and_others",
             Slot(slot.initial, shape_of=lambda _: (total,)),
             values=lambda: flat(variables),
         )

@@ -23,8 +23,11 @@ class RowState:
         add_variable: The optimizer's method.
 
     Attributes:
-        by_name: Row state by name and index of the model variable. `clock` counts the
-            calls of `apply` that each row has seen; `cursor` is the next row to bring
+        numbers: `calls` counts the calls of `apply` since there are rows, apart from
+            the optimizer's `iterations`, which users may assign; `restart` is the last
+            of these at which the moving average began.
+        by_name: Row state by name and index of the model variable. `clock` is the
+            number of `calls` that each row has seen; `cursor` is the next row to bring
             up to date in turn; `queue`, `queued` and `queue_length` hold the rows with
             accumulated gradients.
         coefficients: The coefficients of `catch_up`, by name, in place `call %
@@ -34,9 +37,15 @@ class RowState:
 
     def __init__(self, add_variable: Callable[..., keras.Variable]) -> None:
         self._add_variable = add_variable
+        self.numbers: dict[str, keras.Variable] = {}
         self.by_name: dict[str, dict[int, keras.Variable]] = {}
         self.coefficients: dict[str, keras.Variable] = {}
         self.tables: set[int] = set()
+
+    @property
+    def calls(self) -> tf.Tensor:
+        """The calls of `apply` since there are rows."""
+        return tf.convert_to_tensor(self.numbers["calls"])
 
     @property
     def clocks(self) -> dict[int, keras.Variable]:
@@ -76,25 +85,32 @@ class RowState:
         averages = context.ema_momentum is not None
         changes = catch_up.rows_change(context)
         drifts = changes and _drift(context, context.row_hyper()) is not None
+        counts = changes and context.accumulation is not None
         with tf.init_scope():
-            now = int(ops.convert_to_numpy(context.calls))
             if changes or decays or averages:
-                self._add("clock", i, (height,), "int64", now)
+                self._add_number("calls", 0)
+                if averages and not context.deferred:
+                    self._add_number("restart", -1)
+                self._add("clock", i, (height,), "int64", self.calls)
             if context.deferred and i in self.clocks:
                 self._add("cursor", i, (), "int64")
-                self._add_coefficients(drifts, decays, averages)
+                self._add_coefficients(counts, drifts, decays, averages)
             if context.accumulation:
                 # Dense gradients that were accumulated before touch all rows.
-                begun = now % context.accumulation > 0
-                self._add("queue", i, (height + 1,), "int64")
-                if begun:
-                    queue = self.by_name["queue"][i]
-                    queue.assign(tf.range(height + 1, dtype=tf.int64))
-                self._add("queued", i, (height,), "bool", begun)
-                self._add("queue_length", i, (), "int64", height * begun)
+                begun = int(ops.convert_to_numpy(context.calls)) % context.accumulation
+                queue = tf.range(height + 1, dtype=tf.int64) if begun else 0
+                self._add("queue", i, (height + 1,), "int64", queue)
+                self._add("queued", i, (height,), "bool", begun > 0)
+                self._add("queue_length", i, (), "int64", height * (begun > 0))
 
-    def _add_coefficients(self, drifts: bool, decays: bool, averages: bool) -> None:
-        for name in catch_up.columns(drifts, decays, averages):
+    def _add_number(self, name: str, initial: int) -> None:
+        if name not in self.numbers:
+            self.numbers[name] = self._variable(f"row_{name}", (), "int64", initial)
+
+    def _add_coefficients(
+        self, counts: bool, drifts: bool, decays: bool, averages: bool
+    ) -> None:
+        for name in catch_up.columns(counts, drifts, decays, averages):
             key = _key(name, decays)
             if key not in self.coefficients:
                 self.coefficients[key] = self._variable(
@@ -110,17 +126,21 @@ class RowState:
         i: int,
         shape: tuple[int, ...],
         dtype: str,
-        initial: float = 0,
+        initial: Any = 0,
     ) -> None:
         variable = self._variable(f"{name}_{i}", shape, dtype, initial)
         self.by_name.setdefault(name, {})[i] = variable
 
     def _variable(
-        self, name: str, shape: tuple[int, ...], dtype: str, initial: float
+        self, name: str, shape: tuple[int, ...], dtype: str, initial: Any
     ) -> keras.Variable:
+        # The initializer sets all of it: `tf.train.Checkpoint` may restore a variable
+        # the moment it is made, and nothing may overwrite it afterwards.
         return self._add_variable(
             shape=shape,
-            initializer=lambda shape, dtype: tf.fill(shape, tf.cast(initial, dtype)),
+            initializer=lambda shape, dtype: tf.broadcast_to(
+                tf.cast(initial, dtype), shape
+            ),
             dtype=dtype,
             aggregation="only_first_replica",
             name=name,
@@ -128,6 +148,7 @@ class RowState:
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """Returns the variables to save, by name."""
+        numbers = {f"{ROW_STATE}{name}": v for name, v in self.numbers.items()}
         named = {
             f"{ROW_STATE}{name}:{i}": variable
             for name, variables in self.by_name.items()
@@ -137,30 +158,29 @@ class RowState:
             f"{ROW_STATE}table_{key.replace(' ', '_')}": variable
             for key, variable in self.coefficients.items()
         }
-        return named | coefficients
+        return numbers | named | coefficients
 
     def restart(
         self,
         names: Iterable[str],
         states: Sequence[VariableState],
         context: StepContext,
-        now: int,
     ) -> None:
-        """Adds the row state of these names, and starts all of it at a call.
+        """Adds the row state of these names, and starts all of it anew.
 
         Args:
             names: Names as in `named_variables`.
             states: The variables by index.
             context: The step.
-            now: The number of calls of `apply` so far.
         """
-        for name in names:
-            index = name.partition(":")[2]
-            if index:
-                self.prepare(states[int(index)], context)
-        for name, variables in self.by_name.items():
+        indices = {name.partition(":")[2] for name in names} - {""}
+        for index in sorted(map(int, indices)):
+            self.prepare(states[index], context)
+        for name, variable in self.numbers.items():
+            _fill(variable, -1 if name == "restart" else 0)
+        for variables in self.by_name.values():
             for variable in variables.values():
-                _fill(variable, now if name == "clock" else 0)
+                _fill(variable, 0)
         for key, variable in self.coefficients.items():
             _fill(variable, catch_up.BEGINNING[key.removeprefix("decayed ")])
 
@@ -188,12 +208,18 @@ class RowState:
                 update,
                 **numbers,
             )
-            place = catch_up.place(tf.convert_to_tensor(context.calls) + 1)
+            place = catch_up.place(self.calls + 1)
             for name, column in new.items():
                 beginning = tf.constant([catch_up.BEGINNING[name]], column.dtype)
                 # Before it is assigned: that has to wait for the rows' reading it.
                 column = tf.tensor_scatter_nd_update(column, [[place]], beginning)
                 columns[name].assign(column)
+        if "restart" in self.numbers:
+            begins = tf.equal(tf.convert_to_tensor(context.iterations), 0)
+            restart = tf.convert_to_tensor(self.numbers["restart"])
+            self.numbers["restart"].assign(tf.where(begins, self.calls, restart))
+        if self.numbers:
+            self.numbers["calls"].assign_add(1)
 
 
 def _drift(context: StepContext, hyper: Hyper) -> Any:

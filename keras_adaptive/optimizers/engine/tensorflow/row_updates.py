@@ -172,11 +172,11 @@ class RowUpdates:
     def _update_whole(
         self, gradient: Rows, state: VariableState, context: StepContext
     ) -> None:
-        now = tf.convert_to_tensor(context.calls)
         clock = self.kept.clocks.get(state.index)
         if clock is not None:
+            now = self.kept.calls
             behind = tf.reduce_min(tf.convert_to_tensor(clock)) < now
-            tf.cond(behind, lambda: self.flush(state, context, now), lambda: None)
+            tf.cond(behind, lambda: self.flush(state, context), lambda: None)
             # Zeros of this shape would stay in memory as a constant of the graph.
             clock.assign(tf.maximum(tf.convert_to_tensor(clock), now + 1))
         gradient = rows.dense(gradient, tuple(state.variable.shape))
@@ -194,19 +194,18 @@ class RowUpdates:
         context: StepContext,
     ) -> None:
         ids = gradient.ids
-        now = tf.convert_to_tensor(context.calls)
         parameter, slots, average = _read(state, ids, late_ids)
         hyper = state.hyper(context)
         if self.has_clock(state):
             parameter, slots, average = self._caught_up(
-                parameter, slots, average, state, context, hyper, ids, now
+                parameter, slots, average, state, context, hyper, ids
             )
         parameter, slots = advance(
             state, context, hyper, parameter, slots, gradient.values
         )
         if average is not None:
             average = averaging.averaged(average, parameter, context)
-        self._write(state, ids, parameter, slots, average, now + 1)
+        self._write(state, ids, parameter, slots, average, seen=1)
 
     # Skipped steps.
 
@@ -220,11 +219,10 @@ class RowUpdates:
             pairs: The gradients of this call and their variables.
             context: The step.
         """
-        calls = tf.convert_to_tensor(context.calls) + 1
         for gradient, state in pairs:
             cursor = self.kept.cursors.get(state.index)
             if isinstance(gradient, Rows) and cursor is not None:
-                now = _when_gradient_is_there(gradient, calls)
+                now = _when_gradient_is_there(gradient, self.kept.calls)
                 self._take_turn(cursor, tf.size(gradient.ids), state, context, now)
 
     def _take_turn(
@@ -241,7 +239,7 @@ class RowUpdates:
         def flush() -> None:
             size = tf.clip_by_value(touched, -(-height // turns), height)
             block = rows.next_block(cursor, size, height)
-            self._flush_rows(block, state, context, now)
+            self._flush_rows(block, state, context)
 
         its_turn = tf.equal(now % CALLS_PER_TURN, 0)
         tf.cond(its_turn, flush, lambda: None)
@@ -250,7 +248,6 @@ class RowUpdates:
         self,
         state: VariableState,
         context: StepContext,
-        now: Any,
         point: Callable[..., Any] | None = None,
     ) -> None:
         """Brings all rows of a variable up to date, a block at a time.
@@ -258,14 +255,12 @@ class RowUpdates:
         Args:
             state: The variable.
             context: The step.
-            now: The number of calls of `apply` to bring it up to.
             point: Where to move the rows then: a function of `(parameter, slots,
                 average, hyper)` that returns the first three.
         """
-        now = tf.convert_to_tensor(now)
         rows.for_each_block(
             int(state.variable.shape[0]),
-            lambda ids: self._flush_rows(ids, state, context, now, point),
+            lambda ids: self._flush_rows(ids, state, context, point),
         )
 
     def _flush_rows(
@@ -273,15 +268,14 @@ class RowUpdates:
         ids: tf.Tensor,
         state: VariableState,
         context: StepContext,
-        now: tf.Tensor,
         point: Callable[..., Any] | None = None,
     ) -> None:
         values, hyper = _read(state, ids, ids), state.hyper(context)
         if self.has_clock(state):
-            values = self._caught_up(*values, state, context, hyper, ids, now)
+            values = self._caught_up(*values, state, context, hyper, ids)
         if point is not None:
             values = point(*values, hyper.at(values[0]))
-        self._write(state, ids, *values, now)
+        self._write(state, ids, *values)
 
     def _caught_up(
         self,
@@ -292,19 +286,11 @@ class RowUpdates:
         context: StepContext,
         hyper: Hyper,
         ids: tf.Tensor,
-        now: tf.Tensor,
     ) -> tuple[Any, dict[str, Any], Any]:
-        """Returns rows after the steps that they skipped up to call `now`."""
+        """Returns rows after the steps that they skipped."""
         clock = rows.gather(self.kept.clocks[state.index], ids)
-        direction, dtype = None, hyper.dtype
-        if catch_up.rows_change(context):
-            updates = _updates(now, context) - _updates(clock, context)
-            shape = (-1,) + (1,) * (len(parameter.shape) - 1)
-            skipped = tf.reshape(tf.cast(updates, dtype), shape)
-            closed_form: Any = context.row_algorithm.catch_up
-            direction, slots = closed_form(slots, skipped, hyper.at(parameter))
-            if context.cautious:
-                direction = None
+        direction, dtype, now = None, hyper.dtype, self.kept.calls
+        coefficients: dict[str, Any] = {}
         if context.deferred:
             place = catch_up.place(tf.maximum(clock, now + 1 - catch_up.HISTORY))
             coefficients = {
@@ -312,14 +298,19 @@ class RowUpdates:
                 for name, column in self.kept.columns(state.decays).items()
                 if name != "power"
             }
-        else:
-            accumulation = context.accumulation or 1
+        elif context.ema_momentum is not None:
+            begins = clock <= tf.convert_to_tensor(self.kept.numbers["restart"])
             coefficients = catch_up.standing_average(
-                now - clock,
-                (clock < accumulation) & (clock < now),
-                context.ema_momentum,
-                dtype,
+                now - clock, begins, context.ema_momentum, dtype
             )
+        if catch_up.rows_change(context):
+            updates = coefficients.get("steps", now - clock)
+            shape = (-1,) + (1,) * (len(parameter.shape) - 1)
+            skipped = tf.reshape(tf.cast(updates, dtype), shape)
+            closed_form: Any = context.row_algorithm.catch_up
+            direction, slots = closed_form(slots, skipped, hyper.at(parameter))
+            if context.cautious:
+                direction = None
         parameter, average = catch_up.caught_up(
             parameter, average, direction, coefficients
         )
@@ -332,7 +323,7 @@ class RowUpdates:
         parameter: Any,
         slots: dict[str, Any],
         average: Any,
-        now: tf.Tensor,
+        seen: int = 0,
     ) -> None:
         rows.scatter(state.variable, ids, parameter)
         for name, slot in state.slots.items():
@@ -341,12 +332,7 @@ class RowUpdates:
             rows.scatter(state.average, ids, average)
         if self.has_clock(state):
             clock = self.kept.clocks[state.index]
-            rows.scatter(clock, ids, tf.zeros_like(ids) + now)
-
-
-def _updates(calls: tf.Tensor, context: StepContext) -> tf.Tensor:
-    """Returns the number of updates in so many calls of `apply`."""
-    return calls // context.accumulation if context.accumulation else calls
+            rows.scatter(clock, ids, tf.zeros_like(ids) + self.kept.calls + seen)
 
 
 def _read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -23,15 +23,27 @@ class Slice:
     """
 
     trainable = False
+    aggregation = "none"
 
     def __init__(
         self, name: str, flat: keras.Variable, start: int, shape: tuple[int, ...]
     ) -> None:
-        self.name = self.path = name
+        self.name = name
+        self.path = f"{flat.path.rpartition('/')[0]}/{name}".lstrip("/")
         self.flat = flat
         self.start = start
         self.shape = shape
         self.dtype = flat.dtype
+
+    @property
+    def value(self) -> tf.Tensor:
+        """Its values as a tensor."""
+        return tf.convert_to_tensor(self)
+
+    @property
+    def ndim(self) -> int:
+        """The number of its axes."""
+        return len(self.shape)
 
     @property
     def stop(self) -> int:
@@ -56,6 +68,29 @@ class Slice:
         parts = [whole[: self.start], tf.reshape(value, [-1]), whole[self.stop :]]
         self.flat.assign(tf.concat(parts, axis=0))
 
+    def assign_add(self, value: Any) -> None:
+        """Adds a value to it, at the same price."""
+        self.assign(self.value + tf.cast(tf.convert_to_tensor(value), self.dtype))
+
+    def assign_sub(self, value: Any) -> None:
+        """Subtracts a value from it, at the same price."""
+        self.assign(self.value - tf.cast(tf.convert_to_tensor(value), self.dtype))
+
+    def __getitem__(self, place: Any) -> tf.Tensor:
+        return self.value[place]
+
+
+for _operator in (
+    *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__"),
+    *("__truediv__", "__rtruediv__", "__pow__", "__rpow__", "__neg__", "__abs__"),
+    *("__matmul__", "__rmatmul__", "__lt__", "__le__", "__gt__", "__ge__"),
+):
+
+    def _of_tensors(self: Slice, *others: Any, _name: str = _operator) -> Any:
+        return getattr(self.value, _name)(*others)
+
+    setattr(Slice, _operator, _of_tensors)
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -71,18 +106,21 @@ class Group:
     sizes: list[int]
     slots: dict[str, keras.Variable]
 
-    def slices(self, variables: Sequence[Any]) -> Iterator[tuple[int, str, Slice]]:
+    def slices(
+        self, variables: Sequence[Any], named: Callable[[Any, str], str]
+    ) -> Iterator[tuple[int, str, Slice]]:
         """Yields the index of a variable, the name of a slot, and its part of it.
 
         Args:
             variables: The variables of the group.
+            named: Returns the name of a variable's slot.
         """
         for name, whole in self.slots.items():
             starts = itertools.accumulate(self.sizes[:-1], initial=0)
             places = zip(self.indices, variables, starts, strict=True)
             for i, variable, start in places:
                 shape = tuple(variable.shape)
-                yield i, name, Slice(f"{variable.name}_{name}", whole, start, shape)
+                yield i, name, Slice(named(variable, name), whole, start, shape)
 
 
 def flat(tensors: Sequence[Any]) -> tf.Tensor:
