@@ -22,8 +22,8 @@ from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.schedule import Schedule
 from keras_adaptive.study.ledger.autologging import autologging_off
 from keras_adaptive.study.ledger.fingerprint import engine
-from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger, quiet_mlflow
+from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.record import NONE_WORKED
 from keras_adaptive.study.results import Results
 from keras_adaptive.terminal import say
