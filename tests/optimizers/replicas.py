@@ -56,7 +56,7 @@ def replica(model, strategy, i):
 
 
 def summed_though_one_object(strategy) -> list[float]:
-    """The weights after two accumulated calls, in which both replicas pass one tensor."""
+    """The weights after two accumulated calls with one tensor from both replicas."""
     with strategy.scope():
         weights = keras.Variable(np.zeros(2, "float32"))
         optimizer = SGD(1.0, gradient_accumulation_steps=2)
