@@ -55,6 +55,23 @@ def replica(model, strategy, i):
     return [strategy.experimental_local_results(w)[i].numpy() for w in weights]
 
 
+def summed_though_one_object(strategy) -> list[float]:
+    """The weights after two accumulated calls with one tensor from both replicas."""
+    with strategy.scope():
+        weights = keras.Variable(np.zeros(2, "float32"))
+        optimizer = SGD(1.0, gradient_accumulation_steps=2)
+        optimizer.build([weights])
+    gradient = tf.ones(2)
+
+    @tf.function
+    def call() -> None:
+        strategy.run(lambda: optimizer.apply([gradient], [weights]))
+
+    call()
+    call()
+    return weights.numpy().tolist()
+
+
 def main() -> None:
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [LogicalDeviceConfiguration()] * 2)
@@ -67,6 +84,7 @@ def main() -> None:
             "from_one_replica": largest(first, one.get_weights()),
             "from_each_other": largest(first, second),
         }
+    found["one object"] = summed_though_one_object(strategy)
     print(json.dumps(found))
 
 

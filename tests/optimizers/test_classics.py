@@ -176,7 +176,7 @@ def test_skipped_steps_are_exact_but_for_epsilon(cls):
     }
     skipped = ops.convert_to_tensor([1.0], "float64")
     globals_ = {"u_product": 0.5} if cls is Nadam else {}
-    hyper = Hyper(optimizer, 0.125, 3, "float64", global_state=globals_)
+    hyper = Hyper(optimizer, 0.125, 4, "float64", global_state=globals_)
     direction = ops.convert_to_numpy(optimizer.catch_up(state, skipped, hyper)[0])
     power = 1.0
     for j in range(1, count + 1):
@@ -188,9 +188,9 @@ def test_skipped_steps_are_exact_but_for_epsilon(cls):
         rate, ratio = (float(ops.convert_to_numpy(x)) for x in optimizer.drift(hyper))
         power *= ratio
         too_long = (rate * power * direction / ops.convert_to_numpy(exact) - 1).item()
-        share = 0.125 / (norm + 0.125)
-        most = (root**-j - 1) * share
-        if cls is Adamax:
-            assert_close(too_long, most, 1e-6)
-        else:
-            assert -share <= too_long <= most
+        first, now = (
+            np.sqrt(1 - optimizer.beta_2**step) if cls is Nadam else 1
+            for step in (4, 3 + j)
+        )
+        want = 0.125 * (now * root**-j - first) / (norm + 0.125 * first)
+        assert_close(too_long, want, 1e-6)

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from optimizer_cases import CATALOGUE, Ramp, name_of
 from test_classics import CLASSES
-from test_deferred import OPTIONS, batches, trajectory
+from test_deferred import OPTIONS, WIDTH, batches, trajectory
 
-from keras_adaptive.optimizers import SGD, Ftrl, Lion
+from keras_adaptive.optimizers import SGD, Ftrl, Lion, Nadam
 
 pytestmark = pytest.mark.tensorflow
 
@@ -38,6 +38,28 @@ def test_deferred_ftrl_equals_dense(cautious, accumulation):
         cautious=cautious,
         gradient_accumulation_steps=accumulation,
     )
+
+
+@pytest.mark.parametrize(("epsilon", "tolerance"), [(1e-3, 2e-4), (1e-7, 2e-8)])
+def test_deferred_nadam_corrects_epsilon_as_its_rule_does(epsilon, tolerance):
+    """√v is about 0.03 at first, where the rule adds ε / 30."""
+    height, steps = 101, 48
+    values = np.random.default_rng(1).uniform(0.25, 3, (steps, 2, WIDTH))
+    ids = np.random.default_rng(0).integers(0, height - 1, (steps, 2))
+    ids[np.arange(steps) % 12 > 0] = height - 1
+
+    def moved(mode):
+        table = keras.Variable(np.ones((height, WIDTH)), dtype="float64")
+        optimizer = Nadam(0.01, epsilon=epsilon, sparse=mode)
+        for rows, each in zip(ids, values, strict=True):
+            shape = tf.constant([height, WIDTH])
+            optimizer.apply([tf.IndexedSlices(each, rows, shape)], [table])
+        optimizer.finalize_variable_values([table])
+        return table.numpy() - 1
+
+    want = moved("dense")
+    off = np.abs(moved("deferred") - want).max() / np.abs(want).max()
+    assert off < tolerance
 
 
 def test_deferred_cautious_lion_equals_dense():

@@ -53,6 +53,11 @@ def towards(target):
     return lambda now: (now - target) / max(1e-9, np.linalg.norm(now - target))
 
 
+def downhill():
+    """Gradients that all point the same way, so that d grows."""
+    return [[np.abs(g) for g in grads] for grads in gradients()]
+
+
 # Whatever the loss is multiplied by, the weights are the same.
 
 FREE_OF_SCALE = [
@@ -165,6 +170,68 @@ def test_d_of_sgd_stays_below_the_distance():
     d, weights = seen(DAdaptSGD(d0=1e-3), "d", slope=towards(target), steps=60)
     assert 1 < d[-1] <= 5
     assert np.linalg.norm(weights.mean(0) - target) < 2.5
+
+
+def test_d_of_adagrad_is_that_of_its_authors():
+    """The last numbers are those of dadaptation 3.2, to its rounding."""
+    slope = np.linspace(0.1, 1, 10)
+    d, weights = seen(
+        DAdaptAdaGrad(), "d", slope=lambda w: slope * w, steps=201, start=np.ones(10)
+    )
+    np.testing.assert_allclose(d[-1], 0.98356067, rtol=1e-4)
+    np.testing.assert_allclose(
+        (slope * weights[-1] ** 2).sum() / 2, 7.1983e-8, rtol=1e-3
+    )
+    assert d[-1] < 1  # The largest distance of an entry to the solution.
+
+
+def test_d_of_adam_is_no_lower_bound_of_the_distance():
+    """The number is that of dadaptation 3.2; the documentation names it."""
+    start = np.full(10, 0.1)
+    d, _ = seen(DAdaptAdam(), "d", slope=lambda w: w, steps=60, start=start)
+    assert d[-1] == pytest.approx(0.29352, rel=1e-4)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.75])
+def test_variables_without_a_gradient_keep_their_share_of_adagrads_sums(momentum):
+    """As if their gradient had been zero."""
+    zero, none = (
+        DAdaptAdaGrad(d0=2**-5, momentum=momentum, epsilon=2**-6) for _ in range(2)
+    )
+    want, got = variables(), variables()
+    none.build(got)
+    for step, grads in enumerate(downhill()):
+        absent = step % 3
+        apply(zero, want, [g * (i != absent) for i, g in enumerate(grads)])
+        left = [i for i in range(3) if i != absent]
+        apply(none, [got[i] for i in left], [grads[i] for i in left])
+    assert shared(none, "d") == pytest.approx(shared(zero, "d"), rel=1e-6)
+    assert shared(zero, "d") > 2**-5
+
+
+# At rate 0 nothing moves, and afterwards training goes on as if nothing had been.
+
+
+@pytest.mark.parametrize("name", ["dadapt-adagrad", "dadapt-adam", "dadapt-sgd"])
+@pytest.mark.parametrize("resting", [range(3), range(5, 9)], ids=["first", "later"])
+def test_steps_with_rate_0_change_nothing(name, resting):
+    (case,) = (case for case in CASES if case.name == name)
+    want, got = (case.make(learning_rate=1.0, weight_decay=0.125) for _ in range(2))
+    still, moved = variables(), variables()
+    for step, grads in enumerate([*downhill(), *downhill()]):
+        want.learning_rate = 0.0 if step in resting else 1.0
+        before = [ops.convert_to_numpy(v) for v in still]
+        apply(want, still, grads)
+        if step not in resting:
+            apply(got, moved, grads)
+            continue
+        for variable, value in zip(still, before, strict=True):
+            np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+    assert_close(
+        [ops.convert_to_numpy(v) for v in still],
+        [ops.convert_to_numpy(v) for v in moved],
+    )
+    assert shared(want, "d") == shared(got, "d") > 2**-5
 
 
 ADAM = {"beta_1": 0.875, "beta_2": 0.75, "epsilon": 2**-10}

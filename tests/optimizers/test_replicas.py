@@ -25,3 +25,7 @@ def test_two_replicas_train_as_one_does(distances, name):
     assert found["moved"] > 1e-3
     assert found["from_one_replica"] < 1e-6
     assert found["from_each_other"] == 0
+
+
+def test_a_tensor_that_all_replicas_pass_is_summed_all_the_same(distances):
+    assert distances["one object"] == [-2.0, -2.0]

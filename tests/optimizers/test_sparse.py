@@ -3,9 +3,13 @@
 import functools
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 from optimizer_cases import CASES, name_of
 from training import distance, trajectory
+
+from keras_adaptive.optimizers import SAM, SGD
 
 pytestmark = pytest.mark.tensorflow
 
@@ -101,3 +105,16 @@ def test_equals_one_hot_inside_loss_scale_optimizer(case):
         return trajectory(optimizer, sparse, how, dtype="float32")
 
     assert_equal(wrapped(True), wrapped(False), 1e-5)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("wrap", [lambda o: o, SAM], ids=["plain", "sam"])
+def test_ids_may_be_a_tuple_or_a_list(kind, wrap):
+    """As in Keras."""
+    table = keras.Variable(np.ones((4, 2), "float32"))
+    optimizer = wrap(SGD(1.0))
+    for _ in range(2):  # SAM takes a step in two calls.
+        gradient = tf.IndexedSlices(tf.ones((2, 2)), kind((0, 2)), (4, 2))
+        optimizer.apply([gradient], [table])
+    steps = 1 if isinstance(optimizer, SAM) else 2
+    np.testing.assert_allclose(table.numpy()[:, 0], [1 - steps, 1, 1 - steps, 1])

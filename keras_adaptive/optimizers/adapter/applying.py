@@ -19,6 +19,7 @@ from keras_adaptive.optimizers.engine.gradients import (
     after_checks,
     check_count,
     check_gradient,
+    with_tensor_ids,
 )
 from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
 
@@ -53,7 +54,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             tf.errors.InvalidArgumentError: Row ids are out of range, or there are
                 none (where that is known at run time only).
         """
-        grads = list(grads)
+        grads = [with_tensor_ids(gradient) for gradient in grads]
         if trainable_variables is None:
             variables = list(self._trainable_variables)
         else:
@@ -80,7 +81,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
         engine, context = self._engine, self._context()
         states = [self._state_of(variable) for variable in trainable_variables]
         grads = [
-            map_values(partial(ops.cast, dtype=state.dtype), gradient)
+            map_values(partial(_own_tensor, dtype=state.dtype), gradient)
             for gradient, state in zip(grads, states, strict=True)
         ]
         if context.replicated:
@@ -158,3 +159,11 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             fallback_learning_rate=self.fallback_learning_rate(learning_rate),
         )
         self._engine.update_plainly(gradient, state, context)
+
+
+def _own_tensor(value: Any, dtype: str) -> Any:
+    """Returns a tensor in a dtype, not the object that other replicas may pass, too.
+
+    TensorFlow takes one object from all replicas for a value that is summed already.
+    """
+    return ops.copy(ops.cast(value, dtype)) if ON_TENSORFLOW else ops.cast(value, dtype)

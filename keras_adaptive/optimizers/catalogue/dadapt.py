@@ -55,6 +55,23 @@ class _DAdaptation(AdaptiveOptimizer):
         return ops.maximum(d, estimate)
 
 
+def state_if_it_counts(new: State, old: State, hyper: Hyper) -> State:
+    """Returns the new state, or at rate 0 the old one.
+
+    Gradients are multiplied by their rate before they are kept, so one with rate 0
+    counts for nothing. If other state moved on without it, old momentum divided by a
+    shrinking velocity would carry the weights away.
+    """
+    counts = hyper.learning_rate > 0
+    return {name: ops.where(counts, new[name], old[name]) for name in new}
+
+
+def if_it_counts(step: Any, new: State, old: State, hyper: Hyper) -> tuple[Any, State]:
+    """Returns a step and the new state, or at rate 0 no step and the old state."""
+    step = ops.where(hyper.learning_rate > 0, step, ops.zeros_like(step))
+    return step, state_if_it_counts(new, old, hyper)
+
+
 class _Averaging(_DAdaptation):
     """Momentum as an average of the iterate x with the dual point z.
 
@@ -71,13 +88,14 @@ class _Averaging(_DAdaptation):
     def _dual_sum(self, gradient: Any, state: State, hyper: Hyper) -> Any:
         return state["dual_sum"] + self._rate(hyper) * gradient
 
-    def _with_momentum(
+    def _averaged(
         self, step: Any, state: State, new: State, hyper: Hyper
     ) -> tuple[Any, State]:
-        if self.momentum == 0:
-            return step, new
-        lag = state["lag"] + step
-        return (1 - hyper.momentum) * lag, {**new, "lag": hyper.momentum * lag}
+        if self.momentum > 0:
+            lag = state["lag"] + step
+            step = (1 - hyper.momentum) * lag
+            new = {**new, "lag": hyper.momentum * lag}
+        return if_it_counts(step, new, state, hyper)
 
 
 class AdaptedAdamRule(_DAdaptation):
@@ -108,12 +126,15 @@ class DAdaptAdam(AdaptedAdamRule):
         w ← w - m / (√v + ε)
         d ← max(d, min(n / ((1 - √β₂) Σ |s|), γ d))
 
-    The estimate d never shrinks. It estimates the distance to the solution from below.
-    η is 1 or near it, and its schedule (warmup, cosine) is that of Adam. A step decays
-    the weights by a · `weight_decay`.
+    The estimate d never shrinks, and nothing keeps it below the distance to the
+    solution: for weights 0.1 away from the least of w² it grows to 0.29. η is 1 or near
+    it, and its schedule (warmup, cosine) is that of Adam; a step with η = 0 changes
+    nothing. A step decays the weights by a · `weight_decay`.
 
-    When to use: Adam without a search for the learning rate. Not as the first choice,
-        which is `Prodigy`, its faster successor. What matters: the schedule of
+    When to use: Adam without a search for the learning rate, if `Prodigy`, its faster
+        successor, does not fit. Not without a look at the loss: its d can be far too
+        large and stays so. On all workloads of `docs/learning_rate_free.md` it ends
+        below tuned Adam, by 2 to 8 points. What matters: the schedule of
         `learning_rate`, `weight_decay`, and `growth_rate` if the start is unstable.
 
     Sparse gradients: always `"dense"`, since the sums take every row.
@@ -177,10 +198,9 @@ class DAdaptAdam(AdaptedAdamRule):
         decay = ops.sqrt(hyper.beta_2)
         numerator = averaged(old["numerator"], sums["numerator"], decay)
         estimate = quotient(numerator, (1 - decay) * sums["denominator"])
-        return {
-            "d": self._grown(old["d"], estimate, hyper),
-            "numerator": numerator,
-        }
+        d = self._grown(old["d"], estimate, hyper)
+        new = {"d": d, "numerator": numerator}
+        return state_if_it_counts(new, old, hyper)
 
     def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         step = self._rate(hyper) * gradient
@@ -188,7 +208,8 @@ class DAdaptAdam(AdaptedAdamRule):
         v = averaged(state["velocity"], ops.square(gradient), hyper.beta_2)
         s = self._dual_sum(gradient, state, hyper)
         new = {"momentum": m, "velocity": v, "dual_sum": s}
-        return m / (ops.sqrt(v) + hyper.epsilon), new
+        step = m / (ops.sqrt(v) + hyper.epsilon)
+        return if_it_counts(step, new, state, hyper)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -204,8 +225,9 @@ class DAdaptSGD(_Averaging):
         x ← μ x + (1 - μ) z
         d ← max(d, min(2 n / (‖g₀‖ ‖s‖), γ d))
 
-    The estimate d never shrinks. It estimates the distance to the solution from below.
-    η is 1 or near it. With η = 1 a step decays the weights by the whole `weight_decay`,
+    The estimate d never shrinks. On a convex loss without noise, and without momentum,
+    it stays below the distance to the solution. η is 1 or near it; a step with η = 0
+    changes nothing. With η = 1 a step decays the weights by the whole `weight_decay`,
     whatever d is.
 
     When to use: networks that are trained by SGD with momentum (image classifiers),
@@ -262,16 +284,14 @@ class DAdaptSGD(_Averaging):
         first = ops.where(first > 0, first, ops.sqrt(sums["gradient"]))
         numerator = old["numerator"] + sums["numerator"]
         estimate = quotient(2 * numerator, first * ops.sqrt(sums["dual"]))
-        return {
-            "d": self._grown(old["d"], estimate, hyper),
-            "numerator": numerator,
-            "first_norm": first,
-        }
+        d = self._grown(old["d"], estimate, hyper)
+        new = {"d": d, "numerator": numerator, "first_norm": first}
+        return state_if_it_counts(new, old, hyper)
 
     def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         new = {"dual_sum": self._dual_sum(gradient, state, hyper)}
         step = self._rate(hyper) * quotient(gradient, hyper.global_state["first_norm"])
-        return self._with_momentum(step, state, new, hyper)
+        return self._averaged(step, state, new, hyper)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -281,16 +301,17 @@ class DAdaptAdaGrad(_Averaging):
     With the gradient g, the learning rate η, the momentum μ, A = √a + ε, the initial
     weights x₀ and sums over all variables:
 
-        n ← n + Σ d η g s / A
         a ← a + g²
         s ← s + d η g
+        n ← n + Σ d² η² g² / A
         z ← x₀ - s / A
         x ← μ x + (1 - μ) z
-        d ← max(d, min(n / Σ |s|, γ d))
+        d ← max(d, min((Σ s² / A - n) / Σ |s|, γ d))
 
-    The estimate d never shrinks. It estimates the distance to the solution from below.
-    η is 1 or near it. With η = 1 a step decays the weights by the whole `weight_decay`,
-    whatever d is. The accumulator a starts at 1e-6.
+    The estimate d never shrinks. On a convex loss without noise, and without momentum,
+    it stays below the largest distance of an entry to its solution. η is 1 or near it;
+    a step with η = 0 changes nothing. With η = 1 a step decays the weights by the whole
+    `weight_decay`, whatever d is. The accumulator a starts at 1e-6.
 
     When to use: convex problems with features of very different frequency, without a
         search for the learning rate. Not for deep networks, nor for large tables, which
@@ -338,28 +359,41 @@ class DAdaptAdaGrad(_Averaging):
     def slots(self) -> dict[str, Slot]:
         return {**super().slots, "accumulator": Slot(1e-6)}
 
+    @property
+    def global_slots(self) -> dict[str, Slot]:
+        return {**super().global_slots, "denominator": Slot()}
+
+    def _advanced(self, gradient: Any, state: State, hyper: Hyper) -> State:
+        return {
+            "dual_sum": self._dual_sum(gradient, state, hyper),
+            "accumulator": state["accumulator"] + ops.square(gradient),
+        }
+
     def _displacement(self, state: State, hyper: Hyper) -> Any:
         return state["dual_sum"] / (ops.sqrt(state["accumulator"]) + hyper.epsilon)
 
     def local_stats(self, gradient: Any, state: State, hyper: Hyper) -> State:
-        displacement = self._displacement(state, hyper)
+        # What the sums grow by: variables without a gradient keep their share.
+        new = self._advanced(gradient, state, hyper)
+        s, s_new = state["dual_sum"], new["dual_sum"]
+        own = {**new, "dual_sum": self._rate(hyper) * gradient}
+        before, after, share = (
+            each["dual_sum"] * self._displacement(each, hyper)
+            for each in (state, new, own)
+        )
         return {
-            "numerator": self._rate(hyper) * ops.sum(gradient * displacement),
-            "denominator": ops.sum(ops.abs(self._dual_sum(gradient, state, hyper))),
+            "numerator": ops.sum(after - share - before),
+            "denominator": ops.sum(ops.abs(s_new) - ops.abs(s)),
         }
 
     def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
         numerator = old["numerator"] + sums["numerator"]
-        estimate = quotient(numerator, sums["denominator"])
-        return {
-            "d": self._grown(old["d"], estimate, hyper),
-            "numerator": numerator,
-        }
+        denominator = old["denominator"] + sums["denominator"]
+        d = self._grown(old["d"], quotient(numerator, denominator), hyper)
+        new = {"d": d, "numerator": numerator, "denominator": denominator}
+        return state_if_it_counts(new, old, hyper)
 
     def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
-        new = {
-            "dual_sum": self._dual_sum(gradient, state, hyper),
-            "accumulator": state["accumulator"] + ops.square(gradient),
-        }
+        new = self._advanced(gradient, state, hyper)
         before, after = (self._displacement(s, hyper) for s in (state, new))
-        return self._with_momentum(after - before, state, new, hyper)
+        return self._averaged(after - before, state, new, hyper)

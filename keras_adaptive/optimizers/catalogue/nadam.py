@@ -8,6 +8,10 @@ import keras
 from keras import ops
 
 from keras_adaptive.optimizers.catalogue.adam import AdamRule
+from keras_adaptive.optimizers.catalogue.shared.moments import (
+    decayed_moments,
+    first_skipped,
+)
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
@@ -41,12 +45,18 @@ class Nadam(AdamRule):
         numbers per parameter). What matters: `learning_rate` and its schedule, then
         `epsilon`.
 
-    Sparse gradients, `"deferred"`: as in `Adam`, with
+    Sparse gradients, `"deferred"`: after d steps with zero gradient the moments have
+    decayed as in `Adam`, and the weights have moved by
 
-        aₜ = η √(1 - β₂ᵗ) μₜ₊₁ / (1 - Uₜ₊₁)
+        -m / (√v + ε √cₛ) · Σⱼ aₛ₊ⱼ₋₁ (β₁ / √β₂)ʲ
+        aₜ = η √cₜ μₜ₊₁ / (1 - Uₜ₊₁),  cₜ = 1 - β₂ᵗ
 
-    This is exact except for ε: the j-th skipped step is too short by at most the
-    fraction ε / (√v + ε), or too long by at most (β₂^(-j/2) - 1) ε / (√v + ε).
+    with the first skipped step s. This is exact except for the share of ε: the j-th
+    skipped step t is too long by the fraction
+
+        ε (√cₜ β₂^(-j/2) - √cₛ) / (√v + ε √cₛ)
+
+    which matters only where √v is about as small as ε.
 
     Raises:
         ValueError: As for `Adam`.
@@ -84,16 +94,24 @@ class Nadam(AdamRule):
     def _rate(self, hyper: Hyper) -> Any:
         u = _momentum(hyper, hyper.step + 1)
         share = u / (1 - hyper.global_state["u_product"] * u)
-        return hyper.learning_rate * _correction(hyper) * share
+        return hyper.learning_rate * _correction(hyper, hyper.step) * share
 
     def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         new = self._moments(gradient, state, hyper)
-        correction = _correction(hyper)
+        correction = _correction(hyper, hyper.step)
         u = _momentum(hyper, hyper.step)
         share = (1 - u) / (1 - hyper.global_state["u_product"])
         step = hyper.learning_rate * correction * share * gradient
         step = step + self._rate(hyper) * new["momentum"]
         return step / (ops.sqrt(new["velocity"]) + correction * hyper.epsilon), new
+
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
+        first = first_skipped(skipped_steps, hyper)
+        epsilon = _correction(hyper, first) * hyper.epsilon
+        direction = state["momentum"] / (ops.sqrt(state["velocity"]) + epsilon)
+        return direction, decayed_moments(state, skipped_steps, hyper)
 
 
 def _momentum(hyper: Hyper, step: Any) -> Any:
@@ -101,6 +119,6 @@ def _momentum(hyper: Hyper, step: Any) -> Any:
     return hyper.beta_1 * (1 - ops.power(hyper.number(0.96), step) / 2)
 
 
-def _correction(hyper: Hyper) -> Any:
-    """Returns √(1 - β₂ᵗ)."""
-    return ops.sqrt(1 - ops.power(hyper.beta_2, hyper.step))
+def _correction(hyper: Hyper, step: Any) -> Any:
+    """Returns √(1 - β₂ᵗ) of a step t."""
+    return ops.sqrt(1 - ops.power(hyper.beta_2, step))

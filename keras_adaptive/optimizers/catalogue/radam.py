@@ -46,10 +46,10 @@ class RAdam(AdamRule):
         of the warmup.
 
     Sparse gradients, `"deferred"`: as in `Adam`, with every skipped step scaled by its
-    rₜ. A row that was touched while ρₜ ≤ 5 does not move along m in the remaining steps
-    with ρₜ ≤ 5. This omits at most the sum of η |m| / (1 - β₁ᵗ) over these steps.
-    `"deferred"` needs β₂ > `2 / 3` and the condition of `Adam`; otherwise the default
-    is `"lazy"`.
+    rₜ. While ρₜ ≤ 5, skipped steps are plain and exact: after d of them the weights
+    have moved by -m · Σⱼ aₜ₊ⱼ β₁ʲ with aₜ = η / (1 - β₁ᵗ). All rows are brought up to
+    date once, after the last plain step. It needs the condition of `Adam`; otherwise
+    the default is `"lazy"`.
 
     Raises:
         ValueError: As for `Adam`.
@@ -79,14 +79,6 @@ class RAdam(AdamRule):
         doc="Keeps one velocity a row, of mean(g²).", default=False
     )
 
-    def why_not_deferred(self) -> str | None:
-        if self.beta_2 > 2 / 3:
-            return super().why_not_deferred()
-        return (
-            "it needs beta_2 > 2/3, or no step is rectified. "
-            f"Received: beta_2={self.beta_2}."
-        )
-
     def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         step, new = super().rule(gradient, state, hyper)
         momentum = unbiased(new["momentum"], hyper.beta_1, hyper.step)
@@ -94,20 +86,41 @@ class RAdam(AdamRule):
         length, factor = rectification(hyper)
         return ops.where(length > 5, factor * step, plain), new
 
+    def catch_up(
+        self, state: State, skipped_steps: Any, hyper: Hyper
+    ) -> tuple[Any, State]:
+        direction, new = super().catch_up(state, skipped_steps, hyper)
+        # No row is behind at the first rectified step; see `changes_direction`.
+        rectified = _length(hyper.step, hyper) > 5
+        return ops.where(rectified, direction, state["momentum"]), new
+
     def drift(self, hyper: Hyper) -> tuple[Any, Any]:
-        rate = self._rate(hyper)
         length, factor = rectification(hyper)
-        rectified = ops.where(length > 5, factor * rate, ops.zeros_like(rate))
-        return rectified, self._ratio(hyper)
+        plain = unbiased(hyper.learning_rate, hyper.beta_1, hyper.step)
+        rate = ops.where(length > 5, factor * self._rate(hyper), plain)
+        return rate, ops.where(length > 5, self._ratio(hyper), hyper.beta_1)
+
+    def changes_direction(self, hyper: Hyper) -> Any:
+        plain = _length(hyper.step, hyper) <= 5
+        return ops.logical_and(plain, _length(hyper.step + 1, hyper) > 5)
 
 
 def rectification(hyper: Hyper) -> tuple[Any, Any]:
     """Returns ρₜ and rₜ, which is NaN or meaningless up to ρₜ = 4."""
+    length = _length(hyper.step, hyper)
+    return length, ops.sqrt(_certainty(length) / _certainty(_longest(hyper)))
+
+
+def _length(step: Any, hyper: Hyper) -> Any:
+    """Returns ρₜ of a step t."""
     # In float32, 1 - β₂ᵗ would have lost the digits that tell how long it is.
-    correction = -ops.expm1(hyper.step * ops.log1p(hyper.beta_2 - 1))
-    longest = 2 / (1 - hyper.beta_2) - 1
-    length = longest - 2 * hyper.step * (1 - correction) / correction
-    return length, ops.sqrt(_certainty(length) / _certainty(longest))
+    correction = -ops.expm1(step * ops.log1p(hyper.beta_2 - 1))
+    return _longest(hyper) - 2 * step * (1 - correction) / correction
+
+
+def _longest(hyper: Hyper) -> Any:
+    """Returns ρ∞."""
+    return 2 / (1 - hyper.beta_2) - 1
 
 
 def _certainty(length: Any) -> Any:

@@ -8,7 +8,11 @@ import keras
 from keras import ops
 
 from keras_adaptive.optimizers.base import AdaptiveOptimizer
-from keras_adaptive.optimizers.catalogue.shared.moments import averaged, unbiased
+from keras_adaptive.optimizers.catalogue.shared.moments import (
+    averaged,
+    first_skipped,
+    unbiased,
+)
 from keras_adaptive.optimizers.contract import (
     DECAY_RATE,
     NON_NEGATIVE,
@@ -94,8 +98,7 @@ class Yogi(AdaptiveOptimizer):
         self, state: State, skipped_steps: Any, hyper: Hyper
     ) -> tuple[Any, State]:
         m, v = state["momentum"], state["velocity"]
-        # When averages overwrite weights, the last skipped step is `hyper.step`.
-        first = ops.maximum(hyper.step - skipped_steps, ops.ones_like(skipped_steps))
+        first = first_skipped(skipped_steps, hyper)
         momentum = ops.power(hyper.beta_1, skipped_steps) * m
         return _direction(m, v, first, hyper), {"momentum": momentum, "velocity": v}
 

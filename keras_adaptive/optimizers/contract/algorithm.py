@@ -43,6 +43,8 @@ class Algorithm(Options):
       gradient, and `drift(hyper)`, the size of such a step. They make
       `sparse="deferred"` possible. `catch_up = standing_still` says that nothing moves
       while the gradient is zero;
+    - `changes_direction(hyper)`: after which steps such rows move along another
+      direction, as `RAdam` does once;
     - `why_not_deferred()`: the reason why some hyper-parameters have no closed form;
     - `decayed(parameter, hyper)`: how weight decay changes the parameter before a step.
       A rule with the decay inside (`hyper.weight_decay`) returns the parameter itself;
@@ -109,6 +111,17 @@ class Algorithm(Options):
 
         Returns:
             `(rate, ratio)`, or `None` if such a row stands still.
+        """
+        return None
+
+    def changes_direction(self, hyper: Hyper) -> Any:
+        """Returns whether a row with zero gradient takes another direction after a step.
+
+        Deferred rows are brought up to date after such a step, all of them. `catch_up`
+        and `drift` then never mix the directions before it and after it.
+
+        Returns:
+            Bool scalar, or `None` if the direction stays what `catch_up` returns.
         """
         return None
 

@@ -282,6 +282,7 @@ class Engine:
         """
         if self.rows is not None:
             self.rows.kept.advance(update, context)
+            self.rows.change_direction(update, self.states, context)
             self.rows.take_turns(pairs, context)
 
     def flush(self, states: Iterable[VariableState], context: StepContext) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_adaptive.optimizers.engine.backend import is_rows, is_sparse, waiting_for
 
@@ -22,6 +23,20 @@ def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
             f"{len(gradients)} gradients for {len(variables)} variables: "
             "each variable needs one gradient (or None)."
         )
+
+
+def with_tensor_ids(gradient: Any) -> Any:
+    """Returns a gradient whose ids, if it has any, are a tensor.
+
+    Keras takes `tf.IndexedSlices` with their ids in a tuple or list.
+
+    Args:
+        gradient: Tensor, `tf.IndexedSlices`, or `None`.
+    """
+    if not is_sparse(gradient) or hasattr(gradient.indices, "dtype"):
+        return gradient
+    ids = ops.convert_to_tensor(gradient.indices, "int64")
+    return type(gradient)(gradient.values, ids, gradient.dense_shape)
 
 
 def check_gradient(gradient: Any, variable: Any) -> None:

@@ -17,7 +17,7 @@ from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, outside_of_graphs
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName, set_variables
 from keras_adaptive.optimizers.engine.conditional import branch, nothing
-from keras_adaptive.optimizers.engine.gradients import check_count
+from keras_adaptive.optimizers.engine.gradients import check_count, with_tensor_ids
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.delegation import DelegatingOptimizer
 from keras_adaptive.optimizers.wrappers.gradients import dense
@@ -246,7 +246,7 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
         self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None
     ) -> None:
         """Updates the variables; see `keras.optimizers.Optimizer.apply`."""
-        grads = list(grads)
+        grads = [with_tensor_ids(gradient) for gradient in grads]
         if not grads:
             return
         if trainable_variables is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -208,6 +208,27 @@ class RowUpdates:
         self._write(state, ids, parameter, slots, average, seen=1)
 
     # Skipped steps.
+
+    def change_direction(
+        self, update: Any, states: Iterable[VariableState], context: StepContext
+    ) -> None:
+        """Brings all rows up to date after a step that changes where they move.
+
+        Args:
+            update: Bool scalar, whether this call is an update.
+            states: All variables.
+            context: The step.
+        """
+        changes = context.row_algorithm.changes_direction(context.row_hyper())
+        if changes is None or not catch_up.rows_change(context):
+            return
+        calls = tf.convert_to_tensor(context.calls) + 1
+
+        def flush() -> None:
+            for state in filter(self.has_clock, states):
+                self.flush(state, context, calls)
+
+        tf.cond(tf.logical_and(update, changes), flush, lambda: None)
 
     def take_turns(self, pairs: Pairs, context: StepContext) -> None:
         """Brings the next rows of each table up to date, every few calls of `apply`.
