@@ -24,8 +24,9 @@ OPTIONS = {
 
 def trajectory(optimizer, how, sparse=True):
     """Steps of a table and a bias; the table has no ids in the steps of `EMPTY`."""
-    start = np.linspace(-1, 1, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
-    table, bias = keras.Variable(start, name="table"), keras.Variable(np.ones(3))
+    start = np.linspace(-1, 1, HEIGHT * WIDTH, dtype="float32")
+    table = keras.Variable(start.reshape(HEIGHT, WIDTH), name="table")
+    bias = keras.Variable(np.ones(3, "float32"))
     optimizer.build([table, bias])
 
     def step(ids, values):
@@ -63,8 +64,6 @@ def test_adagrad_is_keras_own(options, mode, how, small, request):
         request.getfixturevalue("by_row")
     options = OPTIONS[options]
     want = trajectory(keras.optimizers.Adagrad(0.125, **options), "eager", sparse=False)
-    if "gradient_accumulation_steps" in options:
-        want = trajectory(optimizers.Adagrad(0.125, **options), "eager", sparse=False)
     got = trajectory(optimizers.Adagrad(0.125, sparse=mode, **options), how)
     if mode == "lazy" and "weight_decay" in options:
         # Lazily, only rows with a gradient decay.
@@ -126,9 +125,9 @@ def test_ragged_tags(height):
             found.append(float(loss))
         return found
 
-    want = losses(keras.optimizers.Adam(0.1))
-    assert_close([losses(optimizers.Adam(0.1))], [want])
-    assert want[2] < want[0]
+    want = losses(keras.optimizers.Adagrad(0.1))
+    assert_close([losses(optimizers.Adagrad(0.1))], [want])
+    assert want[1] < want[0]
 
 
 @pytest.mark.parametrize("units", [3, 400])
@@ -145,5 +144,5 @@ def test_sparse_dense_of_unknown_words(units):
             found.append(float(model.train_on_batch(x, np.zeros((2, units)))))
         return found
 
-    want = losses(keras.layers.Dense, keras.optimizers.Adam(0.1))
-    assert_close([losses(SparseDense, optimizers.Adam(0.1))], [want], rtol=1e-4)
+    want = losses(keras.layers.Dense, keras.optimizers.Adagrad(0.1))
+    assert_close([losses(SparseDense, optimizers.Adagrad(0.1))], [want], rtol=1e-4)

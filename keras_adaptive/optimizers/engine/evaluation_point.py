@@ -5,6 +5,11 @@ one they train at. While training goes on, the variables hold the training point
 they move to the evaluation point and back. The optimizer's state holds what the way
 back needs, and at which of the two points the variables are. A model that is saved at
 its evaluation point therefore goes on training from the other.
+
+The state also holds a checksum of the weights at the evaluation point. Where the weights
+differ from it on the way back, somebody has set them: `set_weights`, `load_weights`,
+`EarlyStopping(restore_best_weights=True)`. Training then starts at these weights, and
+the points that belonged to others are forgotten.
 """
 
 from __future__ import annotations
@@ -29,8 +34,8 @@ class EvaluationPoint:
     """Moves variables to the point at which to evaluate, and back.
 
     Attributes:
-        reached: Bool variable, whether the variables are at the evaluation point;
-            `None` if they are trained at the same point.
+        reached: int32 variable: 0 at the training point, and at the evaluation point
+            the `checksum` of the variables; `None` if the two points are the same.
         visited: Whether somebody, such as `EvaluateAveraged`, takes care of the
             two points.
     """
@@ -43,6 +48,11 @@ class EvaluationPoint:
     def is_reached(self) -> bool:
         """Whether the variables are at an evaluation point apart from training's."""
         return self.reached is not None and bool(ops.convert_to_numpy(self.reached))
+
+    def mark(self, states: Iterable[VariableState]) -> None:
+        """Notes that the variables are at the evaluation point."""
+        if self.reached is not None:
+            self.reached.assign(checksum(s.variable for s in states))
 
     def warn_unless_visited(self, owner: str) -> None:
         """Warns once that validation in `fit` ran at the training point.
@@ -63,7 +73,7 @@ class EvaluationPoint:
     def build(self, states: Iterable[VariableState], factory: VariableFactory) -> None:
         """Adds the variable `reached` if there is a point to reach."""
         if any(map(_has_other_point, states)):
-            self.reached = factory.number("evaluating", "bool")
+            self.reached = factory.number("evaluating", "int32")
 
     def enter(
         self, states: Iterable[VariableState], context: StepContext, row_updates: Any
@@ -93,7 +103,11 @@ class EvaluationPoint:
     ) -> None:
         if self.reached is None:
             return
-        predicate = ops.not_equal(self.reached, arrived)
+        states = list(states)
+        # Copies: a variable stays a variable here, and it changes below.
+        evaluating = ops.not_equal(ops.copy(self.reached), 0)
+        predicate = ops.logical_not(evaluating) if arrived else evaluating
+        replaced = False if arrived else self._are_replaced(states, evaluating)
 
         def move(wrap: Callable[[Point], Point] = lambda point: point) -> None:
             for state in states:
@@ -102,7 +116,10 @@ class EvaluationPoint:
                     if by_row and row_updates.has_clock(state):
                         row_updates.flush(state, context, context.calls)
                     continue
-                point = wrap(partial(_point, state, method))
+                point = partial(_point, state, method)
+                if not arrived:
+                    point = partial(_from_here_if, replaced, state, point)
+                point = wrap(point)
                 if by_row:
                     row_updates.flush(state, context, context.calls, point)
                 else:
@@ -114,7 +131,14 @@ class EvaluationPoint:
             move(lambda point: partial(_where, predicate, point))
         else:
             ops.cond(predicate, move, lambda: None)
-        self.reached.assign(arrived)
+        if not arrived:
+            self.reached.assign(0)
+            return
+        branch(predicate, lambda: self.mark(states), variables=[*variables, self.reached], changed=[self.reached])
+
+    def _are_replaced(self, states: Sequence[VariableState], evaluating: Any) -> Any:
+        """Returns whether the variables are not those that `mark` saw."""
+        return differ((s.variable for s in states), self.reached, evaluating)
 
 
 def _has_other_point(state: VariableState) -> bool:
