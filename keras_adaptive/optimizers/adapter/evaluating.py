@@ -77,3 +77,4 @@ class EvaluatesElsewhere:
         context = self._context()
         self._engine.flush(states, context)
         self._engine.overwrite_by_averages(states, context, context.calls)
+        self._engine.point.mark(self._engine.states, sign=-1)

@@ -22,7 +22,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_adaptive.optimizers.contract.slot import PARAMETER
 from keras_adaptive.optimizers.engine.backend import assign
+from keras_adaptive.optimizers.engine.conditional import chosen
+from keras_adaptive.optimizers.engine.marks import are_replaced, checksum
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState, read
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 
@@ -34,8 +37,8 @@ class EvaluationPoint:
     """Moves variables to the point at which to evaluate, and back.
 
     Attributes:
-        reached: int32 variable: 0 at the training point, and at the evaluation point
-            the `checksum` of the variables; `None` if the two points are the same.
+        reached: The mark of the variables (see `marks`), positive at the evaluation
+            point; `None` if they are trained at the same point.
         visited: Whether somebody, such as `EvaluateAveraged`, takes care of the
             two points.
     """
@@ -47,12 +50,17 @@ class EvaluationPoint:
     @property
     def is_reached(self) -> bool:
         """Whether the variables are at an evaluation point apart from training's."""
-        return self.reached is not None and bool(ops.convert_to_numpy(self.reached))
+        return self.reached is not None and int(self.reached) > 0
 
-    def mark(self, states: Iterable[VariableState]) -> None:
-        """Notes that the variables are at the evaluation point."""
+    def mark(self, states: Iterable[VariableState], sign: int = 1) -> None:
+        """Marks the variables, to notice on the way back if somebody sets them.
+
+        Args:
+            states: The variables.
+            sign: -1 if they are at the training point, too.
+        """
         if self.reached is not None:
-            self.reached.assign(checksum(s.variable for s in states))
+            self.reached.assign(sign * checksum(s.variable for s in states))
 
     def warn_unless_visited(self, owner: str) -> None:
         """Warns once that validation in `fit` ran at the training point.
@@ -85,30 +93,53 @@ class EvaluationPoint:
             context: The step.
             row_updates: The `RowUpdates` that hold deferred rows, or `None`.
         """
-        self._move("evaluation_point", True, states, context, row_updates)
+        if self.reached is None:
+            return
+        states = list(states)
+        # Weights that were set since the last mark come first.
+        self._leave(states, context, row_updates, ops.less(self.reached, 0))
+        at_training = ops.equal(ops.copy(self.reached), 0)
+        self._move("evaluation_point", at_training, states, context, row_updates)
+        mark = ops.copy(self.reached)
+        self.reached.assign(
+            chosen(
+                at_training,
+                lambda: checksum(s.variable for s in states),
+                lambda: mark,
+            )
+        )
 
     def leave(
         self, states: Iterable[VariableState], context: StepContext, row_updates: Any
     ) -> None:
         """Moves the variables back to the training point, unless they are there."""
-        self._move("training_point", False, states, context, row_updates)
+        if self.reached is not None:
+            marked = ops.not_equal(ops.copy(self.reached), 0)
+            self._leave(list(states), context, row_updates, marked)
+
+    def _leave(
+        self,
+        states: list[VariableState],
+        context: StepContext,
+        row_updates: Any,
+        predicate: Any,
+    ) -> None:
+        mark = ops.copy(self.reached)
+        pending = ops.where(predicate, mark, ops.zeros_like(mark))
+        replaced = are_replaced(pending, (s.variable for s in states))
+        away = ops.logical_or(ops.greater(pending, 0), replaced)
+        self._move("training_point", away, states, context, row_updates, replaced)
+        self.reached.assign(mark - pending)
 
     def _move(
         self,
         method: str,
-        arrived: bool,
+        predicate: Any,
         states: Iterable[VariableState],
         context: StepContext,
         row_updates: Any,
+        replaced: Any = None,
     ) -> None:
-        if self.reached is None:
-            return
-        states = list(states)
-        # Copies: a variable stays a variable here, and it changes below.
-        evaluating = ops.not_equal(ops.copy(self.reached), 0)
-        predicate = ops.logical_not(evaluating) if arrived else evaluating
-        replaced = False if arrived else self._are_replaced(states, evaluating)
-
         def move(wrap: Callable[[Point], Point] = lambda point: point) -> None:
             for state in states:
                 by_row = row_updates is not None and row_updates.is_table(state)
@@ -116,14 +147,13 @@ class EvaluationPoint:
                     if by_row and row_updates.has_clock(state):
                         row_updates.flush(state, context, context.calls)
                     continue
-                point = partial(_point, state, method)
-                if not arrived:
+                point: Point = partial(_point, state, method)
+                if replaced is not None:
                     point = partial(_from_here_if, replaced, state, point)
-                point = wrap(point)
                 if by_row:
-                    row_updates.flush(state, context, context.calls, point)
+                    row_updates.flush(state, context, context.calls, wrap(point))
                 else:
-                    _move_variable(state, context, point)
+                    _move_variable(state, context, wrap(point))
 
         if keras.backend.backend() == "jax":
             # It is fused with the update; a conditional would be compiled anew at
@@ -131,18 +161,11 @@ class EvaluationPoint:
             move(lambda point: partial(_where, predicate, point))
         else:
             ops.cond(predicate, move, lambda: None)
-        if not arrived:
-            self.reached.assign(0)
-            return
-        branch(predicate, lambda: self.mark(states), variables=[*variables, self.reached], changed=[self.reached])
-
-    def _are_replaced(self, states: Sequence[VariableState], evaluating: Any) -> Any:
-        """Returns whether the variables are not those that `mark` saw."""
-        return differ((s.variable for s in states), self.reached, evaluating)
 
 
 def _has_other_point(state: VariableState) -> bool:
-    return state.average is not None or bool(state.algorithm.evaluation_point)
+    by_rule = state.by_rule and bool(state.algorithm.evaluation_point)
+    return state.average is not None or by_rule
 
 
 def _point(
@@ -171,6 +194,32 @@ def _move_variable(state: VariableState, context: StepContext, point: Point) -> 
     changed = [(v, ops.copy(new)) for v, old, new in values if new is not old]
     for variable, value in changed:
         assign(variable, ops.cast(value, variable.dtype))
+
+
+def _from_here_if(
+    replaced: Any,
+    state: VariableState,
+    point: Point,
+    parameter: Any,
+    slots: Any,
+    average: Any,
+    hyper: Any,
+) -> Any:
+    """Returns what `point` returns, or the start of a path at new weights."""
+    here = dict(slots)
+    if state.by_rule and state.algorithm.evaluation_point:
+        for name, slot in state.algorithm.slots.items():
+            if slot.initial == PARAMETER:
+                here[name] = ops.cast(parameter, slots[name].dtype)
+    begun = None if average is None else ops.cast(parameter, average.dtype)
+    there = point(parameter, slots, average, hyper)
+    return keras.tree.map_structure(
+        lambda new, old: (
+            old if new is old else ops.where(replaced, ops.cast(new, old.dtype), old)
+        ),
+        (parameter, here, begun),
+        tuple(there),
+    )
 
 
 def _where(
