@@ -44,3 +44,21 @@ def are_replaced(mark: Any, variables: Iterable[Any]) -> Any:
         lambda: ops.not_equal(ops.abs(mark), checksum(variables)),
         lambda: ops.zeros((), "bool"),
     )
+
+
+def mark_again(mark: Any, variables: Iterable[Any], same: Any) -> None:
+    """Marks weights that somebody rounded, but did not set.
+
+    Args:
+        mark: The mark; where it is 0, it stays.
+        variables: The weights.
+        same: Bool scalar, whether to do so.
+    """
+    old, variables = ops.copy(mark), list(variables)
+    mark.assign(
+        chosen(
+            ops.logical_and(same, ops.not_equal(old, 0)),
+            lambda: ops.sign(old) * checksum(variables),
+            lambda: old,
+        )
+    )
