@@ -6,7 +6,7 @@ they move to the evaluation point and back. The optimizer's state holds what the
 back needs, and at which of the two points the variables are. A model that is saved at
 its evaluation point therefore goes on training from the other.
 
-The state also holds a checksum of the weights at the evaluation point. Where the weights
+The state also holds a checksum of the weights at the evaluation point. Where they
 differ from it on the way back, somebody has set them: `set_weights`, `load_weights`,
 `EarlyStopping(restore_best_weights=True)`. Training then starts at these weights, and
 the points that belonged to others are forgotten.
@@ -124,6 +124,7 @@ class EvaluationPoint:
         row_updates: Any,
         predicate: Any,
     ) -> None:
+        assert self.reached is not None
         mark = ops.copy(self.reached)
         pending = ops.where(predicate, mark, ops.zeros_like(mark))
         replaced = are_replaced(pending, (s.variable for s in states))
