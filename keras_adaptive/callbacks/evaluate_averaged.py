@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -28,8 +29,23 @@ class EvaluateAveraged(keras.callbacks.Callback):
     `evaluate` and `predict` take the callback as well; afterwards the variables are
     back where they were.
 
-    The optimizer may be inside `LossScaleOptimizer` or `MultiOptimizer`. The callback
-    ignores optimizers without `to_evaluation` and `to_training`.
+    It finds `model.optimizer` and the optimizers that are attributes of the model, also
+    in lists and dictionaries, inside `LossScaleOptimizer` or `MultiOptimizer`. At the
+    end of `fit` it moves those that Keras does not know of, such as the two of a GAN.
+    It ignores optimizers without `to_evaluation` and `to_training`.
+
+    Where somebody sets the weights at the evaluation point, as
+    `EarlyStopping(restore_best_weights=True)` does at the end of `fit`, training goes
+    on from these weights.
+
+    After a `KeyboardInterrupt` Keras calls no callback. Call
+    `model.optimizer.to_evaluation()` then.
+
+    Args:
+        optimizers: The optimizers to move, where the callback cannot find them.
+
+    Warns:
+        UserWarning: No optimizer of the model has an evaluation point.
 
     Example:
 
@@ -40,16 +56,33 @@ class EvaluateAveraged(keras.callbacks.Callback):
     ... ]
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, optimizers: Iterable[keras.optimizers.Optimizer] | None = None
+    ) -> None:
         super().__init__()
+        self._given = None if optimizers is None else list(optimizers)
         self._moved: list[keras.optimizers.Optimizer] = []
 
+    def _optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """Returns the optimizers to move, each once."""
+        found = self._given
+        if found is None:
+            model = self.model
+            attributes = [getattr(model, "optimizer", None), vars(model)]
+            found = [
+                o
+                for o in _plain(attributes)
+                if isinstance(o, keras.optimizers.Optimizer)
+            ]
+        movable = [inner for optimizer in found for inner in _movable(optimizer)]
+        return list({id(optimizer): optimizer for optimizer in movable}.values())
+
     def _to_evaluation(self) -> None:
-        for optimizer in _movable(self.model.optimizer):
+        for optimizer in self._optimizers():
             optimizer.to_evaluation()
 
     def _to_training(self) -> None:
-        for optimizer in _movable(self.model.optimizer):
+        for optimizer in self._optimizers():
             optimizer.to_training()
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -59,7 +92,21 @@ class EvaluateAveraged(keras.callbacks.Callback):
         model = self.model
         if model.built and not getattr(model.optimizer, "built", True):
             model.optimizer.build(model.trainable_variables)
+        if not self._optimizers():
+            warnings.warn(
+                "EvaluateAveraged found no optimizer with an evaluation point, and "
+                "changes nothing. If the model keeps its optimizers elsewhere, pass "
+                "`EvaluateAveraged(optimizers=[...])`.",
+                stacklevel=2,
+            )
         self._to_training()
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Moves the optimizers that Keras does not know of to the evaluation point."""
+        known = {id(o) for o in _movable(getattr(self.model, "optimizer", None))}
+        for optimizer in self._optimizers():
+            if id(optimizer) not in known and optimizer.built:
+                optimizer.finalize_variable_values(optimizer._trainable_variables)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Moves to the training point."""
@@ -71,8 +118,7 @@ class EvaluateAveraged(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Logs = None) -> None:
         """Moves to the evaluation point."""
-        optimizers = _movable(self.model.optimizer)
-        self._moved = [o for o in optimizers if not o.evaluating]
+        self._moved = [o for o in self._optimizers() if not o.evaluating]
         self._to_evaluation()
 
     def on_test_end(self, logs: Logs = None) -> None:
@@ -87,6 +133,15 @@ class EvaluateAveraged(keras.callbacks.Callback):
     def on_predict_end(self, logs: Logs = None) -> None:
         """Moves back."""
         self.on_test_end()
+
+
+def _plain(value: Any, depth: int = 5) -> list[Any]:
+    """Returns what a value holds, through lists and dictionaries."""
+    if depth and isinstance(value, dict):
+        value = list(value.values())
+    if depth and isinstance(value, (list, tuple)):
+        return [inner for v in value for inner in _plain(v, depth - 1)]
+    return [value]
 
 
 def _movable(optimizer: Any) -> Iterator[keras.optimizers.Optimizer]:

@@ -23,6 +23,7 @@ from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
     compute_dtype,
+    outside_of_step,
     raw,
 )
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName, set_variables
@@ -149,6 +150,19 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
             return contextlib.nullcontext()
         extended = self._distribution_strategy.extended
         return extended.colocate_vars_with(raw(variable))
+
+    @property
+    def _model_variables_moving_average(self) -> list[keras.Variable]:
+        # Keras's `SwapEMAWeights` swaps them with the weights: first all rows catch up.
+        if "_moving_averages" not in vars(self):
+            raise AttributeError("There is no moving average without `use_ema`.")
+        if self.built and outside_of_step():
+            self.flush()
+        return self._moving_averages
+
+    @_model_variables_moving_average.setter
+    def _model_variables_moving_average(self, averages: list[keras.Variable]) -> None:
+        self._moving_averages = averages
 
     @property
     def variables(self) -> list[keras.Variable]:

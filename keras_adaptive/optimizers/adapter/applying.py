@@ -49,10 +49,8 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             trainable_variables: The variables; by default those built for.
 
         Raises:
-            ValueError: A gradient has not its variable's shape, or no float dtype,
-                or a sparse gradient has no rows.
-            tf.errors.InvalidArgumentError: Row ids are out of range, or there are
-                none (where that is known at run time only).
+            ValueError: A gradient has not its variable's shape, or no float dtype.
+            tf.errors.InvalidArgumentError: Row ids are out of range.
         """
         grads = [with_tensor_ids(gradient) for gradient in grads]
         if trainable_variables is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_adaptive.optimizers.engine.engine import Engine
+from keras_adaptive.optimizers.engine.marks import mark_again
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
 
 
@@ -59,6 +60,16 @@ class EvaluatesElsewhere:
         self._engine.point.visited = True
         self._engine.to_training(self._context())
 
+    def mark_again(self, same: Any) -> None:
+        """Takes weights that a wrapper has rounded for its own; see `marks`.
+
+        Args:
+            same: Bool scalar, whether to do so.
+        """
+        if self._engine.point.reached is not None:
+            variables = [state.variable for state in self._engine.states]
+            mark_again(self._engine.point.reached, variables, same)
+
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Moves the variables to the evaluation point; Keras does at the end of `fit`.
 
@@ -77,3 +88,4 @@ class EvaluatesElsewhere:
         context = self._context()
         self._engine.flush(states, context)
         self._engine.overwrite_by_averages(states, context)
+        self._engine.point.mark(self._engine.states, sign=-1)

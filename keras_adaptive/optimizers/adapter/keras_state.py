@@ -67,7 +67,7 @@ def translated(
         )
     state = {expected[name]: saved[str(i)] for i, name in enumerate(names)}
     # Keras's optimizers are at the training point whenever they save.
-    state |= {name: np.array(False) for name in only_ours}
+    state |= {name: np.array(0) for name in only_ours}
     return {VARIABLES: identity.encoded(identity.identities(variables)), **state}
 
 

@@ -25,6 +25,11 @@ def outside_of_graphs() -> contextlib.AbstractContextManager[Any]:
     return tf.init_scope() if ON_TENSORFLOW else contextlib.nullcontext()
 
 
+def outside_of_step() -> bool:
+    """Returns whether code runs at once, and not as a part of a traced step."""
+    return not ON_TENSORFLOW or bool(tf.executing_eagerly())
+
+
 def compute_dtype(variable: Any) -> str:
     """Returns the dtype of a variable's state: float32 for variables of 16 bits."""
     dtype = keras.backend.standardize_dtype(variable.dtype)

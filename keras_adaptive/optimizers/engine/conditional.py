@@ -16,6 +16,22 @@ def nothing() -> None:
     """Does nothing."""
 
 
+def chosen(
+    predicate: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]
+) -> Any:
+    """Returns what one of two functions without side effects returns.
+
+    Args:
+        predicate: Bool scalar tensor.
+        if_true: Called if the predicate is true.
+        if_false: Called if the predicate is false.
+    """
+    if keras.backend.backend() == "jax" and not isinstance(predicate, jax.core.Tracer):
+        # Outside of `jit` the conditional would be compiled at every call.
+        return if_true() if predicate else if_false()
+    return ops.cond(predicate, if_true, if_false)
+
+
 def branch(
     predicate: Any,
     if_true: Callable[[], None],

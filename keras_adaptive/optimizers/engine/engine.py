@@ -96,9 +96,10 @@ class Engine:
                 may_decay=decays(variable),
                 average=averages[i] if averages else None,
                 accumulator=accumulators[i] if accumulators else None,
+                by_rule=updates(variable),
             )
             self.states.append(state)
-        updated = [state for state in self.states if updates(state.variable)]
+        updated = [state for state in self.states if state.by_rule]
         if self.fused is not None:
             names = list(algorithm.global_slots)
             self.fused.build(updated, self.factory, context, names)

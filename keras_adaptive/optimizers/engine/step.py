@@ -82,6 +82,7 @@ class VariableState:
         slots: The slots by name.
         average: Its moving average, if there is one.
         accumulator: The sum of its gradients, with gradient accumulation.
+        by_rule: Whether the rule updates it; a gradient overwrites scales of float8.
     """
 
     index: int
@@ -92,6 +93,7 @@ class VariableState:
     slots: dict[str, Any] = dataclasses.field(default_factory=dict)
     average: Any = None
     accumulator: Any = None
+    by_rule: bool = True
 
     @property
     def dtype(self) -> str:

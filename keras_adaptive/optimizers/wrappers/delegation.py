@@ -105,6 +105,15 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
         """
         self.optimizer.finalize_variable_values(var_list)
 
+    def mark_again(self, same: Any) -> None:
+        """Takes weights that a wrapper has rounded for its own; see `marks`."""
+        self._mark_parts_again(same)
+
+    def _mark_parts_again(self, same: Any) -> None:
+        for part in self._parts():
+            if hasattr(part, "mark_again"):
+                part.mark_again(same)
+
     def _call(self, method: str) -> None:
         for part in self._parts():
             getattr(part, method, nothing)()

@@ -105,3 +105,14 @@ class Lookahead(TwoPointWrapper):
     @override
     def _resume(self) -> None:
         self._swap()
+
+    @override
+    def _restart(self) -> None:
+        self._copy_again()
+
+    @override
+    def mark_again(self, same: Any) -> None:
+        """Takes weights that a wrapper has rounded for its own; see `marks`."""
+        super().mark_again(same)
+        if getattr(self.optimizer, "use_ema", False):
+            self._mark_parts_again(same)

@@ -19,6 +19,7 @@ from keras_adaptive.optimizers.contract import (
     hyperparameter,
 )
 from keras_adaptive.optimizers.contract.override import override
+from keras_adaptive.optimizers.engine.marks import are_replaced, checksum
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers import tuner
 from keras_adaptive.optimizers.wrappers.base import Wrapper
@@ -153,6 +154,7 @@ class Mechanic(Wrapper):
     @override
     def _add_numbers(self, factory: VariableFactory) -> None:
         dtype, tuners = widest(self._kept.values()), (len(self.betas),)
+        self._numbers["mark"] = factory.number("mark", "int32")
         for name, initial in tuner.INITIAL.items():
             self._numbers[name] = factory.number(name, dtype, tuners, initial)
 
@@ -164,10 +166,10 @@ class Mechanic(Wrapper):
     def _advance(
         self, grads: list[Any], variables: list[Any], apply: Callable[[], None]
     ) -> None:
-        updates = self._updates()
+        same, updates = self._begin(), self._updates()
         weights, total = self._weights(), self._total()
         delta = {i: self._delta(i, w, total) for i, w in weights.items()}
-        steps = self._steps(apply)
+        steps = self._steps(apply, same)
         slopes = self._slopes(grads, variables)
 
         def tune() -> None:
@@ -211,7 +213,7 @@ class Mechanic(Wrapper):
             return kept
         return (weights - kept) / ops.cast(total + self.epsilon, kept.dtype)
 
-    def _steps(self, move: Callable[[], None]) -> Tensors:
+    def _steps(self, move: Callable[[], None], same: Any) -> Tensors:
         """Returns the steps of the optimizer, which `move` makes it take.
 
         It steps from the weights of the model, w. If it keeps points, it steps from
@@ -227,9 +229,31 @@ class Mechanic(Wrapper):
                 rest = ops.cast(one - self._total(), w.dtype) * self._kept[i]
                 write(self._trainable_variables[i], w + rest)
             before = self._weights()
+            # These weights were computed again, and rounded.
+            self._mark_parts_again(same)
             with unconstrained(self._trainable_variables):
                 move()
         return {i: after - before[i] for i, after in self._weights().items()}
+
+    def _begin(self) -> Any:
+        """Forgets w₀ and Δ if somebody has set the weights since the last mark.
+
+        Returns:
+            Bool scalar, whether there was a mark and the weights are the same.
+        """
+        mark = self._numbers["mark"]
+        replaced = are_replaced(mark, self._trainable_variables)
+        self._branch(replaced, self._restart)
+        kept = ops.logical_and(ops.not_equal(mark, 0), ops.logical_not(replaced))
+        mark.assign(0)
+        return kept
+
+    def _restart(self) -> None:
+        for i, kept in self._kept.items():
+            if "displacement" in self._state:
+                write(kept, ops.zeros(kept.shape, kept.dtype))
+            else:
+                write(kept, self._trainable_variables[i])
 
     def _slopes(self, grads: list[Any], variables: list[Any]) -> Tensors:
         """Returns the gradients by index, without loss scale."""
@@ -255,7 +279,7 @@ class Mechanic(Wrapper):
 
     def _tuned(self, h: Any) -> Any:
         """Moves the tuners one step, and returns the sum of their scales."""
-        old = {name: ops.convert_to_tensor(v) for name, v in self._numbers.items()}
+        old = {n: ops.convert_to_tensor(self._numbers[n]) for n in tuner.INITIAL}
         new = tuner.tuned(old, h, self.betas, self.s_init, self.epsilon)
         for name, value in new.items():
             write(self._numbers[name], value)
@@ -308,5 +332,7 @@ class Mechanic(Wrapper):
     def _follow(self, move: Callable[[], None]) -> None:
         """Moves the weights as `move` moves those of the optimizer."""
         if self.built:
+            same = self._begin()
             weights, total = self._weights(), self._total()
-            self._carry(weights, self._steps(move), total)
+            self._carry(weights, self._steps(move, same), total)
+            self._numbers["mark"].assign(-checksum(self._trainable_variables))

@@ -104,10 +104,14 @@ class SharpnessAware(TwoPointWrapper):
         self._numbers["ascended"].assign(False)
 
     @override
+    def _restart(self) -> None:
+        self._resume()
+
+    @override
     def flush(self) -> None:
         """Brings deferred rows up to date, at the unperturbed weights."""
         away = ops.logical_and(
-            self._numbers["ascended"], ops.logical_not(self._numbers["evaluating"])
+            self._numbers["ascended"], ops.equal(self._numbers["evaluating"], 0)
         )
         self._branch(away, super()._swap)
         super().flush()

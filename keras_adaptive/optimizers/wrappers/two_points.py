@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from keras import ops
 
 from keras_adaptive.optimizers.contract.override import override
+from keras_adaptive.optimizers.engine.marks import are_replaced, checksum, mark_again
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.base import Wrapper
 from keras_adaptive.optimizers.wrappers.weights import write
@@ -24,6 +25,8 @@ class TwoPointWrapper(Wrapper):
 
     - `_advance_from_training`, in place of `_advance`;
     - `_resume`, called if `apply` finds the variables at the evaluation point;
+    - `_restart`, called if somebody has set the weights there: the point that belonged
+      to the former weights is forgotten;
     - optionally `_swap`, which exchanges the variables and the slot.
     """
 
@@ -38,6 +41,9 @@ class TwoPointWrapper(Wrapper):
     def _resume(self) -> None:
         raise NotImplementedError
 
+    def _restart(self) -> None:
+        raise NotImplementedError
+
     def _swap(self) -> None:
         for i, kept in self._kept.items():
             variable = self._trainable_variables[i]
@@ -47,15 +53,19 @@ class TwoPointWrapper(Wrapper):
 
     @override
     def _add_numbers(self, factory: VariableFactory) -> None:
-        self._numbers["evaluating"] = factory.number("evaluating", "bool")
+        self._numbers["evaluating"] = factory.number("evaluating", "int32")
 
     @override
     def _advance(
         self, grads: list[Any], variables: list[Any], apply: Callable[[], None]
     ) -> None:
-        evaluating = self._numbers["evaluating"]
-        self._branch(evaluating, self._resume)
-        evaluating.assign(False)
+        mark = self._numbers["evaluating"]
+        replaced = are_replaced(mark, self._trainable_variables)
+        self._branch(
+            ops.not_equal(mark, 0),
+            lambda: self._branch(replaced, self._restart, self._resume),
+        )
+        mark.assign(0)
         self._advance_from_training(grads, variables, apply)
 
     @property
@@ -75,6 +85,12 @@ class TwoPointWrapper(Wrapper):
         self._move(super().to_training, arrived=False)
 
     @override
+    def mark_again(self, same: Any) -> None:
+        """Takes weights that a wrapper has rounded for its own; see `marks`."""
+        # The wrapped optimizer knows its own weights, which the slot holds.
+        mark_again(self._numbers["evaluating"], self._trainable_variables, same)
+
+    @override
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Moves the variables to the evaluation point at the end of `fit`."""
         finalize = partial(super().finalize_variable_values, var_list)
@@ -83,18 +99,28 @@ class TwoPointWrapper(Wrapper):
     def _move(self, move_optimizer: Callable[[], None], arrived: bool) -> None:
         if not self.built:
             return
-        steps = [self._swap, move_optimizer]
+        mark = self._numbers["evaluating"]
+        replaced = are_replaced(mark, self._trainable_variables)
+        swap = self._swap
+        if not arrived:
+
+            def swap() -> None:
+                self._branch(replaced, self._restart, self._swap)
+
+        steps = [swap, move_optimizer]
         if self.swaps_last == arrived:
             steps.reverse()
 
         def move() -> None:
             for step in steps:
                 step()
+            if arrived:
+                mark.assign(checksum(self._trainable_variables))
 
-        evaluating = self._numbers["evaluating"]
         self._branch(
-            ops.not_equal(evaluating, arrived),
+            ops.equal(mark, 0) if arrived else ops.not_equal(mark, 0),
             move,
             changed=self._trainable_variables + self.variables,
         )
-        evaluating.assign(arrived)
+        if not arrived:
+            mark.assign(0)

@@ -32,9 +32,11 @@ def in_xla() -> bool:
 def checked_ids(
     ids: tf.Tensor, height: int, name: str, then: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Returns the ids as int64, after a check that there are some, all in the table.
+    """Returns the ids as int64, after a check that all are in the table.
 
-    Under XLA only the static part of the check is made: XLA has no assertions.
+    There may be none: other features of the batch may still carry the loss.
+
+    Under XLA nothing is checked: XLA has no assertions.
 
     Args:
         ids: Integer tensor of shape `(n,)`.
@@ -42,12 +44,6 @@ def checked_ids(
         name: Name of the table.
         then: A tensor to return in place of the ids, made while they are checked.
     """
-    empty = (
-        f"The sparse gradient of '{name}' has no rows: the batch held no ids. "
-        "Leave empty batches out."
-    )
-    if ids.shape[0] == 0:
-        raise ValueError(empty)
     ids = tf.cast(ids, tf.int64)
     then = ids if then is None else then
     if in_xla():
@@ -59,15 +55,12 @@ def checked_ids(
     inside = (ids >= 0) & (ids < height)
 
     def complain() -> tf.Tensor:
-        some = tf.debugging.Assert(tf.size(ids) > 0, [empty])
         found = [outside, tf.boolean_mask(ids, ~inside)]
-        with tf.control_dependencies([some]):
-            within = tf.debugging.Assert(tf.reduce_all(inside), found)
+        within = tf.debugging.Assert(tf.reduce_all(inside), found)
         with tf.control_dependencies([within]):
             return tf.identity(then)
 
-    fine = (tf.size(ids) > 0) & tf.reduce_all(inside)
-    return tf.cond(fine, lambda: then, complain)
+    return tf.cond(tf.reduce_all(inside), lambda: then, complain)
 
 
 def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int, name: str) -> Rows:
@@ -79,6 +72,8 @@ def coalesce(ids: tf.Tensor, values: tf.Tensor, height: int, name: str) -> Rows:
         height: Number of rows of the table.
         name: Name of the table.
     """
+    if ids.shape[0] == 0:
+        return Rows(tf.cast(ids, tf.int64), values)
     if in_xla():
         ids = checked_ids(ids, height, name)
         count = ids.shape[0]

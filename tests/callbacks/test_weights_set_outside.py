@@ -1,0 +1,119 @@
+"""Weights that somebody sets between two fits are where training goes on."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_adaptive import optimizers
+from keras_adaptive.callbacks import EvaluateAveraged
+
+rng = np.random.default_rng(0)
+INPUTS = rng.normal(size=(16, 3)).astype("float32")
+TARGETS = rng.normal(size=(16, 1)).astype("float32")
+BEST = rng.normal(size=(3, 1)).astype("float32")
+
+MADE = {
+    "schedule-free": lambda: optimizers.ScheduleFreeSGD(0.1),
+    "schedule-free AdamW": lambda: optimizers.ScheduleFreeAdamW(0.1),
+    "EMA": lambda: optimizers.Adam(0.1, use_ema=True, ema_momentum=0.75),
+    "Lookahead": lambda: optimizers.Lookahead(optimizers.SGD(0.1), sync_period=3),
+    "Lookahead of EMA": lambda: optimizers.Lookahead(
+        optimizers.SGD(0.1, use_ema=True), sync_period=3
+    ),
+    "Lookahead of schedule-free": lambda: optimizers.Lookahead(
+        optimizers.ScheduleFreeSGD(0.1), sync_period=3
+    ),
+    "Mechanic": lambda: optimizers.Mechanic(optimizers.SGD(1.0)),
+    "Mechanic of EMA": lambda: optimizers.Mechanic(optimizers.SGD(1.0, use_ema=True)),
+    "Mechanic with Δ": lambda: optimizers.Mechanic(
+        optimizers.SGD(1.0), store_delta=True
+    ),
+    "SAM": lambda: optimizers.SAM(optimizers.SGD(0.1)),
+    "SAM of schedule-free": lambda: optimizers.SAM(optimizers.ScheduleFreeSGD(0.1)),
+}
+
+
+def model_with(optimizer):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(optimizer, "mse", jit_compile=False)
+    return model
+
+
+def fit(model, *callbacks, epochs=3):
+    options = {"batch_size": 4, "shuffle": False, "verbose": 0, "epochs": epochs}
+    model.fit(INPUTS, TARGETS, callbacks=list(callbacks), **options)
+
+
+def weights(model):
+    return np.array(model.get_weights()[0])
+
+
+@pytest.mark.filterwarnings("ignore:The weights are now")
+@pytest.mark.parametrize("callbacks", [[], [EvaluateAveraged]])
+@pytest.mark.parametrize("made", MADE)
+def test_rate_zero_does_not_move_them(made, callbacks):
+    model = model_with(MADE[made]())
+    fit(model, *(callback() for callback in callbacks))
+    assert np.abs(weights(model) - BEST).max() > 0.1
+    model.set_weights([BEST])
+    model.optimizer.learning_rate = 0.0
+    fit(model, *(callback() for callback in callbacks))
+    np.testing.assert_allclose(weights(model), BEST, rtol=1e-6)
+
+
+class Best(keras.callbacks.Callback):
+    """The weights at the end of the best epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.best = weights(self.model)
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_early_stopping_keeps_the_best_epoch(made):
+    model, best = model_with(MADE[made]()), Best()
+    # The first epoch is the best one by this metric.
+    stopping = keras.callbacks.EarlyStopping(
+        "loss", mode="max", restore_best_weights=True, patience=5
+    )
+    fit(model, EvaluateAveraged(), best, stopping)
+    np.testing.assert_array_equal(weights(model), best.best)
+    model.optimizer.learning_rate = 0.0
+    fit(model, EvaluateAveraged())
+    np.testing.assert_allclose(weights(model), best.best, rtol=1e-6)
+
+
+class Two(keras.Model):
+    """A model whose two optimizers Keras does not know."""
+
+    def __init__(self, *made):
+        super().__init__()
+        self.first, self.second = keras.layers.Dense(2), keras.layers.Dense(1)
+        self.pair = {"both": list(made)}
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+
+def test_optimizers_of_a_gan_are_found():
+    made = [optimizers.ScheduleFreeSGD(0.1), optimizers.SGD(0.1, use_ema=True)]
+    model, callback = Two(*made), EvaluateAveraged()
+    callback.set_model(model)
+    assert {id(o) for o in callback._optimizers()} == set(map(id, made))
+    model(INPUTS)
+    points = []
+    for optimizer, layer in zip(made, (model.first, model.second), strict=True):
+        variables = layer.trainable_variables
+        for _ in range(3):
+            gradients = [keras.ops.ones(v.shape) for v in variables]
+            optimizer.apply(gradients, variables)
+        points.append([np.array(v) for v in variables])
+    callback.on_train_end()
+    for before, layer in zip(points, (model.first, model.second), strict=True):
+        assert np.abs(np.array(layer.kernel) - before[0]).max() > 1e-3
+
+
+def test_none_found_is_a_warning():
+    model = model_with("sgd")
+    with pytest.warns(UserWarning, match=r"optimizers=\[\.\.\.\]"):
+        fit(model, EvaluateAveraged(), epochs=1)
