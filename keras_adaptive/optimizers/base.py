@@ -169,6 +169,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
     def _load(self, saved: dict[str, Any]) -> None:
         named, context = self._named_variables(), self._context(0.0)
         self._engine.load(self._owner, saved, named, context)
+        self._engine.factory.forget_late_slots()
 
     @override
     def _use_weight_decay(self, variable: Any) -> bool:

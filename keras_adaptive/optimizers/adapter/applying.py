@@ -68,6 +68,9 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             with keras.name_scope(self.name):
                 self.build(variables)
         self._check_variables_are_known(variables)
+        self._engine.factory.fill_late_slots(
+            ops.not_equal(self._iterations, 0), self._context().replicated
+        )
         states = [self._state_of(variable) for variable in variables]
         by_row = self._engine.by_row(grads, states, self._context)
         with after_checks(grads, by_row):

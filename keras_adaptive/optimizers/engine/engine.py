@@ -105,7 +105,7 @@ class Engine:
         for state in updated:
             for name, slot in state.algorithm.slots.items():
                 if name not in state.slots:
-                    state.slots[name] = self.factory.slot(state.variable, name, slot)
+                    state.slots[name] = self.factory.slot([state.variable], name, slot)
         wide = any(state.dtype == "float64" for state in self.states)
         for name, slot in algorithm.global_slots.items():
             dtype = "float64" if wide else "float32"

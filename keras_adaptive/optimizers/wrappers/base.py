@@ -128,7 +128,7 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
         with outside_of_graphs():
             for name, slot in self.slots.items():
                 self._state[name] = {
-                    i: factory.slot(variable, name, slot)
+                    i: factory.slot([variable], name, slot)
                     for i, variable in enumerate(variables)
                     if not self._overwrite_variable_with_gradient(variable)
                 }
