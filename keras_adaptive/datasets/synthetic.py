@@ -8,6 +8,7 @@ import numpy as np
 from keras_adaptive.datasets.dataset import Dataset, Split, three_parts
 from keras_adaptive.datasets.frames import table
 from keras_adaptive.errors import InputError, counted, needs_extra
+from keras_adaptive.plain_numbers import make_plain
 
 with needs_extra("study"):
     from scipy.special import expit
@@ -56,6 +57,7 @@ class RareCategories:
 
     def __post_init__(self) -> None:
         for field in ("rows", "codes", "regions", "numbers", "rare_below"):
+            make_plain(self, field)
             counted(f"RareCategories: {field}", getattr(self, field))
         if self.rows < 100:
             raise InputError(

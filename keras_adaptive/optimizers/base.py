@@ -17,7 +17,11 @@ import keras
 from keras_adaptive.optimizers.adapter.applying import AppliesGradients
 from keras_adaptive.optimizers.adapter.evaluating import EvaluatesElsewhere
 from keras_adaptive.optimizers.contract.hyperparameters import documented
-from keras_adaptive.optimizers.contract.options import LearningRate, sparse_mode
+from keras_adaptive.optimizers.contract.options import (
+    LearningRate,
+    check_settable,
+    sparse_mode,
+)
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
@@ -27,9 +31,7 @@ from keras_adaptive.optimizers.engine.backend import (
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName
 from keras_adaptive.optimizers.engine.engine import Engine
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
-
-if ON_TENSORFLOW:
-    pass
+from keras_adaptive.plain_numbers import plain
 
 OWN_OPTIONS = ("cautious", "sparse")
 """The options that Keras's optimizers do not have."""
@@ -81,8 +83,12 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
         for name in arguments:
             if name not in declared:
                 self.refuse_argument(name)
+        arguments = {name: plain(value) for name, value in arguments.items()}
+        learning_rate = plain(learning_rate)
         for name, value in {"learning_rate": learning_rate, **arguments}.items():
             self.check_constraint(name, value)
+        if isinstance(learning_rate, int):
+            learning_rate = float(learning_rate)
         options = {n: h.default for n, h in declared.items() if h.kw_only} | arguments
         by_keras = AdaptiveOptimizer.hyperparameters.keys() - {"learning_rate"}
         super().__init__(
@@ -104,6 +110,17 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
             if name not in config:
                 config[name] = getattr(self, name)
         return config
+
+    @property
+    @override
+    def learning_rate(self) -> Any:
+        """The learning rate of the next step; it may be set unless it is computed."""
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        check_settable(self, learning_rate)
+        super(AdaptiveOptimizer, type(self)).learning_rate.fset(self, learning_rate)
 
     # State.
 

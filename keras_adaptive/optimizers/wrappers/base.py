@@ -272,6 +272,11 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
             changed=changed or self._trainable_variables + super().variables,
         )
 
+    def _with_gradient(self, grads: list[Any], variables: list[Any]) -> set[int]:
+        """Returns the indices of the variables that have a gradient in this call."""
+        pairs = zip(grads, variables, strict=True)
+        return {self._get_variable_index(v) for g, v in pairs if g is not None}
+
     def _given(self, gradient: Any, variable: Any) -> Any:
         """Returns a gradient as the wrapped optimizer gets it."""
         return gradient
