@@ -94,6 +94,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             grads = [gradient for gradient, _ in summed]
         pairs = list(zip(grads, states, strict=True))
         engine.to_training(context)
+        engine.settle_left_out(pairs, context)
         update = accumulation.update_or_accumulate(
             pairs, context, engine.rows, self._update, self._conditionally
         )

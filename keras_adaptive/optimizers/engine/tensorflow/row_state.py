@@ -164,6 +164,11 @@ class RowState:
         for key, variable in self.coefficients.items():
             _fill(variable, catch_up.BEGINNING[key.removeprefix("decayed ")])
 
+    def restart_clock(self, state: VariableState, call: Any) -> None:
+        """Says that all rows of a variable are up to date at a call."""
+        clock = self.by_name["clock"][state.index]
+        clock.assign(tf.fill(clock.shape, tf.cast(call, clock.dtype)))
+
     def advance(self, update: Any, context: StepContext) -> None:
         """Takes the coefficients one call of `apply` further.
 
