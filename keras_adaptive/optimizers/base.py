@@ -111,16 +111,11 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
                 config[name] = getattr(self, name)
         return config
 
-    @property
     @override
-    def learning_rate(self) -> Any:
-        """The learning rate of the next step; it may be set unless it is computed."""
-        return super().learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        check_settable(self, learning_rate)
-        super(AdaptiveOptimizer, type(self)).learning_rate.fset(self, learning_rate)
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "learning_rate":
+            check_settable(self, plain(value))
+        super().__setattr__(name, value)
 
     # State.
 

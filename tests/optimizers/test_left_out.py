@@ -65,8 +65,14 @@ def test_left_out(case):
         optimizer, model = case.make(), variables()
         train(optimizer, model, range(5), sparse=True)
         before = values(model)
-        train(optimizer, model, range(5, 12), sparse=True, left_out=left_out,
-              listed=listed)
+        train(
+            optimizer,
+            model,
+            range(5, 12),
+            sparse=True,
+            left_out=left_out,
+            listed=listed,
+        )
         after = values(model)
         np.testing.assert_allclose(after[left_out], before[left_out], **still(case))
         train(optimizer, model, range(12, 15), sparse=True)
@@ -136,7 +142,10 @@ def test_adabound_needs_a_rate_to_scale_by():
 
 @pytest.mark.parametrize("make", [optimizers.Adam, keras.optimizers.Adam])
 def test_a_function_is_no_rate_to_set(make):
-    for optimizer in (optimizers.Adam(lambda: 0.1), optimizers.Lookahead(make(lambda: 0.1))):
+    for optimizer in (
+        optimizers.Adam(lambda: 0.1),
+        optimizers.Lookahead(make(lambda: 0.1)),
+    ):
         with pytest.raises(TypeError, match="because a function computes it"):
             optimizer.learning_rate = 0.2
         optimizer.learning_rate = lambda: 0.3
