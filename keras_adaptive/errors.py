@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from keras_adaptive.plain_numbers import plain
+
 LONGEST_NAME = 250
 """MLflow and file systems take names of this length, and not much longer ones."""
 
@@ -47,14 +49,15 @@ def counted(what: str, number: int) -> int:
 
     Args:
         what: What is counted, for the message.
-        number: The count.
+        number: The count, of any integer type.
 
     Raises:
         InputError: If the count is not a whole number above 0.
     """
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+    count = plain(number)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise InputError(f"{what} is {number!r}. Expected a whole number above 0.")
-    return number
+    return count
 
 
 def named(what: str, name: str) -> str:

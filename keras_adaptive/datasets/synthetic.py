@@ -9,6 +9,7 @@ from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.datasets.frames import table
 from keras_adaptive.datasets.splitting import three_parts
 from keras_adaptive.errors import InputError, counted, needs_extra
+from keras_adaptive.plain_numbers import make_plain
 
 with needs_extra("study"):
     from scipy.special import expit
@@ -57,6 +58,7 @@ class RareCategories:
 
     def __post_init__(self) -> None:
         for field in ("rows", "codes", "regions", "numbers", "rare_below"):
+            make_plain(self, field)
             counted(f"RareCategories: {field}", getattr(self, field))
         if self.rows < 100:
             raise InputError(

@@ -18,7 +18,11 @@ from keras_adaptive.optimizers.adapter import keras_state
 from keras_adaptive.optimizers.adapter.applying import AppliesGradients
 from keras_adaptive.optimizers.adapter.evaluating import EvaluatesElsewhere
 from keras_adaptive.optimizers.contract.hyperparameters import documented
-from keras_adaptive.optimizers.contract.options import LearningRate, sparse_mode
+from keras_adaptive.optimizers.contract.options import (
+    LearningRate,
+    check_settable,
+    sparse_mode,
+)
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
@@ -29,6 +33,7 @@ from keras_adaptive.optimizers.engine.backend import (
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName, set_variables
 from keras_adaptive.optimizers.engine.engine import Engine
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
+from keras_adaptive.plain_numbers import plain
 
 OWN_OPTIONS = ("cautious", "sparse")
 """The options that Keras's optimizers do not have."""
@@ -80,8 +85,12 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
         for name in arguments:
             if name not in declared:
                 self.refuse_argument(name)
+        arguments = {name: plain(value) for name, value in arguments.items()}
+        learning_rate = plain(learning_rate)
         for name, value in {"learning_rate": learning_rate, **arguments}.items():
             self.check_constraint(name, value)
+        if isinstance(learning_rate, int):
+            learning_rate = float(learning_rate)
         options = {n: h.default for n, h in declared.items() if h.kw_only} | arguments
         by_keras = AdaptiveOptimizer.hyperparameters.keys() - {"learning_rate"}
         super().__init__(
@@ -103,6 +112,12 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
             if name not in config:
                 config[name] = getattr(self, name)
         return config
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "learning_rate":
+            check_settable(self, plain(value))
+        super().__setattr__(name, value)
 
     # State.
 
@@ -190,6 +205,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self._engine.load(state, self._named_variables(), self._context(0.0))
+        self._engine.factory.forget_late_slots()
 
     def _check_writer(self, store: Any) -> None:
         keras_state.check_writer(self, store)

@@ -67,6 +67,9 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             with keras.name_scope(self.name):
                 self.build(variables)
         self._check_variables_are_known(variables)
+        self._engine.factory.fill_late_slots(
+            ops.not_equal(self._iterations, 0), self._context().replicated
+        )
         states = [self._state_of(variable) for variable in variables]
         by_row = self._engine.by_row(grads, states, self._context)
         with after_checks(grads, by_row):
@@ -90,6 +93,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             grads = [gradient for gradient, _ in summed]
         pairs = list(zip(grads, states, strict=True))
         engine.to_training(context)
+        engine.settle_left_out(pairs, context)
         update = accumulation.update_or_accumulate(
             pairs, context, engine.rows, self._update, self._conditionally
         )

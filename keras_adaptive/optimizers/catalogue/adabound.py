@@ -93,8 +93,14 @@ class AdaBound(AdamRule):
     def complete(self) -> None:
         self.amsgrad = self.amsbound
         if self.base_learning_rate is None:
-            rate: Any = self.learning_rate
-            self.base_learning_rate = float(rate)
+            first = float(ops.convert_to_numpy(self.learning_rate))
+            if not first:
+                raise ValueError(
+                    "AdaBound: the learning rate begins at 0, so `final_learning_rate` "
+                    "has nothing to be scaled by. Pass `base_learning_rate`, the rate "
+                    "that it belongs to: the peak of a warm-up, for example."
+                )
+            self.base_learning_rate = first
 
     def _rates(self, v: Any, hyper: Hyper) -> Any:
         scale = hyper.learning_rate / hyper.base_learning_rate

@@ -11,7 +11,6 @@ from keras_adaptive.optimizers.base import AdaptiveOptimizer
 from keras_adaptive.optimizers.contract import (
     NON_NEGATIVE,
     PACKAGE,
-    POSITIVE,
     Hyper,
     Interval,
     LearningRate,
@@ -74,9 +73,8 @@ class Ftrl(AdaptiveOptimizer):
     """
 
     learning_rate: LearningRate = hyperparameter(
-        POSITIVE,
-        """η. A float, a schedule, or a callable without arguments that returns it.
-        It must stay above 0. Values of 0.01 to 1 are often best.""",
+        doc="""η. A float, a schedule, or a callable without arguments that returns it.
+        Values of 0.01 to 1 are often best.""",
         default=0.001,
     )
     learning_rate_power: float = hyperparameter(
@@ -100,7 +98,7 @@ class Ftrl(AdaptiveOptimizer):
         NON_NEGATIVE, "β, as in the paper, added to nᵖ.", default=0.0
     )
 
-    global_slots = {"last_rate": Slot(1.0)}
+    global_slots = {"last_rate": Slot()}
 
     @property
     def slots(self) -> dict[str, Slot]:
@@ -113,27 +111,39 @@ class Ftrl(AdaptiveOptimizer):
         return super().why_not_deferred()
 
     def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
-        return {"last_rate": hyper.learning_rate}
+        rate = hyper.learning_rate
+        return {"last_rate": ops.where(rate > 0, rate, old["last_rate"])}
 
     def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         w, power = hyper.parameter, -hyper.learning_rate_power
-        before, rate = state["accumulator"], hyper.learning_rate
+        before, moves = state["accumulator"], hyper.learning_rate > 0
+        rate = _divisor(hyper.learning_rate)
         n = before + ops.square(gradient)
         sigma = (ops.power(n, power) - ops.power(before, power)) / rate
         shrinkage = 2 * hyper.l2_shrinkage_regularization_strength * w
         z = state["linear"] + gradient + shrinkage - sigma * w
-        return w - _weights(n, z, rate, hyper), {"accumulator": n, "linear": z}
+        step = ops.where(moves, w - _weights(n, z, rate, hyper), ops.zeros_like(w))
+        # The gradients of steps at rate 0 would otherwise shrink w in the next one.
+        return step, {
+            "accumulator": ops.where(moves, n, before),
+            "linear": ops.where(moves, z, state["linear"]),
+        }
 
     def catch_up(
         self, state: State, skipped_steps: Any, hyper: Hyper
     ) -> tuple[Any, State]:
-        rate = hyper.global_state_before["last_rate"]
-        w = _weights(state["accumulator"], state["linear"], rate, hyper)
-        return hyper.parameter - w, state
+        rate, w = hyper.global_state_before["last_rate"], hyper.parameter
+        target = _weights(state["accumulator"], state["linear"], _divisor(rate), hyper)
+        return ops.where(rate > 0, w - target, ops.zeros_like(w)), state
 
     def drift(self, hyper: Hyper) -> tuple[Any, Any]:
         # rate * ratio**j is 1 at the first skipped step and negligible afterwards.
         return AT_ONCE, 1 / AT_ONCE
+
+
+def _divisor(rate: Any) -> Any:
+    """Returns a rate that may be divided by; at rate 0 the result is not used."""
+    return ops.where(rate > 0, rate, ops.ones_like(rate))
 
 
 def _weights(accumulator: Any, linear: Any, learning_rate: Any, hyper: Hyper) -> Any:

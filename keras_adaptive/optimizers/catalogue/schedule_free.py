@@ -69,8 +69,10 @@ class _ScheduleFree(AdaptiveOptimizer):
         return hyper.learning_rate * ops.where(warm < 1, warm, ops.ones_like(warm))
 
     def _weight(self, largest_rate: Any, hyper: Hyper) -> Any:
+        """Returns wₜ; 0 at rate 0, where z takes no step that x should follow."""
         by_step = ops.power(hyper.step, hyper.r)
-        return by_step * ops.power(largest_rate, hyper.weight_lr_power)
+        weight = by_step * ops.power(largest_rate, hyper.weight_lr_power)
+        return ops.where(self._rate(hyper) > 0, weight, ops.zeros_like(weight))
 
     def reduce_stats(self, sums: State, old: State, hyper: Hyper) -> State:
         rate, largest = self._rate(hyper), old["largest_rate"]

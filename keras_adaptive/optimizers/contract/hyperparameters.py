@@ -9,10 +9,9 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NoReturn, dataclass_transform
 
-import numpy as np
-
 from keras_adaptive.optimizers.contract.constraints import Interval
 from keras_adaptive.optimizers.contract.renamed import adopt_former_names
+from keras_adaptive.plain_numbers import plain
 
 SECTIONS = re.compile(r"^ *(Raises|Example|References):\n", re.MULTILINE)
 WIDTH = 84
@@ -151,11 +150,13 @@ class Declared:
             ValueError: The value is outside the constraint.
         """
         # A learning rate may also be a schedule, a callable or a tensor.
-        number = isinstance(value, (int, float, str, type(None), np.number))
+        number = isinstance(value, (int, float, str, type(None)))
         if name in cls.constraints and (number or name != "learning_rate"):
             cls.constraints[name].check(cls.__name__, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in type(self).hyperparameters:
+            value = plain(value)
         self.check_constraint(name, value)
         super().__setattr__(name, value)
 

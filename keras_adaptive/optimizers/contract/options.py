@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_adaptive.errors import did_you_mean
@@ -138,3 +139,24 @@ def sparse_mode(owner: str, asked: str | None, refused: dict[str, str]) -> str:
             f"{owner}: sparse={asked!r} is not supported: {refused[asked]}"
         )
     return asked
+
+
+def check_settable(optimizer: keras.optimizers.Optimizer, learning_rate: Any) -> None:
+    """Checks that a learning rate may replace the one that an optimizer has.
+
+    Raises:
+        TypeError: The optimizer calls a function for its rate, and the new one is a
+            number. (For a schedule, Keras raises the error itself.)
+    """
+    present = getattr(optimizer, "_learning_rate", None)
+    if callable(learning_rate) or not callable(present):
+        return
+    if isinstance(present, (LearningRateSchedule, keras.Variable)):
+        return
+    owner = type(optimizer).__name__
+    raise TypeError(
+        f"{owner}: `learning_rate` cannot be set to {learning_rate!r}, because a "
+        f"function computes it. Create {owner} with a number as its `learning_rate` to "
+        "set it later, as `ReduceLROnPlateau` and `LearningRateScheduler` do; or set "
+        "another function."
+    )

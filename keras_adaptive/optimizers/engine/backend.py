@@ -30,6 +30,17 @@ def outside_of_step() -> bool:
     return not ON_TENSORFLOW or bool(tf.executing_eagerly())
 
 
+def have_values(variables: Sequence[Any]) -> bool:
+    """Returns whether variables have their first values; called outside of graphs.
+
+    TensorFlow initializes the variables of a model that is built while a function is
+    traced after the first trace.
+    """
+    return not ON_TENSORFLOW or all(
+        bool(raw(variable).is_initialized()) for variable in variables
+    )
+
+
 def compute_dtype(variable: Any) -> str:
     """Returns the dtype of a variable's state: float32 for variables of 16 bits."""
     dtype = keras.backend.standardize_dtype(variable.dtype)

@@ -106,7 +106,7 @@ class Engine:
         for state in updated:
             for name, slot in state.algorithm.slots.items():
                 if name not in state.slots:
-                    state.slots[name] = self.factory.slot(state.variable, name, slot)
+                    state.slots[name] = self.factory.slot([state.variable], name, slot)
         wide = any(state.dtype == "float64" for state in self.states)
         for name, slot in algorithm.global_slots.items():
             dtype = "float64" if wide else "float32"
@@ -285,6 +285,27 @@ class Engine:
             self.rows.kept.advance(update, context)
             self.rows.change_direction(update, self.states, context)
             self.rows.take_turns(pairs, context)
+            for state in self._tables_left_out(pairs, context):
+                self.rows.kept.restart_clock(state)
+
+    def settle_left_out(self, pairs: Pairs, context: StepContext) -> None:
+        """Brings tables without a gradient up to date: the call is none of theirs.
+
+        Args:
+            pairs: The gradients of the call and their variables.
+            context: The step.
+        """
+        self.flush(self._tables_left_out(pairs, context), context)
+
+    def _tables_left_out(
+        self, pairs: Pairs, context: StepContext
+    ) -> list[VariableState]:
+        # A moving average follows all variables, as in Keras.
+        if self.rows is None or context.ema_momentum is not None:
+            return []
+        present = {state.index for _, state in pairs}
+        left_out = (state for state in self.states if state.index not in present)
+        return [state for state in left_out if self._has_clock(state)]
 
     def flush(self, states: Iterable[VariableState], context: StepContext) -> None:
         """Brings the rows of variables up to date, wherever any may be behind."""

@@ -47,11 +47,22 @@ def check_gradient(gradient: Any, variable: Any) -> None:
         variable: The variable that it belongs to.
 
     Raises:
-        ValueError: The gradient is of no float dtype, or has not the variable's shape.
+        ValueError: The gradient is of no float dtype, or has not the variable's shape;
+            or the variable is complex, or its shape is not fixed.
     """
     if gradient is None:
         return
     name = getattr(variable, "path", variable.name)
+    if "complex" in keras.backend.standardize_dtype(variable.dtype):
+        raise ValueError(
+            f"'{name}' is complex, and these optimizers update real variables only. "
+            "Keep its real and its imaginary part in two float variables."
+        )
+    if any(length is None for length in variable.shape):
+        raise ValueError(
+            f"'{name}' has the shape {tuple(variable.shape)}, and these optimizers "
+            "update variables of a fixed shape only. Make it of the shape that it has."
+        )
     dtype = keras.backend.standardize_dtype(gradient.dtype)
     if "float" not in dtype:
         raise ValueError(

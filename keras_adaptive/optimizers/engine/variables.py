@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_adaptive.optimizers.contract.slot import Slot
-from keras_adaptive.optimizers.engine.backend import compute_dtype, outside_of_graphs
+from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
+from keras_adaptive.optimizers.engine.backend import (
+    compute_dtype,
+    have_values,
+    outside_of_graphs,
+)
 from keras_adaptive.optimizers.engine.identity import path_of
 
 
@@ -33,10 +37,11 @@ class VariableFactory:
         self._beside = beside
         self._initializers: dict[int, Callable[..., Any]] = {}
         self._names: set[str] = set()
+        self._late: list[tuple[keras.Variable, Callable[[], Any], Sequence[Any]]] = []
 
     def slot(
         self,
-        variable: Any,
+        variables: Sequence[Any],
         name: str,
         slot: Slot,
         values: Callable[[], Any] | None = None,
@@ -44,22 +49,52 @@ class VariableFactory:
         """Adds a slot of a variable.
 
         Args:
-            variable: The variable of the model.
+            variables: The variable of the model, or those that share the slot.
             name: The name of the slot.
             slot: The slot.
             values: Returns what a slot that starts as a copy is copied from; by
-                default the variable.
+                default the only variable.
         """
+        variable = variables[0]
+        shape, dtype = slot.shape(tuple(variable.shape)), compute_dtype(variable)
+
+        def initial(shape: tuple[int, ...], dtype: str) -> Any:
+            source = variable if values is None else values()
+            return slot.initial_value(source, shape, dtype)
+
         # XLA does not compile what makes a variable from the value of another.
         with outside_of_graphs():
-            source = variable if values is None else values()
-            return self.like(
-                variable,
-                name,
-                slot.shape(tuple(variable.shape)),
-                compute_dtype(variable),
-                lambda shape, dtype: slot.initial_value(source, shape, dtype),
-            )
+            if slot.initial != PARAMETER or have_values(variables):
+                return self.like(variable, name, shape, dtype, initial)
+            kept = self.like(variable, name, shape, dtype, "zeros")
+        self._late.append((kept, lambda: initial(shape, dtype), variables))
+        return kept
+
+    def fill_late_slots(self, started: Any, replicated: bool) -> None:
+        """Copies variables that had no values yet into the slots that start as copies.
+
+        TensorFlow traces a call again once it has initialized the variables that the
+        first trace made. Where it cannot, the copy becomes part of the call.
+
+        Args:
+            started: Bool scalar, whether there has been an update.
+            replicated: Whether several replicas of `tf.distribute` train.
+        """
+        if not self._late:
+            return
+        with outside_of_graphs():
+            ready = all(have_values(variables) for _, _, variables in self._late)
+            if ready:
+                for kept, initial, _ in self._late:
+                    kept.assign(initial())
+                self._late.clear()
+                return
+        for kept, initial, _ in () if replicated else self._late:
+            kept.assign(ops.where(started, ops.convert_to_tensor(kept), initial()))
+
+    def forget_late_slots(self) -> None:
+        """Leaves slots as they are; called once a saved state has filled them."""
+        self._late.clear()
 
     def like(
         self,

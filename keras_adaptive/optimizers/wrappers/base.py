@@ -136,7 +136,7 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
         with outside_of_graphs():
             for name, slot in self.slots.items():
                 self._state[name] = {
-                    i: factory.slot(variable, name, slot)
+                    i: factory.slot([variable], name, slot)
                     for i, variable in enumerate(variables)
                     if not self._overwrite_variable_with_gradient(variable)
                 }
@@ -329,6 +329,11 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
             variables=self._trainable_variables + self.variables,
             changed=changed or self._trainable_variables + super().variables,
         )
+
+    def _with_gradient(self, grads: list[Any], variables: list[Any]) -> set[int]:
+        """Returns the indices of the variables that have a gradient in this call."""
+        pairs = zip(grads, variables, strict=True)
+        return {self._get_variable_index(v) for g, v in pairs if g is not None}
 
     def _given(self, gradient: Any, variable: Any) -> Any:
         """Returns a gradient as the wrapped optimizer gets it."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_adaptive.optimizers.contract.options import check_settable
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.conditional import nothing
 
@@ -35,6 +36,7 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
 
     @learning_rate.setter
     def learning_rate(self, learning_rate: Any) -> None:
+        check_settable(self.optimizer, learning_rate)
         self.optimizer.learning_rate = learning_rate
 
     @property

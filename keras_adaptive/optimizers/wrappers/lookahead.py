@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -30,7 +30,8 @@ class Lookahead(TwoPointWrapper):
         φ ← φ + α (θ - φ)
         θ ← φ
 
-    The state of the optimizer is kept. Gradients are computed at θ, and φ is the
+    Variables without a gradient, such as frozen ones, are left out of it. The state of
+    the optimizer is kept. Gradients are computed at θ, and φ is the
     evaluation point: after `fit`, `finalize_variable_values` and `to_evaluation` the
     model has the weights φ. The next call of `apply` continues from θ. If the optimizer
     keeps a moving average (`use_ema`), this average is the evaluation point instead.
@@ -83,12 +84,18 @@ class Lookahead(TwoPointWrapper):
         apply()
         updated = ops.equal(self.iterations, following)
         due = ops.equal(ops.mod(following, self.sync_period), 0)
-        self._branch(ops.logical_and(updated, due), self._synchronize)
+        present = self._with_gradient(grads, variables) & self._kept.keys()
 
-    def _synchronize(self) -> None:
-        """Moves the slow weights, and sets the fast ones to them."""
+        def synchronize() -> None:
+            self._synchronize(present)
+
+        self._branch(ops.logical_and(updated, due), synchronize)
+
+    def _synchronize(self, indices: Iterable[int]) -> None:
+        """Moves the slow weights of variables, and sets the fast ones to them."""
         self.flush()
-        for i, slow in self._kept.items():
+        for i in sorted(indices):
+            slow = self._kept[i]
             variable = self._trainable_variables[i]
             alpha = ops.convert_to_tensor(self.slow_step_size, slow.dtype)
             fast = ops.cast(variable, slow.dtype)

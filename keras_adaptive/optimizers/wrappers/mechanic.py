@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ from keras_adaptive.optimizers.wrappers.weights import (
     widest,
     write,
 )
+from keras_adaptive.plain_numbers import plain
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 
@@ -124,7 +125,7 @@ class Mechanic(Wrapper):
     @override
     def _check_optimizer(self, variables: list[keras.Variable]) -> None:
         owner = type(self).__name__
-        self.betas = tuple(self.betas)
+        self.betas = tuple(plain(beta) for beta in self.betas)
         for i, beta in enumerate(self.betas):
             DECAY_RATE.check(owner, f"betas[{i}]", beta)
         if not self.betas:
@@ -176,7 +177,8 @@ class Mechanic(Wrapper):
             ahead = {i: weights[i] + step for i, step in steps.items()}
             means = self._means(slopes)
             h = tuner.product(means, delta, ahead, total, self.s_decay)
-            self._land(weights, delta, steps, total, self._tuned(h))
+            still = weights.keys() - slopes.keys()
+            self._land(weights, delta, steps, total, self._tuned(h), still)
 
         if "gradient_sum" not in self._state:
             tune()
@@ -292,14 +294,22 @@ class Mechanic(Wrapper):
         steps: Tensors,
         total: Any,
         new_total: Any,
+        still: Set[int],
     ) -> None:
-        """Moves the weights to w₀ + S Δ."""
+        """Moves the weights to w₀ + S Δ.
+
+        Variables without a gradient stand still, unless earlier calls of the same
+        update gave them one. The new scale then changes their w₀ or their Δ.
+        """
         for i, kept in self._kept.items():
             moved, start = delta[i] + steps[i], kept
             if "displacement" in self._state:
                 start = weights[i] - ops.cast(total, kept.dtype) * delta[i]
                 write(kept, moved)
-            self._put(i, start + ops.cast(new_total, kept.dtype) * moved)
+            landed = start + ops.cast(new_total, kept.dtype) * moved
+            if i in still:
+                landed = ops.where(ops.any(steps[i] != 0), landed, weights[i])
+            self._put(i, landed)
 
     def _carry(self, weights: Tensors, steps: Tensors, total: Any) -> None:
         """Moves the weights with those of the optimizer, with an unchanged scale."""

@@ -12,6 +12,7 @@ import keras
 
 from keras_adaptive import optimizers
 from keras_adaptive.errors import InputError, did_you_mean, named
+from keras_adaptive.plain_numbers import plain
 from keras_adaptive.renamed import renamed_argument
 from keras_adaptive.study.design.grid import half_decades_around
 from keras_adaptive.study.design.setting import Setting
@@ -174,7 +175,11 @@ class Contender:
 
 def _grid(what: str, values: Sequence[float]) -> tuple[float, ...]:
     """Returns the sorted values of a grid after checking them."""
-    grid = tuple(sorted(float(value) for value in values))
+    given = [plain(value) for value in values]
+    for value in given:
+        if isinstance(value, bool):
+            raise InputError(f"{what}: {value} is not a positive, finite number.")
+    grid = tuple(sorted(map(float, given)))
     if not grid:
         raise InputError(f"{what}: the grid is empty. Expected at least one value.")
     for value in grid:

@@ -9,6 +9,7 @@ from functools import partial
 import keras
 
 from keras_adaptive.errors import InputError, counted
+from keras_adaptive.plain_numbers import make_plain, plain
 from keras_adaptive.study.design.contender import Contender
 from keras_adaptive.study.design.workload import Budget
 
@@ -68,6 +69,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Checks the numbers and the seeds."""
+        make_plain(self, "tuning_trials", "widening_trials", "target")
         counted("Protocol: tuning_trials", self.tuning_trials)
         if self.widening_trials < 0:
             raise InputError("Protocol: widening_trials is below 0.")
@@ -95,11 +97,13 @@ class Protocol:
 
 def _seeds(what: str, seeds: int | Sequence[int], first: int) -> tuple[int, ...]:
     """Returns the seeds that a count or a sequence stands for."""
+    seeds = plain(seeds)
     if isinstance(seeds, int):
         return tuple(range(first, first + counted(f"Protocol: {what}", seeds)))
+    seeds = tuple(plain(seed) for seed in seeds)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise InputError(
             f"Protocol: {what} is {seeds!r}. Expected a number of seeds, or different "
             "seeds of 0 and above, at least one."
         )
-    return tuple(seeds)
+    return seeds

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_adaptive.errors import InputError, counted, did_you_mean, named
+from keras_adaptive.plain_numbers import make_plain
 
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset
@@ -51,6 +52,7 @@ class Epochs:
 
     def __post_init__(self) -> None:
         """Checks the count."""
+        make_plain(self, "count")
         counted("Epochs", self.count)
 
     def steps(self, rows: int, batch_size: int) -> int:
@@ -84,6 +86,7 @@ class Steps:
 
     def __post_init__(self) -> None:
         """Checks the counts."""
+        make_plain(self, "count", "every")
         counted("Steps", self.count)
         if self.every is not None:
             counted("Steps(every)", self.every)
@@ -156,6 +159,7 @@ class Workload:
                 f"Workload {self.name!r}: build is {self.build!r}. Expected a function "
                 "from a seed to an uncompiled keras.Model."
             )
+        make_plain(self, "batch_size")
         counted(f"Workload {self.name!r}: batch_size", self.batch_size)
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise InputError(

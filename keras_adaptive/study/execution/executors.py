@@ -116,7 +116,7 @@ class Processes:
     def __post_init__(self) -> None:
         """Checks the count."""
         if self.count is not None:
-            counted("Processes", self.count)
+            object.__setattr__(self, "count", counted("Processes", self.count))
 
     @contextmanager
     def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:

@@ -77,5 +77,6 @@ def mean(values: Any, axis: int | None = None) -> Any:
     """Returns the mean along an axis, kept with length 1, or of all entries."""
     # `ops.mean` of float64 passes through float32 on JAX.
     count = math.prod(values.shape) if axis is None else values.shape[axis]
+    count = max(count, 1)  # An empty variable has sums of 0 and no NaN.
     total = ops.sum(values, axis=axis, keepdims=axis is not None)
     return total / ops.convert_to_tensor(count, total.dtype)

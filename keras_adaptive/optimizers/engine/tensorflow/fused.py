@@ -274,7 +274,7 @@ def _group(alike: list[VariableState], factory: VariableFactory) -> Group:
     total = sum(sizes)
     slots = {
         name: factory.slot(
-            variables[0],
+            variables,
             f"{name}_and_others",
             Slot(slot.initial, shape_of=lambda _: (total,)),
             values=lambda: flat(variables),

@@ -184,6 +184,10 @@ class RowState:
         for key, variable in self.coefficients.items():
             _fill(variable, catch_up.BEGINNING[key.removeprefix("decayed ")])
 
+    def restart_clock(self, state: VariableState) -> None:
+        """Says that all rows of a variable are up to date."""
+        _fill(self.clocks[state.index], self.calls)
+
     def advance(self, update: Any, context: StepContext) -> None:
         """Takes the coefficients one call of `apply` further.
 
@@ -231,5 +235,5 @@ def _key(column: str, decays: bool) -> str:
     return f"decayed {column}" if decays else column
 
 
-def _fill(variable: keras.Variable, value: float) -> None:
+def _fill(variable: keras.Variable, value: Any) -> None:
     variable.assign(tf.fill(variable.shape, tf.cast(value, variable.dtype)))

@@ -222,11 +222,10 @@ class RowUpdates:
         changes = context.row_algorithm.changes_direction(context.row_hyper())
         if changes is None or not catch_up.rows_change(context):
             return
-        calls = tf.convert_to_tensor(context.calls) + 1
 
         def flush() -> None:
             for state in filter(self.has_clock, states):
-                self.flush(state, context, calls)
+                self.flush(state, context)
 
         tf.cond(tf.logical_and(update, changes), flush, lambda: None)
 
