@@ -67,9 +67,10 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             with keras.name_scope(self.name):
                 self.build(variables)
         self._check_variables_are_known(variables)
-        self._engine.factory.fill_late_slots(
-            ops.not_equal(self._iterations, 0), self._context().replicated
-        )
+        if self._engine.factory.late_slots:
+            self._engine.factory.fill_late_slots(
+                ops.not_equal(self._iterations, 0), self._context().replicated
+            )
         states = [self._state_of(variable) for variable in variables]
         by_row = self._engine.by_row(grads, states, self._context)
         with after_checks(grads, by_row):
@@ -82,10 +83,12 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
         engine, context = self._engine, self._context()
         states = [self._state_of(variable) for variable in trainable_variables]
         grads = [
-            map_values(partial(_own_tensor, dtype=state.dtype), gradient)
+            map_values(partial(ops.cast, dtype=state.dtype), gradient)
             for gradient, state in zip(grads, states, strict=True)
         ]
         if context.replicated:
+            # TensorFlow does not sum a tensor that all replicas share.
+            grads = [map_values(ops.copy, gradient) for gradient in grads]
             # Before anything that is not linear is done.
             summed = self._all_reduce_sum_gradients(
                 zip(grads, trainable_variables, strict=True)
@@ -161,11 +164,3 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             fallback_learning_rate=self.fallback_learning_rate(learning_rate),
         )
         self._engine.update_plainly(gradient, state, context)
-
-
-def _own_tensor(value: Any, dtype: str) -> Any:
-    """Returns a tensor in a dtype, not the object that other replicas may pass, too.
-
-    TensorFlow takes one object from all replicas for a value that is summed already.
-    """
-    return ops.copy(ops.cast(value, dtype)) if ON_TENSORFLOW else ops.cast(value, dtype)

@@ -115,7 +115,7 @@ class Algorithm(Options):
         return None
 
     def changes_direction(self, hyper: Hyper) -> Any:
-        """Returns whether a row with zero gradient takes another direction after a step.
+        """Returns whether a step changes the direction of rows with zero gradient.
 
         Deferred rows are brought up to date after such a step, all of them. `catch_up`
         and `drift` then never mix the directions before it and after it.

@@ -19,6 +19,9 @@ from keras_adaptive.optimizers.engine.backend import (
 )
 from keras_adaptive.optimizers.engine.identity import path_of
 
+Late = tuple[keras.Variable, Callable[[], Any], Sequence[Any]]
+"""A slot, its initial value, and the variables that it is copied from."""
+
 
 class VariableFactory:
     """Adds variables to an optimizer.
@@ -26,6 +29,9 @@ class VariableFactory:
     Args:
         add_variable: The optimizer's method.
         beside: Returns the scope in which a variable lands on the devices of another.
+
+    Attributes:
+        late_slots: The slots that wait for the values of variables.
     """
 
     def __init__(
@@ -37,7 +43,7 @@ class VariableFactory:
         self._beside = beside
         self._initializers: dict[int, Callable[..., Any]] = {}
         self._names: set[str] = set()
-        self._late: list[tuple[keras.Variable, Callable[[], Any], Sequence[Any]]] = []
+        self.late_slots: list[Late] = []
 
     def slot(
         self,
@@ -67,7 +73,7 @@ class VariableFactory:
             if slot.initial != PARAMETER or have_values(variables):
                 return self.like(variable, name, shape, dtype, initial)
             kept = self.like(variable, name, shape, dtype, "zeros")
-        self._late.append((kept, lambda: initial(shape, dtype), variables))
+        self.late_slots.append((kept, lambda: initial(shape, dtype), variables))
         return kept
 
     def fill_late_slots(self, started: Any, replicated: bool) -> None:
@@ -80,21 +86,19 @@ class VariableFactory:
             started: Bool scalar, whether there has been an update.
             replicated: Whether several replicas of `tf.distribute` train.
         """
-        if not self._late:
-            return
         with outside_of_graphs():
-            ready = all(have_values(variables) for _, _, variables in self._late)
+            ready = all(have_values(variables) for _, _, variables in self.late_slots)
             if ready:
-                for kept, initial, _ in self._late:
+                for kept, initial, _ in self.late_slots:
                     kept.assign(initial())
-                self._late.clear()
+                self.late_slots.clear()
                 return
-        for kept, initial, _ in () if replicated else self._late:
+        for kept, initial, _ in () if replicated else self.late_slots:
             kept.assign(ops.where(started, ops.convert_to_tensor(kept), initial()))
 
     def forget_late_slots(self) -> None:
         """Leaves slots as they are; called once a saved state has filled them."""
-        self._late.clear()
+        self.late_slots.clear()
 
     def like(
         self,
