@@ -8,16 +8,15 @@ names them all, so that a Keras release which drops one is noticed.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import keras
 
-from keras_adaptive.optimizers.adapter.applying import AppliesGradients
+from keras_adaptive.optimizers.adapter.decaying import DecaysVariables
 from keras_adaptive.optimizers.adapter.evaluating import EvaluatesElsewhere
 from keras_adaptive.optimizers.contract.hyperparameters import documented
-from keras_adaptive.optimizers.contract.options import LearningRate, sparse_mode
+from keras_adaptive.optimizers.contract.options import LearningRate
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
@@ -35,7 +34,7 @@ OWN_OPTIONS = ("cautious", "sparse")
 """The options that Keras's optimizers do not have."""
 
 
-class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
+class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, DecaysVariables):
     """Base class: an update rule, written once, becomes a Keras optimizer.
 
     A subclass declares its hyper-parameters and its state (`slots`), and defines one
@@ -93,8 +92,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
             setattr(self, name, value)
         self._engine = Engine(self.add_variable, self._beside)
         self.complete()
-        refused = self.refused_modes()
-        self.sparse = sparse_mode(type(self).__name__, self.sparse, refused)
+        self.sparse = self.checked_sparse_mode()
 
     @override
     def get_config(self) -> dict[str, Any]:
@@ -116,6 +114,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
         """
         if self.built:
             return
+        self.checked_sparse_mode()
         variables = list(variables)
         super().build(variables)
         accumulates = bool(self.gradient_accumulation_steps)
@@ -169,15 +168,6 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
     def _load(self, saved: dict[str, Any]) -> None:
         named, context = self._named_variables(), self._context(0.0)
         self._engine.load(self._owner, saved, named, context)
-
-    @override
-    def _use_weight_decay(self, variable: Any) -> bool:
-        # Keras looks at the path on TensorFlow and at the bare name elsewhere.
-        pattern = getattr(self, "_exclude_from_weight_decay_pattern", None)
-        path = getattr(variable, "path", variable.name)
-        if pattern is not None and re.search(pattern, path):
-            return False
-        return super()._use_weight_decay(variable)
 
     # One step.
 

@@ -144,12 +144,15 @@ def load(owner: str, saved: Mapping[str, Any], named: Mapping[str, Any]) -> None
         named[name].assign(value)
 
 
-def check_up_to_date(row_state: Mapping[str, np.ndarray], now: Any) -> None:
-    """Checks that no row is behind, as a backend without sparse gradients needs.
+def check_up_to_date(
+    row_state: Mapping[str, np.ndarray], now: Any, *, but: str
+) -> None:
+    """Checks that no row is behind, where an optimizer could not bring it up to date.
 
     Args:
         row_state: The saved row state by name.
         now: The saved number of calls.
+        but: Why not, and where it can be done.
 
     Raises:
         ValueError: Rows were not up to date.
@@ -163,7 +166,6 @@ def check_up_to_date(row_state: Mapping[str, np.ndarray], now: Any) -> None:
     if behind:
         raise ValueError(
             "This state was saved on TensorFlow while rows of a sparse variable were "
-            f"not up to date ({', '.join(behind)}), and the "
-            f"{keras.backend.backend()} backend has dense gradients only. Load it on "
-            "TensorFlow, call `optimizer.flush()` between two updates, and save again."
+            f"not up to date ({', '.join(behind)}), and {but}, call "
+            "`optimizer.flush()` between two updates, and save again."
         )

@@ -43,11 +43,13 @@ class Engine:
         rows: The `RowUpdates`, on TensorFlow; elsewhere `None`.
         fused: The `FusedUpdates`, on TensorFlow; elsewhere `None`.
         running: The step that runs, while a user's `update_step` is called.
+        has_stepped: Whether a step was made or compiled since the optimizer was made.
     """
 
     rows: Any = None
     fused: Any = None
     running: StepContext | None = None
+    has_stepped = False
 
     def __init__(
         self,
@@ -113,6 +115,27 @@ class Engine:
             self.global_state[name] = number
         self.point.build(self.states, self.factory)
 
+    def change_decay(
+        self,
+        change: Callable[[], None],
+        decays: Callable[[Any], bool],
+        context: StepContext,
+    ) -> None:
+        """Changes which variables decay, before the first step.
+
+        Args:
+            change: Changes it in the optimizer.
+            decays: Returns whether a variable may decay.
+            context: A step.
+        """
+        # Loaded rows may be behind, by steps in which they decayed as before.
+        self.flush(self.states, context)
+        change()
+        for state in self.states:
+            state.may_decay = decays(state.variable)
+        if self.rows is not None:
+            self.rows.kept.decay_has_changed(self.states, context)
+
     def named_variables(self) -> dict[str, keras.Variable]:
         """Returns all state but that of rows, by name and index of the variable."""
         named = {}
@@ -174,20 +197,36 @@ class Engine:
 
         Raises:
             ValueError: The state has other names or shapes, or it has rows that are not
-                up to date and this backend has none.
+                up to date, and this optimizer or backend cannot make up for it.
         """
         prefix = checkpoint.ROW_STATE
         row_state = {n: v for n, v in saved.items() if n.startswith(prefix)}
         state = {n: v for n, v in saved.items() if n not in row_state}
         checkpoint.check(owner, state, named)
         if self.rows is None:
-            checkpoint.check_up_to_date(row_state, now=state["iteration"])
+            checkpoint.check_up_to_date(
+                row_state,
+                now=state["iteration"],
+                but=f"the {keras.backend.backend()} backend has dense gradients only. "
+                "Load it on TensorFlow",
+            )
             checkpoint.load(owner, state, named)
             return
         kept, now = self.rows.kept, int(state["iteration"])
         kept.restart(row_state, self.states, context, now)
         # Row state that was not saved had not been needed yet.
         rows = {n: v for n, v in kept.named_variables().items() if n in row_state}
+        useless = row_state.keys() - rows.keys()
+        if useless:
+            # Other tables decayed then. That matters only to rows that are behind.
+            checkpoint.check_up_to_date(
+                row_state,
+                now=state["iteration"],
+                but="other tables decayed then, or moved without a gradient. Load it "
+                "into an optimizer with the same arguments and the same exclusions "
+                "from weight decay",
+            )
+        saved = {n: v for n, v in saved.items() if n not in useless}
         checkpoint.load(owner, saved, named | rows)
 
     # Updates.

@@ -72,17 +72,9 @@ class RowState:
         if self.has_any(i):
             return
         height = int(state.variable.shape[0])
-        decays = context.deferred and state.decays
-        averages = context.ema_momentum is not None
-        changes = catch_up.rows_change(context)
-        drifts = changes and _drift(context, context.row_hyper()) is not None
         with tf.init_scope():
             now = int(ops.convert_to_numpy(context.calls))
-            if changes or decays or averages:
-                self._add("clock", i, (height,), "int64", now)
-            if context.deferred and i in self.clocks:
-                self._add("cursor", i, (), "int64")
-                self._add_coefficients(drifts, decays, averages)
+            self._add_clock(state, context, now)
             if context.accumulation:
                 # Dense gradients that were accumulated before touch all rows.
                 begun = now % context.accumulation > 0
@@ -92,6 +84,33 @@ class RowState:
                     queue.assign(tf.range(height + 1, dtype=tf.int64))
                 self._add("queued", i, (height,), "bool", begun)
                 self._add("queue_length", i, (), "int64", height * begun)
+
+    def decay_has_changed(
+        self, states: Sequence[VariableState], context: StepContext
+    ) -> None:
+        """Adds what rows need that decay now, or no longer do; all are up to date.
+
+        Args:
+            states: The variables by index.
+            context: The step.
+        """
+        now = int(ops.convert_to_numpy(context.calls))
+        for i in self.tables:
+            self._add_clock(states[i], context, now)
+
+    def _add_clock(self, state: VariableState, context: StepContext, now: int) -> None:
+        """Adds the clock of rows that may fall behind, and their coefficients."""
+        i, height = state.index, int(state.variable.shape[0])
+        decays = context.deferred and state.decays
+        averages = context.ema_momentum is not None
+        changes = catch_up.rows_change(context)
+        drifts = changes and _drift(context, context.row_hyper()) is not None
+        if (changes or decays or averages) and i not in self.clocks:
+            self._add("clock", i, (height,), "int64", now)
+        if context.deferred and i in self.clocks:
+            if i not in self.cursors:
+                self._add("cursor", i, (), "int64")
+            self._add_coefficients(drifts, decays, averages)
 
     def _add_coefficients(self, drifts: bool, decays: bool, averages: bool) -> None:
         for name in catch_up.columns(drifts, decays, averages):
