@@ -8,21 +8,16 @@ names them all, so that a Keras release which drops one is noticed.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 
 from keras_adaptive.optimizers.adapter import keras_state
-from keras_adaptive.optimizers.adapter.applying import AppliesGradients
+from keras_adaptive.optimizers.adapter.decaying import DecaysVariables
 from keras_adaptive.optimizers.adapter.evaluating import EvaluatesElsewhere
 from keras_adaptive.optimizers.contract.hyperparameters import documented
-from keras_adaptive.optimizers.contract.options import (
-    LearningRate,
-    check_settable,
-    sparse_mode,
-)
+from keras_adaptive.optimizers.contract.options import LearningRate, check_settable
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
@@ -39,7 +34,7 @@ OWN_OPTIONS = ("cautious", "sparse")
 """The options that Keras's optimizers do not have."""
 
 
-class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
+class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, DecaysVariables):
     """Base class: an update rule, written once, becomes a Keras optimizer.
 
     A subclass declares its hyper-parameters and its state (`slots`), and defines one
@@ -101,8 +96,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
             setattr(self, name, value)
         self._engine = Engine(self.add_variable, self._beside)
         self.complete()
-        refused = self.refused_modes()
-        self.sparse = sparse_mode(type(self).__name__, self.sparse, refused)
+        self.sparse = self.checked_sparse_mode()
 
     @override
     def get_config(self) -> dict[str, Any]:
@@ -131,6 +125,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
         variables = list(variables)
         if self.built or not variables:
             return
+        self.checked_sparse_mode()
         super().build(variables)
         accumulates = bool(self.gradient_accumulation_steps)
         self._engine.build(
@@ -212,15 +207,6 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, AppliesGradients):
 
     def _translated(self, saved: Mapping[str, Any]) -> dict[str, Any]:
         return keras_state.translated(self, saved, self._named_variables())
-
-    @override
-    def _use_weight_decay(self, variable: Any) -> bool:
-        # Keras looks at the path on TensorFlow and at the bare name elsewhere.
-        pattern = getattr(self, "_exclude_from_weight_decay_pattern", None)
-        path = getattr(variable, "path", variable.name)
-        if pattern is not None and re.search(pattern, path):
-            return False
-        return super()._use_weight_decay(variable)
 
     # One step.
 

@@ -197,6 +197,11 @@ CATALOGUE = (
         optimizers.ScheduleFreeSGD,
         {"learning_rate": 2**-4, "momentum": 0.875, **SCHEDULE_FREE},
     ),
+    Case(
+        "schedule-free-polyak",
+        optimizers.ScheduleFreeSGD,
+        {"learning_rate": 2**-4, "momentum": 0.0, **SCHEDULE_FREE},
+    ),
     Case("shampoo", optimizers.Shampoo, SHAMPOO),
     Case("shampoo-rare", optimizers.Shampoo, {**SHAMPOO, "precondition_frequency": 3}),
     Case("shampoo-diagonal", optimizers.Shampoo, {**SHAMPOO, "max_precond_dim": 3}),

@@ -15,6 +15,11 @@ MAKE = {
     "adamw": lambda **options: optimizers.ScheduleFreeAdamW(0.125, 0.75, **options),
     "radam": lambda **options: optimizers.ScheduleFreeRAdam(0.125, 0.75, **options),
 }
+AT_Z = {
+    "sgd-0": lambda **options: optimizers.ScheduleFreeSGD(0.125, 0.0, **options),
+    "adamw-0": lambda **options: optimizers.ScheduleFreeAdamW(0.125, 0.0, **options),
+    "radam-0": lambda **options: optimizers.ScheduleFreeRAdam(0.125, 0.0, **options),
+}
 STEPS = 8
 
 every = pytest.mark.parametrize("name", MAKE)
@@ -63,9 +68,38 @@ def test_no_weight_for_steps_without_a_rate():
     np.testing.assert_allclose(values(kernel), z, rtol=1e-12)
 
 
-@every
+def test_without_momentum_it_is_polyak_averaging():
+    """SGD makes the steps, and x is the mean of its iterates."""
+    optimizer, sgd = AT_Z["sgd-0"](weight_decay=0.25), optimizers.SGD(0.125)
+    kernel, other, seen = variable(), variable(), []
+    for gradient in gradients():
+        apply(optimizer, kernel, gradient)
+        apply(sgd, other, gradient + 0.25 * values(other))
+        seen.append(values(other))
+        np.testing.assert_allclose(values(kernel), values(other), rtol=1e-12)
+    optimizer.to_evaluation()
+    np.testing.assert_allclose(values(kernel), np.mean(seen, axis=0), rtol=1e-6)
+    optimizer.to_training()
+    np.testing.assert_array_equal(values(kernel), seen[-1])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "radam"])
+def test_without_momentum_it_is_the_limit_of_little_momentum(name):
+    def points(beta):
+        optimizer, kernel = AT_Z[f"{name}-0"](), variable()
+        setattr(optimizer, "momentum" if name == "sgd" else "beta_1", beta)
+        for gradient in gradients():
+            apply(optimizer, kernel, gradient)
+        y = values(kernel)
+        optimizer.to_evaluation()
+        return y, values(kernel)
+
+    np.testing.assert_allclose(points(0.0), points(1e-6), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAKE | AT_Z)
 def test_there_and_back(name):
-    optimizer, kernel = MAKE[name](), variable()
+    optimizer, kernel = (MAKE | AT_Z)[name](), variable()
     optimizer.to_evaluation()
     for gradient in gradients():
         apply(optimizer, kernel, gradient)
@@ -82,9 +116,9 @@ def test_there_and_back(name):
     np.testing.assert_allclose(values(kernel), y, rtol=1e-13, atol=1e-15)
 
 
-@every
+@pytest.mark.parametrize("name", MAKE | AT_Z)
 def test_apply_goes_back_first(name):
-    straight, detour = MAKE[name](), MAKE[name]()
+    straight, detour = (MAKE | AT_Z)[name](), (MAKE | AT_Z)[name]()
     kernel, other = variable(), variable()
     for gradient in gradients():
         apply(straight, kernel, gradient)
@@ -109,13 +143,14 @@ def test_moving_average_of_16_bits_comes_back(dtype):
     np.testing.assert_array_equal(back, weights)
 
 
-def test_saved_at_the_evaluation_point():
-    optimizer, kernel, store = MAKE["adamw"](), variable(), {}
+@pytest.mark.parametrize("make", [MAKE["adamw"], AT_Z["adamw-0"]])
+def test_saved_at_the_evaluation_point(make):
+    optimizer, kernel, store = make(), variable(), {}
     for gradient in gradients()[:4]:
         apply(optimizer, kernel, gradient)
     optimizer.finalize_variable_values([kernel])
     optimizer.save_own_variables(store)
-    again, other = MAKE["adamw"](), keras.Variable(values(kernel), dtype="float64")
+    again, other = make(), keras.Variable(values(kernel), dtype="float64")
     again.load_own_variables(store)
     again.build([other])
     assert again.evaluating
@@ -127,9 +162,13 @@ def test_saved_at_the_evaluation_point():
 
 def test_what_cannot_be_had():
     with pytest.raises(ValueError, match="ScheduleFreeSGD.*`momentum`"):
-        optimizers.ScheduleFreeSGD(momentum=0.0)
+        optimizers.ScheduleFreeSGD(momentum=1.0)
     with pytest.raises(ValueError, match="ScheduleFreeAdamW.*`beta_1`"):
-        optimizers.ScheduleFreeAdamW(beta_1=0.0)
+        optimizers.ScheduleFreeAdamW(beta_1=1.0)
+    for mode in ("deferred", "lazy"):
+        with pytest.raises(ValueError, match=f"'{mode}'.*β = 0.*sparse='dense'"):
+            optimizers.ScheduleFreeSGD(momentum=0.0, sparse=mode)
+    assert optimizers.ScheduleFreeAdamW(beta_1=0.0).sparse == "dense"
     with pytest.raises(ValueError, match="cautious=True is not supported"):
         optimizers.ScheduleFreeRAdam(cautious=True)
     with pytest.raises(ValueError, match="weight decay inside"):

@@ -81,6 +81,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
         self, grads: Sequence[Any], trainable_variables: Sequence[Any]
     ) -> None:
         engine, context = self._engine, self._context()
+        engine.has_stepped = True
         states = [self._state_of(variable) for variable in trainable_variables]
         grads = [
             map_values(partial(ops.cast, dtype=state.dtype), gradient)

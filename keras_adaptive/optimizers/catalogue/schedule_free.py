@@ -23,14 +23,14 @@ from keras_adaptive.optimizers.contract import (
     hyperparameter,
 )
 
-INTERPOLATION = Interval(0.0, 1.0, open_low=True, open_high=True)
+INTERPOLATION = Interval(0.0, 1.0, open_high=True)
 
 
 class _ScheduleFree(AdaptiveOptimizer):
     """Trains at y, between z, which takes the steps, and x, the average of all z.
 
     Subclasses define the direction of the steps (`_direction`) and where y lies between
-    z and x (`_beta`).
+    z and x (`_beta`). If y is z (`_trains_at_z`), the slot is x: y does not tell it.
     """
 
     # The mean of the weights: their sum would lose small ones in float32.
@@ -39,7 +39,12 @@ class _ScheduleFree(AdaptiveOptimizer):
 
     @property
     def slots(self) -> dict[str, Slot]:
-        return {"z": Slot(PARAMETER)}
+        return {"x" if self._trains_at_z else "z": Slot(PARAMETER)}
+
+    @property
+    def _trains_at_z(self) -> bool:
+        """Whether β is 0."""
+        raise NotImplementedError
 
     def _beta(self, hyper: Hyper) -> Any:
         """Returns β, the position of y on the way from z to x."""
@@ -89,23 +94,41 @@ class _ScheduleFree(AdaptiveOptimizer):
 
     def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         direction, new = self._direction(gradient, state, hyper)
-        y, z, c = hyper.parameter, state["z"], self._share_of_z(hyper)
+        y, c = hyper.parameter, self._share_of_z(hyper)
         if self.weight_decay:
             direction = direction + hyper.weight_decay * y
         step = self._rate(hyper) * direction
+        if self._trains_at_z:
+            x = state["x"]
+            new["x"] = x + c * (y - step - x)
+            return step, new
+        z = state["z"]
         new["z"] = z - step
         return c * (y - z) + (1 - self._beta(hyper) * (1 - c)) * step, new
 
     def evaluation_point(
         self, parameter: Any, state: State, hyper: Hyper
     ) -> tuple[Any, State]:
+        if self._trains_at_z:
+            return state["x"], {**state, "x": parameter}
         outwards = 1 - 1 / self._beta(hyper)
         return parameter + outwards * (state["z"] - parameter), state
 
     def training_point(
         self, parameter: Any, state: State, hyper: Hyper
     ) -> tuple[Any, State]:
+        if self._trains_at_z:
+            return state["x"], {**state, "x": parameter}
         return parameter + (1 - self._beta(hyper)) * (state["z"] - parameter), state
+
+    def refused_modes(self) -> dict[str, str]:
+        if not self._trains_at_z:
+            return super().refused_modes()
+        why = (
+            "with β = 0 the average x of a row has no closed form, and while the row "
+            "stands still x must follow it. Use sparse='dense', or β > 0."
+        )
+        return dict.fromkeys(("deferred", "lazy"), why)
 
     def catch_up(
         self, state: State, skipped_steps: Any, hyper: Hyper
@@ -132,7 +155,8 @@ class ScheduleFreeSGD(_ScheduleFree):
         z ← z - γ (g + λ y)
         x ← (1 - c) x + c z,  c = wₜ / (w₁ + ... + wₜ),  wₜ = tʳ (largest γ so far)ᵖ
 
-    Only y and z are kept, because x = y + (1 - 1/β) (z - y).
+    Only y and z are kept, because x = y + (1 - 1/β) (z - y). β = 0 is Polyak-Ruppert
+    averaging: SGD makes the steps, at y = z, and x is kept.
 
     When to use: for training without a known end, where the average replaces a decaying
         learning rate. Give it a larger `learning_rate` than SGD with a schedule, and no
@@ -149,10 +173,12 @@ class ScheduleFreeSGD(_ScheduleFree):
     Sparse gradients, `"deferred"`: while the gradient is zero, z stands still and y
     approaches it: d skipped steps multiply y - z by Π (1 - cₜ₊ⱼ), j = 1, ..., d. This
     is exact. With weight decay there is no closed form, and the default is `"lazy"`.
+    With β = 0 there is none for x, and all updates are `"dense"`.
 
     Raises:
-        ValueError: As for `AdaptiveOptimizer`, and if `cautious=True`, or if
-            `sparse="deferred"` is combined with weight decay.
+        ValueError: As for `AdaptiveOptimizer`, and if `cautious=True`, if
+            `sparse="deferred"` is combined with weight decay, or if β = 0 is combined
+            with `sparse` other than `"dense"`.
 
     Example:
 
@@ -182,6 +208,10 @@ class ScheduleFreeSGD(_ScheduleFree):
         NON_NEGATIVE, "p, the power of the largest γ in the weights.", default=2.0
     )
 
+    @property
+    def _trains_at_z(self) -> bool:
+        return self.momentum == 0
+
     def _beta(self, hyper: Hyper) -> Any:
         return hyper.momentum
 
@@ -197,6 +227,10 @@ class _ScheduleFreeAdam(_ScheduleFree):
     @property
     def slots(self) -> dict[str, Slot]:
         return {**super().slots, "velocity": Slot(row_wise=self.row_wise)}
+
+    @property
+    def _trains_at_z(self) -> bool:
+        return self.beta_1 == 0
 
     def _beta(self, hyper: Hyper) -> Any:
         return hyper.beta_1

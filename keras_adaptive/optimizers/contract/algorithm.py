@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_adaptive.optimizers.contract.hyper import Hyper
-from keras_adaptive.optimizers.contract.options import Options
+from keras_adaptive.optimizers.contract.options import Options, sparse_mode
 from keras_adaptive.optimizers.contract.slot import Slot
 
 PACKAGE = "keras_adaptive"
@@ -115,7 +115,7 @@ class Algorithm(Options):
         return None
 
     def changes_direction(self, hyper: Hyper) -> Any:
-        """Returns whether a step changes the direction of rows with zero gradient.
+        """Returns whether rows with zero gradient change direction after a step.
 
         Deferred rows are brought up to date after such a step, all of them. `catch_up`
         and `drift` then never mix the directions before it and after it.
@@ -143,6 +143,14 @@ class Algorithm(Options):
         why = self.why_not_deferred()
         alternative = "Use sparse='lazy' (such rows stand still) or sparse='dense'."
         return {"deferred": f"{why} {alternative}"} if why else {}
+
+    def checked_sparse_mode(self) -> str:
+        """Returns the mode of sparse updates that `sparse` asks for.
+
+        Raises:
+            ValueError: The hyper-parameters do not support it.
+        """
+        return sparse_mode(type(self).__name__, self.sparse, self.refused_modes())
 
     def decayed(self, parameter: Any, hyper: Hyper) -> Any:
         """Returns the parameter after weight decay, before a step."""

@@ -341,14 +341,11 @@ def check_possible(owner: str, state: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def check_up_to_date(
-    lost: Mapping[str, np.ndarray], row_state: Mapping[str, np.ndarray], mode: str
-) -> None:
-    """Checks that no row is behind of which nothing can be kept here.
+def check_up_to_date(row_state: Mapping[str, np.ndarray], mode: str) -> None:
+    """Checks that no row is behind, where a part of the row state has no place.
 
     Args:
-        lost: The saved row state that has no place here, by name.
-        row_state: All saved row state.
+        row_state: The saved row state by name.
         mode: The mode of sparse updates.
 
     Raises:
@@ -357,7 +354,7 @@ def check_up_to_date(
     now = row_state.get(f"{ROW_STATE}calls", 0)
     behind = [
         name
-        for name, value in sorted(lost.items())
+        for name, value in sorted(row_state.items())
         if (name.startswith("row_clock:") and np.any(value != now))
         or (name.startswith("row_queue_length:") and np.any(value))
     ]
@@ -365,6 +362,7 @@ def check_up_to_date(
         raise ValueError(
             "This state was saved on TensorFlow while rows of a sparse variable were "
             f"not up to date ({', '.join(behind)}), and such rows are not kept on the "
-            f"{keras.backend.backend()} backend with sparse='{mode}'. Load it as it "
-            "was saved, call `optimizer.flush()` between two updates, and save again."
+            f"{keras.backend.backend()} backend with sparse='{mode}' and these "
+            "options. Load it with those that it was saved with, call "
+            "`optimizer.flush()` between two updates, and save again."
         )

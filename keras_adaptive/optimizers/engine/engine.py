@@ -43,11 +43,13 @@ class Engine:
         rows: The `RowUpdates`, on TensorFlow; elsewhere `None`.
         fused: The `FusedUpdates`, on TensorFlow; elsewhere `None`.
         running: The step that runs, while a user's `update_step` is called.
+        has_stepped: Whether a step was made or compiled since the optimizer was made.
     """
 
     rows: Any = None
     fused: Any = None
     running: StepContext | None = None
+    has_stepped = False
 
     def __init__(
         self,
@@ -113,6 +115,27 @@ class Engine:
             number = self.factory.number(name, dtype, initial=slot.initial)
             self.global_state[name] = number
         self.point.build(self.states, self.factory)
+
+    def change_decay(
+        self,
+        change: Callable[[], None],
+        decays: Callable[[Any], bool],
+        context: StepContext,
+    ) -> None:
+        """Changes which variables decay, before the first step.
+
+        Args:
+            change: Changes it in the optimizer.
+            decays: Returns whether a variable may decay.
+            context: A step.
+        """
+        # Loaded rows may be behind, by steps in which they decayed as before.
+        self.flush(self.states, context)
+        change()
+        for state in self.states:
+            state.may_decay = decays(state.variable)
+        if self.rows is not None:
+            self.rows.kept.decay_has_changed(self.states, context)
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """Returns all state but that of rows, by name and index of the variable."""
@@ -200,7 +223,8 @@ class Engine:
             self.rows.kept.restart(saved_rows, self.states, context)
         row_state = self.named_row_state()
         lost = {n: v for n, v in saved_rows.items() if n not in row_state}
-        checkpoint.check_up_to_date(lost, saved_rows, context.sparse)
+        if lost:
+            checkpoint.check_up_to_date(saved_rows, context.sparse)
         for name, value in state.items():
             if name not in lost:
                 (row_state if name in saved_rows else named)[name].assign(value)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,8 +149,7 @@ class FusedUpdates:
         tensors = {name: _tensors(getattr(context, name)) for name in TENSORS}
         done: set[int] = set()
         for group in self.groups:
-            present = tuple(i for i in group.indices if i in gradients)
-            if present:
+            for present in self._present(group, gradients):
                 self._update_group(group, present, gradients, context, tensors)
                 done.update(present)
         left = [state for _, state in pairs if state.index not in done]
@@ -160,6 +159,20 @@ class FusedUpdates:
         for gradient, state in pairs:
             if state.index not in done:
                 step.update(state, context, gradient)
+
+    def _present(
+        self, group: Group, gradients: Mapping[int, Any]
+    ) -> list[tuple[int, ...]]:
+        """Returns the variables of a group with a gradient, those that decay apart.
+
+        All of them do or do not, unless that has changed since the group was built.
+        """
+        present: dict[bool, tuple[int, ...]] = {}
+        for i in group.indices:
+            if i in gradients:
+                decays = self._states[i].decays
+                present[decays] = (*present.get(decays, ()), i)
+        return list(present.values())
 
     def _update_alike(
         self,
@@ -213,7 +226,7 @@ class FusedUpdates:
     ) -> None:
         """Updates the small variables of a group that have a gradient."""
         states = [self._states[i] for i in group.indices]
-        first, variables = states[0], [state.variable for state in states]
+        first, variables = self._states[present[0]], [s.variable for s in states]
 
         def kept(old: Any, new: Any) -> Any:
             """Returns the old values of variables without a gradient, else the new."""
@@ -238,7 +251,7 @@ class FusedUpdates:
             for state in states
         ]
         slots = {name: raw(group.slots[name]) for name in first.algorithm.slots}
-        key = (present, *_constants(first.algorithm, context))
+        key = (present, first.decays, *_constants(first.algorithm, context))
         compiled = self._compile(key, update)
         new = compiled(flat(variables), slots, flat(values), tensors)
         parts = tf.split(new, group.sizes)

@@ -81,20 +81,8 @@ class RowState:
         if self.has_any(i):
             return
         height = int(state.variable.shape[0])
-        decays = context.deferred and state.decays
-        averages = context.ema_momentum is not None
-        changes = catch_up.rows_change(context)
-        drifts = changes and _drift(context, context.row_hyper()) is not None
-        counts = changes and context.accumulation is not None
         with tf.init_scope():
-            if changes or decays or averages:
-                self._add_number("calls", 0)
-                if averages and not context.deferred:
-                    self._add_number("restart", -1)
-                self._add("clock", i, (height,), "int64", self.calls)
-            if context.deferred and i in self.clocks:
-                self._add("cursor", i, (), "int64")
-                self._add_coefficients(counts, drifts, decays, averages)
+            self._add_clock(state, context)
             if context.accumulation:
                 # Dense gradients that were accumulated before touch all rows.
                 begun = int(ops.convert_to_numpy(context.calls)) % context.accumulation
@@ -106,6 +94,36 @@ class RowState:
     def _add_number(self, name: str, initial: int) -> None:
         if name not in self.numbers:
             self.numbers[name] = self._variable(f"row_{name}", (), "int64", initial)
+
+    def decay_has_changed(
+        self, states: Sequence[VariableState], context: StepContext
+    ) -> None:
+        """Adds what rows need that decay now, or no longer do; all are up to date.
+
+        Args:
+            states: The variables by index.
+            context: The step.
+        """
+        for i in self.tables:
+            self._add_clock(states[i], context)
+
+    def _add_clock(self, state: VariableState, context: StepContext) -> None:
+        """Adds the clock of rows that may fall behind, and their coefficients."""
+        i, height = state.index, int(state.variable.shape[0])
+        decays = context.deferred and state.decays
+        averages = context.ema_momentum is not None
+        changes = catch_up.rows_change(context)
+        drifts = changes and _drift(context, context.row_hyper()) is not None
+        counts = changes and context.accumulation is not None
+        if (changes or decays or averages) and i not in self.clocks:
+            self._add_number("calls", 0)
+            if averages and not context.deferred:
+                self._add_number("restart", -1)
+            self._add("clock", i, (height,), "int64", self.calls)
+        if context.deferred and i in self.clocks:
+            if i not in self.cursors:
+                self._add("cursor", i, (), "int64")
+            self._add_coefficients(counts, drifts, decays, averages)
 
     def _add_coefficients(
         self, counts: bool, drifts: bool, decays: bool, averages: bool
