@@ -29,7 +29,8 @@ from keras_adaptive.datasets.batches import require_tensorflow
 from keras_adaptive.datasets.dataset import stratified_split
 from keras_adaptive.study import Contender, Epochs, Protocol, Results, Study, Workload
 from keras_adaptive.study.design.grid import half_decade
-from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
+from keras_adaptive.study.ledger.connection import store_location
+from keras_adaptive.study.ledger.mlflow_ledger import attach
 from keras_adaptive.study.reporting.tables import Spread, spread
 
 POINTS = 2.0

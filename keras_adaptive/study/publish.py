@@ -7,7 +7,8 @@ from pathlib import Path
 from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.analysis.run_table import RunTable
 from keras_adaptive.study.analysis.verdicts import by_measure
-from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
+from keras_adaptive.study.ledger.connection import store_location
+from keras_adaptive.study.ledger.mlflow_ledger import attach
 from keras_adaptive.study.reporting import tables
 from keras_adaptive.study.reporting.output import file_name, output_folder
 from keras_adaptive.study.results import Results

@@ -19,8 +19,9 @@ from keras_adaptive.study.execution.executors import Executor, InProcess
 from keras_adaptive.study.execution.planning import Plan
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.schedule import Schedule
+from keras_adaptive.study.ledger.connection import quiet_mlflow
 from keras_adaptive.study.ledger.fingerprint import engine
-from keras_adaptive.study.ledger.mlflow_ledger import Ledger, quiet_mlflow
+from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 from keras_adaptive.study.ledger.record import NONE_WORKED
 from keras_adaptive.study.results import Results
 

@@ -11,12 +11,8 @@ from scripted import scripted
 from keras_adaptive.errors import StudyError
 from keras_adaptive.study import Contender
 from keras_adaptive.study.design.setting import Setting
-from keras_adaptive.study.ledger.mlflow_ledger import (
-    NO_LINKS,
-    Ledger,
-    attach,
-    quiet_mlflow,
-)
+from keras_adaptive.study.ledger.connection import NO_LINKS, quiet_mlflow
+from keras_adaptive.study.ledger.mlflow_ledger import Ledger, attach
 from keras_adaptive.study.ledger.mlflow_runs import METRICS_PER_BATCH
 from keras_adaptive.study.ledger.record import Point, Record
 from keras_adaptive.study.ledger.run_values import flatten

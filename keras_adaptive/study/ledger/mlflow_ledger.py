@@ -9,14 +9,13 @@ a run last, so a run without a status is half-written.
 
 from __future__ import annotations
 
-import logging
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from keras_adaptive.errors import InputError, needs_extra
+from keras_adaptive.study.ledger.connection import UNREACHABLE, mask, usable_store
 from keras_adaptive.study.ledger.driver import this_driver
 from keras_adaptive.study.ledger.lease import Lease, LeaseLost, Tell
 from keras_adaptive.study.ledger.mlflow_runs import read_run, write_run
@@ -30,29 +29,7 @@ with needs_extra("study"):
     from mlflow.entities import RunStatus, RunTag
     from mlflow.exceptions import MlflowException
 
-NOISY_LOGGERS = ("mlflow", "alembic")
-NO_LINKS = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 PARENT = "mlflow.parentRunId"
-UNREACHABLE = (MlflowException, OSError)
-
-
-@contextmanager
-def quiet_mlflow() -> Iterator[None]:
-    """Silences MLflow's notes about its database and its links to every run."""
-    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    links = os.environ.get(NO_LINKS)
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    os.environ[NO_LINKS] = "true"
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        del os.environ[NO_LINKS]
-        if links is not None:
-            os.environ[NO_LINKS] = links
 
 
 class Ledger(Mapping[str, Record]):
@@ -80,7 +57,7 @@ class Ledger(Mapping[str, Record]):
         self._run_id: str | None = None
         self._records: dict[str, Record] = {}
         self._runs: dict[str, mlflow.entities.Run] = {}
-        with self._usable_store():
+        with usable_store():
             make_store(mlflow.get_tracking_uri())
             self._client = mlflow.MlflowClient()
             found = self._client.get_experiment_by_name(experiment)
@@ -110,7 +87,8 @@ class Ledger(Mapping[str, Record]):
     def __getitem__(self, key: str) -> Record:
         """Returns the record of a run that is done."""
         if key not in self._records:
-            self._records[key] = read_run(self._client, self._runs[key])
+            with usable_store():
+                self._records[key] = read_run(self._client, self._runs[key])
         return self._records[key]
 
     def __contains__(self, key: object) -> bool:
@@ -124,17 +102,6 @@ class Ledger(Mapping[str, Record]):
     def __len__(self) -> int:
         """Returns the number of runs that are done."""
         return len({**self._runs, **self._records})
-
-    @contextmanager
-    def _usable_store(self) -> Iterator[None]:
-        try:
-            yield
-        except UNREACHABLE as error:
-            raise InputError(
-                f"MLflow's store at {mlflow.get_tracking_uri()} cannot be used: "
-                f"{error}. Check MLFLOW_TRACKING_URI, or unset it to keep the runs in "
-                "the current folder."
-            ) from error
 
     @contextmanager
     def open(
@@ -161,7 +128,7 @@ class Ledger(Mapping[str, Record]):
                 study open.
         """
         with ExitStack() as stack:
-            with self._usable_store():
+            with usable_store():
                 lease = Lease(
                     self._client, self.experiment_id, title, workloads, self._tell
                 )
@@ -181,7 +148,7 @@ class Ledger(Mapping[str, Record]):
             status = "KILLED"
             raise
         except BaseException as error:
-            failure = f"{type(error).__name__}: {error}"[:LONGEST_VALUE]
+            failure = mask(f"{type(error).__name__}: {error}")[:LONGEST_VALUE]
             raise
         finally:
             if not self._down:
@@ -263,11 +230,12 @@ class Ledger(Mapping[str, Record]):
 
     def forget(self, key: str) -> None:
         """Deletes a run, so that it can be made again."""
-        self._verify()
+        with usable_store():
+            self._verify()
+            if key in self._runs:
+                self._client.delete_run(self._runs[key].info.run_id)
         self._records.pop(key, None)
-        run = self._runs.pop(key, None)
-        if run is not None:
-            self._client.delete_run(run.info.run_id)
+        self._runs.pop(key, None)
 
     def write(self, record: Record) -> None:
         """Writes a run, to the spool if MLflow cannot be reached.
@@ -332,12 +300,6 @@ def attach(run_id: str, path: Path, folder: str = "") -> None:
     except UNREACHABLE as error:
         warnings.warn(
             f"MLflow could not be reached: {path} is not attached to the study's run "
-            f"({error}).",
+            f"({mask(error)}).",
             stacklevel=3,
         )
-
-
-def store_location() -> str:
-    """Returns where MLflow keeps the runs, in words."""
-    uri = mlflow.get_tracking_uri()
-    return f"{uri} (in {os.getcwd()})" if uri.startswith("sqlite:///mlflow") else uri
