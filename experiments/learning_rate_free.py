@@ -30,7 +30,6 @@ from keras_adaptive.datasets.dataset import stratified_split
 from keras_adaptive.study import Contender, Epochs, Protocol, Results, Study, Workload
 from keras_adaptive.study.design.grid import half_decade
 from keras_adaptive.study.ledger.connection import store_location
-from keras_adaptive.study.ledger.mlflow_ledger import attach
 from keras_adaptive.study.reporting.tables import Spread, spread
 
 POINTS = 2.0
@@ -250,7 +249,7 @@ def run(options: argparse.Namespace) -> str:
     )
     file = output / "table.md"
     file.write_text(text, encoding="utf-8")
-    attach(results.run_id, file)
+    results.artifacts.attach(file)
     console.print(Markdown(text))
     console.print(f"Table: {file}")
     console.print(f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")

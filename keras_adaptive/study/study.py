@@ -144,7 +144,7 @@ class Study:
             tuned=_tuned(schedule),
             given_targets=self._given_targets(),
         )
-        return Results(table, ledger.run_id, self.title, self.judge)
+        return Results(table, ledger.run_id, self.title, self.judge, ledger.usable)
 
     def _description(self) -> dict[str, str]:
         """Returns what is asked for, as the tags of the study's run."""
@@ -173,7 +173,7 @@ class Study:
             )
         if ledger.spooled:
             console.print(
-                f"MLflow could not be reached: {len(ledger.spooled)} runs wait in "
+                f"MLflow could not be used: {len(ledger.spooled)} runs wait in "
                 f"{self.spool} and are delivered when the study is run again."
             )
 

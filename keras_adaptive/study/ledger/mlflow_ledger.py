@@ -9,15 +9,21 @@ a run last, so a run without a status is half-written.
 
 from __future__ import annotations
 
-import warnings
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from keras_adaptive.errors import InputError, needs_extra
-from keras_adaptive.study.ledger.connection import UNREACHABLE, mask, usable_store
+from keras_adaptive.study.ledger.connection import (
+    UNREACHABLE,
+    Tell,
+    answers_again,
+    mask,
+    usable_store,
+)
 from keras_adaptive.study.ledger.driver import this_driver
-from keras_adaptive.study.ledger.lease import Lease, LeaseLost, Tell
+from keras_adaptive.study.ledger.lease import Lease, LeaseLost
 from keras_adaptive.study.ledger.mlflow_runs import read_run, write_run
 from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.study.ledger.run_values import LONGEST_VALUE
@@ -51,7 +57,7 @@ class Ledger(Mapping[str, Record]):
         """Connects to MLflow and finds or makes the experiment."""
         self.experiment = experiment
         self._spool = Spool(spool / experiment.replace("/", "-"))
-        self._down = False
+        self.usable = True
         self._tell = tell
         self._lease: Lease | None = None
         self._run_id: str | None = None
@@ -124,9 +130,10 @@ class Ledger(Mapping[str, Record]):
             as KILLED, and after any other exception as FAILED with the tag `failure`.
 
         Raises:
-            InputError: If MLflow's store cannot be used, or if another process has the
-                study open.
+            InputError: If MLflow's store or the spool cannot be used, or if another
+                process has the study open.
         """
+        self._spool.check()
         with ExitStack() as stack:
             with usable_store():
                 lease = Lease(
@@ -151,9 +158,13 @@ class Ledger(Mapping[str, Record]):
             failure = mask(f"{type(error).__name__}: {error}")[:LONGEST_VALUE]
             raise
         finally:
-            if not self._down:
-                with suppress(LeaseLost, *UNREACHABLE):
+            if self.usable:
+                try:
                     self._close(status, failure)
+                except LeaseLost:
+                    pass
+                except UNREACHABLE as lost:
+                    self._give_up(lost)
 
     def _verify(self) -> None:
         """Raises an error if another process has taken the study over."""
@@ -238,28 +249,52 @@ class Ledger(Mapping[str, Record]):
         self._runs.pop(key, None)
 
     def write(self, record: Record) -> None:
-        """Writes a run, to the spool if MLflow cannot be reached.
+        """Writes a run, to the spool if MLflow cannot be used.
 
-        MLflow itself retries for some minutes (`MLFLOW_HTTP_REQUEST_MAX_RETRIES`).
-        After it has given up once, all further runs go to the spool.
+        If MLflow fails, the ledger waits for it for a minute at most and tries once
+        more. After that, all further runs go to the spool.
 
         Args:
             record: The run.
 
         Raises:
             LeaseLost: If another process has taken the study over.
+            InputError: If neither MLflow nor the spool can be written.
         """
         if self._lease is not None:
             self._lease.check()
-        if not self._down:
-            try:
-                self._write(record)
-                self._records[record.key] = record
-                return
-            except UNREACHABLE:
-                self._down = True
-        self._spool.add(record)
+        if not (self.usable and self._takes(record)):
+            self._spool.add(record)
         self._records[record.key] = record
+
+    def _takes(self, record: Record) -> bool:
+        """Writes a run to MLflow, and says whether that has worked."""
+        since = time.monotonic()
+        try:
+            self._write(record)
+        except UNREACHABLE as error:
+            try:
+                if not answers_again(
+                    self._client, self.experiment_id, error, since, self._tell
+                ):
+                    raise
+                self._read()  # only its answer may have been lost
+                if record.key not in self._runs:
+                    self._write(record)
+            except UNREACHABLE as last:
+                self._give_up(last)
+                return False
+        return True
+
+    def _give_up(self, error: Exception) -> None:
+        """Stops using MLflow, and says why."""
+        self.usable = False
+        if self._lease is not None:
+            self._lease.store_is_gone = True
+        self._tell(
+            f"MLflow's store at {mask(mlflow.get_tracking_uri())} cannot be used any "
+            f"more: {mask(error)}. Further runs wait in {self._spool.folder}."
+        )
 
     @property
     def spooled(self) -> list[Path]:
@@ -282,24 +317,3 @@ class Ledger(Mapping[str, Record]):
 
 def _has_ended(run: mlflow.entities.Run) -> bool:
     return bool(RunStatus.is_terminated(RunStatus.from_string(run.info.status)))
-
-
-def attach(run_id: str, path: Path, folder: str = "") -> None:
-    """Stores a file among the artifacts of a study's run.
-
-    Args:
-        run_id: MLflow's id of the run, as in `Results.run_id`.
-        path: The file.
-        folder: Folder among the artifacts.
-
-    Warns:
-        UserWarning: If MLflow cannot be reached. The file itself stays in its place.
-    """
-    try:
-        mlflow.MlflowClient().log_artifact(run_id, str(path), folder)
-    except UNREACHABLE as error:
-        warnings.warn(
-            f"MLflow could not be reached: {path} is not attached to the study's run "
-            f"({mask(error)}).",
-            stacklevel=3,
-        )
