@@ -173,8 +173,8 @@ class Study:
             )
         if ledger.spooled:
             console.print(
-                f"MLflow could not be used: {len(ledger.spooled)} runs wait in "
-                f"{self.spool} and are delivered when the study is run again."
+                f"{len(ledger.spooled)} runs wait in {self.spool}, since MLflow did "
+                "not take them. They are delivered when the study is run again."
             )
 
     def _given_targets(self) -> Mapping[str, float]:

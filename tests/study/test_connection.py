@@ -301,7 +301,7 @@ def test_a_spool_that_cannot_be_made_is_an_error_before_training(store):
     (store[0] / "spool").write_text("in the way")
     ledger = Ledger("experiment", store[0] / "spool")
     with (
-        pytest.raises(InputError, match="spool/experiment cannot be written.*'spool'"),
+        pytest.raises(InputError, match="spool/experiment cannot be used.*'spool'"),
         ledger.open("a study", {}),
     ):
         raise AssertionError("training")

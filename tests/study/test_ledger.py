@@ -224,7 +224,7 @@ def test_the_spool_keeps_its_format(tmp_path, record):
     assert file.name == "abc.json"
     stored = json.loads(file.read_text(encoding="utf-8"))
     assert stored["setting"] == {"learning_rate": 0.1, "second": ["epsilon", 1e-8]}
-    assert same(Spool(tmp_path).records(), {file: record})
+    assert same(Spool(tmp_path).records(print), {file: record})
 
 
 def test_an_extra_hyper_parameter_is_tagged(ledger, store, record):

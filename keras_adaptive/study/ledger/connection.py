@@ -27,6 +27,8 @@ IMPATIENT = {
 }
 """What MLflow's client does unless the environment says otherwise."""
 
+REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+
 LONGEST_WAIT = 60.0
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_BETWEEN_NOTES = 8.0
@@ -58,17 +60,28 @@ def store_location() -> str:
     return f"{uri} (in {os.getcwd()})" if uri.startswith("sqlite:///mlflow") else uri
 
 
+def is_refusal(error: Exception) -> bool:
+    """Says whether MLflow works, but does not take what it was given."""
+    return isinstance(error, MlflowException) and error.error_code in REFUSALS
+
+
 @contextmanager
 def usable_store() -> Iterator[None]:
     """Replaces the error of a store by one that says what to do.
 
     Raises:
-        InputError: If MLflow's store cannot be used. The exception of MLflow is not
-            shown below it, since it may tell the password.
+        InputError: If MLflow's store cannot be used, or if it refuses what it is
+            given. The exception of MLflow is not shown below it, since it may tell the
+            password.
     """
     try:
         yield
     except UNREACHABLE as error:
+        if is_refusal(error):
+            raise InputError(
+                f"MLflow refuses a name or a value of the study: {mask(error)}. Choose "
+                "another one."
+            ) from None
         raise InputError(
             f"MLflow's store at {mask(mlflow.get_tracking_uri())} cannot be used: "
             f"{mask(error)}. Check MLFLOW_TRACKING_URI, or unset it to keep the runs "

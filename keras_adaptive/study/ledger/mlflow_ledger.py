@@ -19,6 +19,7 @@ from keras_adaptive.study.ledger.connection import (
     UNREACHABLE,
     Tell,
     answers_again,
+    is_refusal,
     mask,
     usable_store,
 )
@@ -245,6 +246,7 @@ class Ledger(Mapping[str, Record]):
             self._verify()
             if key in self._runs:
                 self._client.delete_run(self._runs[key].info.run_id)
+        self._spool.remove(key)
         self._records.pop(key, None)
         self._runs.pop(key, None)
 
@@ -273,6 +275,9 @@ class Ledger(Mapping[str, Record]):
         try:
             self._write(record)
         except UNREACHABLE as error:
+            if is_refusal(error):
+                self._tell_of_refusal(record, error)
+                return False
             try:
                 if not answers_again(
                     self._client, self.experiment_id, error, since, self._tell
@@ -285,6 +290,15 @@ class Ledger(Mapping[str, Record]):
                 self._give_up(last)
                 return False
         return True
+
+    def _tell_of_refusal(self, record: Record, error: Exception) -> None:
+        with suppress(*UNREACHABLE):
+            self._read()  # it deletes what was written of the run
+        self._tell(
+            f"MLflow refuses the run of {record.contender} on {record.workload} with "
+            f"{record.setting}, seed {record.seed}: {mask(error)}. It counts in this "
+            f"study and stays in {self._spool.folder}. Other runs are not affected."
+        )
 
     def _give_up(self, error: Exception) -> None:
         """Stops using MLflow, and says why."""
@@ -302,12 +316,21 @@ class Ledger(Mapping[str, Record]):
         return self._spool.files
 
     def _deliver(self) -> None:
-        """Writes the runs of the spool, except those that MLflow has after all."""
-        for file, record in self._spool.records().items():
-            if record.key not in self._runs:
-                self._write(record)
+        """Writes the runs of the spool, except those that MLflow has after all.
+
+        Each is tried by itself, so that one that MLflow refuses holds up no other.
+        """
+        for record in self._spool.records(self._tell).values():
             self._records[record.key] = record
-            file.unlink()
+            if record.key not in self._runs:
+                try:
+                    self._write(record)
+                except UNREACHABLE as error:
+                    if not is_refusal(error):
+                        raise
+                    self._tell_of_refusal(record, error)
+                    continue
+            self._spool.remove(record.key)
 
     def _write(self, record: Record) -> None:
         self._runs[record.key] = write_run(
