@@ -29,7 +29,7 @@ from keras_adaptive.datasets.batches import require_tensorflow
 from keras_adaptive.datasets.splitting import stratified_split
 from keras_adaptive.study import Contender, Epochs, Protocol, Results, Study, Workload
 from keras_adaptive.study.design.grid import half_decade
-from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
+from keras_adaptive.study.ledger.connection import store_location
 from keras_adaptive.study.reporting.tables import Spread, spread
 from keras_adaptive.terminal import say
 
@@ -250,7 +250,7 @@ def run(options: argparse.Namespace) -> str:
     )
     file = output / "table.md"
     file.write_text(text, encoding="utf-8")
-    attach(results.run_id, file)
+    results.artifacts.attach(file)
     console.print(Markdown(text))
     say(console, f"Table: {file}")
     say(console, f"Runs in MLflow: {store_location()}; see 'keras-adaptive ui'")

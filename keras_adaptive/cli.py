@@ -145,11 +145,13 @@ def open_ui(port: int) -> int:
     """
     with needs_extra("study"):
         import mlflow
+
+        from keras_adaptive.study.ledger.connection import mask
     store = mlflow.get_tracking_uri()
     if store.startswith(("http://", "https://", "databricks")):
         raise InputError(
-            f"The runs are on the MLflow server {store}, which has its own UI. Open it "
-            "there."
+            f"The runs are on the MLflow server {mask(store)}, which has its own UI. "
+            "Open it there."
         )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -162,7 +164,7 @@ def open_ui(port: int) -> int:
             ) from error
     command = [sys.executable, "-m", "mlflow", "ui", "--host", LOOPBACK]
     command += ["--port", str(port), "--backend-store-uri", store]
-    print(f"MLflow UI of {store}: http://{LOOPBACK}:{port} (Ctrl-C ends it)")
+    print(f"MLflow UI of {mask(store)}: http://{LOOPBACK}:{port} (Ctrl-C ends it)")
     server = subprocess.Popen(command)
     try:
         return server.wait()

@@ -92,7 +92,7 @@ def empty_store(tmp_path_factory):
     """MLflow's database before the first run: making one takes seconds."""
     import mlflow
 
-    from keras_adaptive.study.ledger.mlflow_ledger import quiet_mlflow
+    from keras_adaptive.study.ledger.connection import quiet_mlflow
 
     file = tmp_path_factory.mktemp("empty") / "mlflow.db"
     with quiet_mlflow():
@@ -105,7 +105,7 @@ def store(tmp_path, monkeypatch, empty_store):
     """A folder with a fresh MLflow store, and a client for it."""
     import mlflow
 
-    from keras_adaptive.study.ledger.mlflow_ledger import quiet_mlflow
+    from keras_adaptive.study.ledger.connection import quiet_mlflow
 
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.analysis.run_table import RunTable
 from keras_adaptive.study.analysis.verdicts import by_measure
-from keras_adaptive.study.ledger.mlflow_ledger import attach, store_location
+from keras_adaptive.study.ledger.connection import store_location
 from keras_adaptive.study.reporting import tables
 from keras_adaptive.study.reporting.output import file_name, output_folder
 from keras_adaptive.study.results import Results
@@ -37,7 +37,7 @@ def publish(results: Results, place: Path, console: Console) -> Path:
     written = output_folder(place / "tables")
     for file, text in texts.items():
         (written / file).write_text(text, encoding="utf-8")
-        attach(results.run_id, written / file, "tables")
+        results.artifacts.attach(written / file, "tables")
     for (promise, measure), judged in verdicts.items():
         lines = [
             f"  {each.contender} on {each.workload or 'all workloads'}: "

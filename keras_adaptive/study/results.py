@@ -12,7 +12,7 @@ from keras_adaptive.study.analysis.all_promises import Judge, judge_all
 from keras_adaptive.study.analysis.recommendation import Recommendation, recommend
 from keras_adaptive.study.analysis.run_table import RunTable
 from keras_adaptive.study.analysis.verdicts import Verdict
-from keras_adaptive.study.ledger.mlflow_ledger import attach
+from keras_adaptive.study.ledger.artifacts import Artifacts
 from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.study.reporting.figure_set import Picture, draw_all
 from keras_adaptive.study.reporting.html_report import Report, this_command
@@ -31,12 +31,20 @@ class Results:
         run_id: MLflow's id of the study's run.
         title: The subject of the study, in words.
         judge: Judges the promises that the study is about, from its runs.
+        store_usable: Whether MLflow could be used at the end of the study. If not, no
+            file is attached to the study's run.
     """
 
     table: RunTable
     run_id: str
     title: str
     judge: Judge = judge_all
+    store_usable: bool = True
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """The files of the study's run in MLflow."""
+        return Artifacts(self.run_id, self.store_usable)
 
     @property
     def records(self) -> Sequence[Record]:
@@ -132,7 +140,7 @@ class Results:
         for picture in self.pictures:
             file = folder / f"{picture.name}.png"
             file.write_bytes(picture.png)
-            attach(self.run_id, file, "plots")
+            self.artifacts.attach(file, "plots")
             files.append(file)
         return files
 
@@ -170,5 +178,5 @@ class Results:
         path = Path(path)
         output_folder(path.parent)
         path.write_text(self.html(command), encoding="utf-8")
-        attach(self.run_id, path)
+        self.artifacts.attach(path)
         return path

@@ -22,7 +22,8 @@ from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.schedule import Schedule
 from keras_adaptive.study.ledger.autologging import autologging_off
 from keras_adaptive.study.ledger.fingerprint import engine
-from keras_adaptive.study.ledger.mlflow_ledger import Ledger, quiet_mlflow
+from keras_adaptive.study.ledger.connection import quiet_mlflow
+from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.record import NONE_WORKED
 from keras_adaptive.study.results import Results
@@ -148,7 +149,7 @@ class Study:
         ]
         with quiet_mlflow():
             ledger = Ledger(
-                self.name, self.spool, lambda line: console.print(line, markup=False)
+                self.name, self.spool, lambda line: say(console, line)
             )
             names = [each.name for each in self.workloads]
             with ledger.open(self.title, self._description(), names):
@@ -172,7 +173,7 @@ class Study:
             tuned=_tuned(schedule),
             given_targets=self._given_targets(),
         )
-        return Results(table, ledger.run_id, self.title, self.judge)
+        return Results(table, ledger.run_id, self.title, self.judge, ledger.usable)
 
     def _description(self) -> dict[str, str]:
         """Returns what is asked for, as the tags of the study's run."""
@@ -206,8 +207,8 @@ class Study:
         if ledger.spooled:
             say(
                 console,
-                f"MLflow could not be reached: {len(ledger.spooled)} runs wait in "
-                f"{self.spool} and are delivered when the study is run again.",
+                f"{len(ledger.spooled)} runs wait in {self.spool}, since MLflow did "
+                "not take them. They are delivered when the study is run again.",
             )
 
     def _given_targets(self) -> Mapping[str, float]:

@@ -11,12 +11,9 @@ from scripted import scripted
 from keras_adaptive.errors import StudyError
 from keras_adaptive.study import Contender
 from keras_adaptive.study.design.setting import Setting
-from keras_adaptive.study.ledger.mlflow_ledger import (
-    NO_LINKS,
-    Ledger,
-    attach,
-    quiet_mlflow,
-)
+from keras_adaptive.study.ledger.artifacts import Artifacts
+from keras_adaptive.study.ledger.connection import NO_LINKS, quiet_mlflow
+from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 from keras_adaptive.study.ledger.mlflow_runs import METRICS_PER_BATCH
 from keras_adaptive.study.ledger.record import Point, Record
 from keras_adaptive.study.ledger.run_values import flatten, setting_of
@@ -165,8 +162,9 @@ def test_files_go_to_the_study_s_run(ledger, store):
     (store[0] / "plot.png").write_bytes(b"picture")
     with ledger.open("a study", {}):
         pass
-    attach(ledger.run_id, store[0] / "plot.png")
-    attach(ledger.run_id, store[0] / "plot.png", "digits")
+    artifacts = Artifacts(ledger.run_id)
+    artifacts.attach(store[0] / "plot.png")
+    artifacts.attach(store[0] / "plot.png", "digits")
     files = store[1].list_artifacts(ledger.run_id)
     assert [file.path for file in files] == ["digits", "plot.png"]
     assert (store[0] / "mlruns").is_dir()
@@ -226,7 +224,7 @@ def test_the_spool_keeps_its_format(tmp_path, record):
     assert file.name == "abc.json"
     stored = json.loads(file.read_text(encoding="utf-8"))
     assert stored["setting"] == {"learning_rate": 0.1, "second": ["epsilon", 1e-8]}
-    assert same(Spool(tmp_path).records(), {file: record})
+    assert same(Spool(tmp_path).records(print), {file: record})
 
 
 def test_an_extra_hyper_parameter_is_tagged(ledger, store, record):

@@ -8,7 +8,8 @@ import sqlalchemy
 from mlflow.store.db import utils
 
 from keras_adaptive.errors import InputError
-from keras_adaptive.study.ledger.mlflow_ledger import Ledger, quiet_mlflow
+from keras_adaptive.study.ledger.connection import quiet_mlflow
+from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 from keras_adaptive.study.ledger.sqlite_store import make_store
 
 

@@ -458,3 +458,18 @@ def test_a_study_may_have_its_own_judge(study, console):
     assert seen == []
     assert {each.promise for each in results.verdicts()} == {"convergence"}
     assert seen == [results.table]
+
+
+def test_a_metric_with_a_name_that_mlflow_refuses(workload, store, console):
+    def accuracy():
+        return keras.metrics.SparseCategoricalAccuracy(name="top-1 @ (%)")
+
+    named = replace(workload, metric=accuracy, direction="max")
+    protocol = Protocol(tuning_trials=3, seeds=2, reference="sgd")
+    study = Study("named", [named], [SGD], protocol)
+    results = study.run(console=console)
+    assert results.metrics == {"tiny": "top-1 @ (%)"}
+    assert not (store[0] / "mlflow-spool").exists()
+    again = Scripted()
+    assert equal(study.run(again, console), results)
+    assert again.made == []

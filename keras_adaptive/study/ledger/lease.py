@@ -19,13 +19,18 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
 from keras_adaptive.errors import InputError, needs_extra
+from keras_adaptive.study.ledger.connection import (
+    SECONDS_BETWEEN_NOTES,
+    UNREACHABLE,
+    Tell,
+)
 from keras_adaptive.study.ledger.driver import Driver, this_driver
 
 with needs_extra("study"):
@@ -40,15 +45,11 @@ BEATS_PER_LEASE = 6
 LOOKS_PER_BEAT = 8
 """So often does another driver look, in the time between two heartbeats."""
 
-SECONDS_BETWEEN_NOTES = 8.0
 LONGEST_JOIN = 2.0
 """Seconds that the end of a study waits for a heartbeat on its way."""
 
 CLAIM, HEARTBEAT = "lease.", "heartbeat."
 LONGEST_TITLE = 200
-NO_CONNECTION = (MlflowException, OSError)
-
-Tell = Callable[[str], None]
 
 _held: set[str] = set()
 """The tokens of the leases that this process holds."""
@@ -134,6 +135,7 @@ class Lease:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self.lost = False
+        self.store_is_gone = False
         self._claim = Claim(
             token=uuid.uuid4().hex,
             study=study[:LONGEST_TITLE],
@@ -164,8 +166,9 @@ class Lease:
             self._ended.set()
             if self._thread is not None:
                 self._thread.join(timeout=min(self._interval, LONGEST_JOIN))
-            with suppress(*NO_CONNECTION):
-                self._remove(token)
+            if not self.store_is_gone:
+                with suppress(*UNREACHABLE):
+                    self._remove(token)
             _held.discard(token)
 
     def verify(self) -> None:
@@ -261,7 +264,7 @@ class Lease:
 
     def _keep_beating(self) -> None:
         while not self._ended.wait(self._interval):
-            with suppress(*NO_CONNECTION):
+            with suppress(*UNREACHABLE):
                 if self._claim.token not in self._claims():
                     self.lost = True
                     return

@@ -9,16 +9,22 @@ a run last, so a run without a status is half-written.
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from keras_adaptive.errors import InputError, needs_extra
+from keras_adaptive.study.ledger.connection import (
+    UNREACHABLE,
+    Tell,
+    answers_again,
+    is_refusal,
+    mask,
+    usable_store,
+)
 from keras_adaptive.study.ledger.driver import this_driver
-from keras_adaptive.study.ledger.lease import Lease, LeaseLost, Tell
+from keras_adaptive.study.ledger.lease import Lease, LeaseLost
 from keras_adaptive.study.ledger.mlflow_runs import read_run, write_run
 from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.study.ledger.run_values import LONGEST_VALUE
@@ -30,29 +36,7 @@ with needs_extra("study"):
     from mlflow.entities import RunStatus, RunTag
     from mlflow.exceptions import MlflowException
 
-NOISY_LOGGERS = ("mlflow", "alembic")
-NO_LINKS = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 PARENT = "mlflow.parentRunId"
-UNREACHABLE = (MlflowException, OSError)
-
-
-@contextmanager
-def quiet_mlflow() -> Iterator[None]:
-    """Silences MLflow's notes about its database and its links to every run."""
-    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    links = os.environ.get(NO_LINKS)
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    os.environ[NO_LINKS] = "true"
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        del os.environ[NO_LINKS]
-        if links is not None:
-            os.environ[NO_LINKS] = links
 
 
 class Ledger(Mapping[str, Record]):
@@ -74,13 +58,13 @@ class Ledger(Mapping[str, Record]):
         """Connects to MLflow and finds or makes the experiment."""
         self.experiment = experiment
         self._spool = Spool(spool / experiment.replace("/", "-"))
-        self._down = False
+        self.usable = True
         self._tell = tell
         self._lease: Lease | None = None
         self._run_id: str | None = None
         self._records: dict[str, Record] = {}
         self._runs: dict[str, mlflow.entities.Run] = {}
-        with self._usable_store():
+        with usable_store():
             make_store(mlflow.get_tracking_uri())
             self._client = mlflow.MlflowClient()
             found = self._client.get_experiment_by_name(experiment)
@@ -110,7 +94,8 @@ class Ledger(Mapping[str, Record]):
     def __getitem__(self, key: str) -> Record:
         """Returns the record of a run that is done."""
         if key not in self._records:
-            self._records[key] = read_run(self._client, self._runs[key])
+            with usable_store():
+                self._records[key] = read_run(self._client, self._runs[key])
         return self._records[key]
 
     def __contains__(self, key: object) -> bool:
@@ -124,17 +109,6 @@ class Ledger(Mapping[str, Record]):
     def __len__(self) -> int:
         """Returns the number of runs that are done."""
         return len({**self._runs, **self._records})
-
-    @contextmanager
-    def _usable_store(self) -> Iterator[None]:
-        try:
-            yield
-        except UNREACHABLE as error:
-            raise InputError(
-                f"MLflow's store at {mlflow.get_tracking_uri()} cannot be used: "
-                f"{error}. Check MLFLOW_TRACKING_URI, or unset it to keep the runs in "
-                "the current folder."
-            ) from error
 
     @contextmanager
     def open(
@@ -157,11 +131,12 @@ class Ledger(Mapping[str, Record]):
             as KILLED, and after any other exception as FAILED with the tag `failure`.
 
         Raises:
-            InputError: If MLflow's store cannot be used, or if another process has the
-                study open.
+            InputError: If MLflow's store or the spool cannot be used, or if another
+                process has the study open.
         """
+        self._spool.check()
         with ExitStack() as stack:
-            with self._usable_store():
+            with usable_store():
                 lease = Lease(
                     self._client, self.experiment_id, title, workloads, self._tell
                 )
@@ -181,12 +156,16 @@ class Ledger(Mapping[str, Record]):
             status = "KILLED"
             raise
         except BaseException as error:
-            failure = f"{type(error).__name__}: {error}"[:LONGEST_VALUE]
+            failure = mask(f"{type(error).__name__}: {error}")[:LONGEST_VALUE]
             raise
         finally:
-            if not self._down:
-                with suppress(LeaseLost, *UNREACHABLE):
+            if self.usable:
+                try:
                     self._close(status, failure)
+                except LeaseLost:
+                    pass
+                except UNREACHABLE as lost:
+                    self._give_up(lost)
 
     def _verify(self) -> None:
         """Raises an error if another process has taken the study over."""
@@ -263,35 +242,73 @@ class Ledger(Mapping[str, Record]):
 
     def forget(self, key: str) -> None:
         """Deletes a run, so that it can be made again."""
-        self._verify()
+        with usable_store():
+            self._verify()
+            if key in self._runs:
+                self._client.delete_run(self._runs[key].info.run_id)
+        self._spool.remove(key)
         self._records.pop(key, None)
-        run = self._runs.pop(key, None)
-        if run is not None:
-            self._client.delete_run(run.info.run_id)
+        self._runs.pop(key, None)
 
     def write(self, record: Record) -> None:
-        """Writes a run, to the spool if MLflow cannot be reached.
+        """Writes a run, to the spool if MLflow cannot be used.
 
-        MLflow itself retries for some minutes (`MLFLOW_HTTP_REQUEST_MAX_RETRIES`).
-        After it has given up once, all further runs go to the spool.
+        If MLflow fails, the ledger waits for it for a minute at most and tries once
+        more. After that, all further runs go to the spool.
 
         Args:
             record: The run.
 
         Raises:
             LeaseLost: If another process has taken the study over.
+            InputError: If neither MLflow nor the spool can be written.
         """
         if self._lease is not None:
             self._lease.check()
-        if not self._down:
-            try:
-                self._write(record)
-                self._records[record.key] = record
-                return
-            except UNREACHABLE:
-                self._down = True
-        self._spool.add(record)
+        if not (self.usable and self._takes(record)):
+            self._spool.add(record)
         self._records[record.key] = record
+
+    def _takes(self, record: Record) -> bool:
+        """Writes a run to MLflow, and says whether that has worked."""
+        since = time.monotonic()
+        try:
+            self._write(record)
+        except UNREACHABLE as error:
+            if is_refusal(error):
+                self._tell_of_refusal(record, error)
+                return False
+            try:
+                if not answers_again(
+                    self._client, self.experiment_id, error, since, self._tell
+                ):
+                    raise
+                self._read()  # only its answer may have been lost
+                if record.key not in self._runs:
+                    self._write(record)
+            except UNREACHABLE as last:
+                self._give_up(last)
+                return False
+        return True
+
+    def _tell_of_refusal(self, record: Record, error: Exception) -> None:
+        with suppress(*UNREACHABLE):
+            self._read()  # it deletes what was written of the run
+        self._tell(
+            f"MLflow refuses the run of {record.contender} on {record.workload} with "
+            f"{record.setting}, seed {record.seed}: {mask(error)}. It counts in this "
+            f"study and stays in {self._spool.folder}. Other runs are not affected."
+        )
+
+    def _give_up(self, error: Exception) -> None:
+        """Stops using MLflow, and says why."""
+        self.usable = False
+        if self._lease is not None:
+            self._lease.store_is_gone = True
+        self._tell(
+            f"MLflow's store at {mask(mlflow.get_tracking_uri())} cannot be used any "
+            f"more: {mask(error)}. Further runs wait in {self._spool.folder}."
+        )
 
     @property
     def spooled(self) -> list[Path]:
@@ -299,12 +316,21 @@ class Ledger(Mapping[str, Record]):
         return self._spool.files
 
     def _deliver(self) -> None:
-        """Writes the runs of the spool, except those that MLflow has after all."""
-        for file, record in self._spool.records().items():
-            if record.key not in self._runs:
-                self._write(record)
+        """Writes the runs of the spool, except those that MLflow has after all.
+
+        Each is tried by itself, so that one that MLflow refuses holds up no other.
+        """
+        for record in self._spool.records(self._tell).values():
             self._records[record.key] = record
-            file.unlink()
+            if record.key not in self._runs:
+                try:
+                    self._write(record)
+                except UNREACHABLE as error:
+                    if not is_refusal(error):
+                        raise
+                    self._tell_of_refusal(record, error)
+                    continue
+            self._spool.remove(record.key)
 
     def _write(self, record: Record) -> None:
         self._runs[record.key] = write_run(
@@ -314,30 +340,3 @@ class Ledger(Mapping[str, Record]):
 
 def _has_ended(run: mlflow.entities.Run) -> bool:
     return bool(RunStatus.is_terminated(RunStatus.from_string(run.info.status)))
-
-
-def attach(run_id: str, path: Path, folder: str = "") -> None:
-    """Stores a file among the artifacts of a study's run.
-
-    Args:
-        run_id: MLflow's id of the run, as in `Results.run_id`.
-        path: The file.
-        folder: Folder among the artifacts.
-
-    Warns:
-        UserWarning: If MLflow cannot be reached. The file itself stays in its place.
-    """
-    try:
-        mlflow.MlflowClient().log_artifact(run_id, str(path), folder)
-    except UNREACHABLE as error:
-        warnings.warn(
-            f"MLflow could not be reached: {path} is not attached to the study's run "
-            f"({error}).",
-            stacklevel=3,
-        )
-
-
-def store_location() -> str:
-    """Returns where MLflow keeps the runs, in words."""
-    uri = mlflow.get_tracking_uri()
-    return f"{uri} (in {os.getcwd()})" if uri.startswith("sqlite:///mlflow") else uri

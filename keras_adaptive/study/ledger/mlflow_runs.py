@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -20,6 +20,13 @@ from keras_adaptive.study.ledger.run_values import (
     setting_of,
     tags_of,
 )
+from keras_adaptive.study.ledger.safe_names import (
+    LONGEST_NAME,
+    encodable,
+    safe_names,
+    tags_of_names,
+    true_name,
+)
 
 with needs_extra("study"):
     from mlflow import MlflowClient
@@ -30,6 +37,8 @@ with needs_extra("study"):
 METRICS_PER_BATCH = 900
 PARAMS_PER_BATCH = 100
 """MLflow takes at most 1,000 items at once, among them 100 parameters."""
+
+LONGEST_DATASET_NAME = 500
 
 Item = TypeVar("Item")
 
@@ -54,16 +63,21 @@ def write_run(
     Returns:
         MLflow's description of the run.
     """
+    params = record.params | identity(record)
     measured = measurements(record)
+    safe = safe_names([record.metric, *params, *(each.name for each in measured)])
+    measured = [each._replace(name=safe[each.name]) for each in measured]
+    tags = tags_of(record, measured) | tags_of_names(safe)
+    tags["metric"] = safe[record.metric]
+    name = f"{record.contender} lr={record.setting.learning_rate:g} seed={record.seed}"
     run = client.create_run(
         experiment_id,
         start_time=record.started,
-        tags=tags_of(record, measured) | {"mlflow.parentRunId": parent_id},
-        run_name=f"{record.contender} lr={record.setting.learning_rate:g} "
-        f"seed={record.seed}",
+        tags=_encodable(tags) | {"mlflow.parentRunId": parent_id},
+        run_name=encodable(name[-LONGEST_NAME:]),
     )
     run_id = run.info.run_id
-    params = record.params | identity(record)
+    params = _encodable({safe[key]: value for key, value in params.items()})
     batches = zip_longest(
         _chunks([Param(*each) for each in params.items()], PARAMS_PER_BATCH),
         _chunks(_metrics(measured), METRICS_PER_BATCH),
@@ -88,11 +102,20 @@ def read_run(client: MlflowClient, run: Run) -> Record:
         client: The client of MLflow.
         run: MLflow's description of the run.
     """
-    tags, last = run.data.tags, run.data.metrics
-    lost = list(non_finite(tags, run.info.end_time))
+    tags = run.data.tags
+    true = {
+        name: true_name(name, tags) for name in (*run.data.metrics, *run.data.params)
+    }
+    last = {true[name]: value for name, value in run.data.metrics.items()}
+    params = {true[name]: value for name, value in run.data.params.items()}
+    lost = [
+        each._replace(name=true_name(each.name, tags))
+        for each in non_finite(tags, run.info.end_time)
+    ]
     history = [
-        Measurement(name, each.value, each.timestamp, each.step)
-        for name in filter(is_curve, last)
+        Measurement(true[name], each.value, each.timestamp, each.step)
+        for name in run.data.metrics
+        if is_curve(true[name])
         for each in client.get_metric_history(run.info.run_id, name)
     ]
     numbers = last | {each.name: each.value for each in lost}
@@ -103,13 +126,13 @@ def read_run(client: MlflowClient, run: Run) -> Record:
         setting=setting_of(tags),
         phase=tags["phase"],
         seed=int(tags["seed"]),
-        metric=tags["metric"],
+        metric=true_name(tags["metric"], tags),
         direction=tags["direction"],
         status=tags["status"],
         reason=tags.get("reason", ""),
         started=run.info.start_time,
         ended=run.info.end_time,
-        params={k: v for k, v in run.data.params.items() if k not in MARKS},
+        params={k: v for k, v in params.items() if k not in MARKS},
         numbers={k: v for k, v in numbers.items() if not is_curve(k)},
         curve=curve_of(history + [each for each in lost if is_curve(each.name)]),
     )
@@ -120,6 +143,10 @@ def _metrics(measured: Sequence[Measurement]) -> list[Metric]:
     return [Metric(*each) for each in measured if math.isfinite(each.value)]
 
 
+def _encodable(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: encodable(str(value)) for name, value in values.items()}
+
+
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -127,8 +154,10 @@ def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 
 def _dataset_of(record: Record) -> DatasetInput:
     used = MetaDataset(
-        CodeDatasetSource({"mlflow.source.name": record.params["data_source"]}),
-        name=record.params["data"],
+        CodeDatasetSource(
+            {"mlflow.source.name": encodable(record.params["data_source"])}
+        ),
+        name=encodable(record.params["data"])[:LONGEST_DATASET_NAME],
         digest=record.params["data_digest"],
     ).to_dict()
     return DatasetInput(

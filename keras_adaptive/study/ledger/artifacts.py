@@ -1,0 +1,51 @@
+"""The files among the artifacts of a study's run."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from keras_adaptive.errors import needs_extra
+from keras_adaptive.study.ledger.connection import UNREACHABLE, mask, quiet_mlflow
+
+with needs_extra("study"):
+    import mlflow
+
+
+class Artifacts:
+    """Stores files among the artifacts of a study's run, while MLflow takes them.
+
+    Args:
+        run_id: MLflow's id of the run.
+        usable: Whether MLflow can be used. If it cannot, no file is tried.
+    """
+
+    def __init__(self, run_id: str, usable: bool = True) -> None:
+        """Names the run, without a connection."""
+        self._run_id = run_id
+        self._usable = usable
+
+    def attach(self, path: Path, folder: str = "") -> None:
+        """Stores a file. After MLflow has failed once, no further file is tried.
+
+        Args:
+            path: The file.
+            folder: Folder among the artifacts.
+
+        Warns:
+            UserWarning: If MLflow does not take this file and those after it. They
+                stay in their places.
+        """
+        if not self._usable:
+            return
+        try:
+            with quiet_mlflow():
+                mlflow.MlflowClient().log_artifact(self._run_id, str(path), folder)
+        except UNREACHABLE as error:
+            self._usable = False
+            warnings.warn(
+                f"MLflow takes no files ({mask(error)}): {path} is not attached to the "
+                "study's run, nor is any file after it. The files stay in their "
+                "folders.",
+                stacklevel=3,
+            )
