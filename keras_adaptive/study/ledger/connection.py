@@ -133,19 +133,17 @@ def answers_again(
         since: The start of that request, as `time.monotonic` tells it.
         tell: Takes a line about the waiting.
     """
-    noted = -math.inf
-    last_start = since + LONGEST_WAIT - MLFLOW_HTTP_REQUEST_TIMEOUT.get()
+    note, noted = f"MLflow has failed: {mask(failure)}. Trying it again", -math.inf
+    end = since + LONGEST_WAIT
+    last_start = end - MLFLOW_HTTP_REQUEST_TIMEOUT.get()
     while True:
         now = time.monotonic()
+        if now < end and now - noted >= SECONDS_BETWEEN_NOTES:
+            tell(f"{note} for up to {end - now:.0f} s.")
+            note, noted = "Still trying MLflow", now
         with suppress(*UNREACHABLE):
             client.get_experiment(experiment_id)
             return True
         if time.monotonic() + SECONDS_BETWEEN_TRIES > last_start:
             return False
-        if now - noted >= SECONDS_BETWEEN_NOTES:
-            noted = now
-            tell(
-                f"MLflow has failed: {mask(failure)}. Trying it again for up to "
-                f"{last_start - now:.0f} s."
-            )
         time.sleep(SECONDS_BETWEEN_TRIES)
