@@ -21,8 +21,8 @@ from keras_adaptive.study.execution.planning import Plan
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.schedule import Schedule
 from keras_adaptive.study.ledger.autologging import autologging_off
-from keras_adaptive.study.ledger.fingerprint import engine
 from keras_adaptive.study.ledger.connection import quiet_mlflow
+from keras_adaptive.study.ledger.fingerprint import engine
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.record import NONE_WORKED
@@ -148,9 +148,7 @@ class Study:
             for contender in _contenders(self.contenders)
         ]
         with quiet_mlflow():
-            ledger = Ledger(
-                self.name, self.spool, lambda line: say(console, line)
-            )
+            ledger = Ledger(self.name, self.spool, lambda line: say(console, line))
             names = [each.name for each in self.workloads]
             with ledger.open(self.title, self._description(), names):
                 _tell_of_other_data(prepared, ledger, console)
