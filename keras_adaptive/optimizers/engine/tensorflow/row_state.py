@@ -81,8 +81,8 @@ class RowState:
         if self.has_any(i):
             return
         height = int(state.variable.shape[0])
+        self._add_clock(state, context)
         with tf.init_scope():
-            self._add_clock(state, context)
             if context.accumulation:
                 # Dense gradients that were accumulated before touch all rows.
                 begun = int(ops.convert_to_numpy(context.calls)) % context.accumulation
@@ -115,15 +115,16 @@ class RowState:
         changes = catch_up.rows_change(context)
         drifts = changes and _drift(context, context.row_hyper()) is not None
         counts = changes and context.accumulation is not None
-        if (changes or decays or averages) and i not in self.clocks:
-            self._add_number("calls", 0)
-            if averages and not context.deferred:
-                self._add_number("restart", -1)
-            self._add("clock", i, (height,), "int64", self.calls)
-        if context.deferred and i in self.clocks:
-            if i not in self.cursors:
-                self._add("cursor", i, (), "int64")
-            self._add_coefficients(counts, drifts, decays, averages)
+        with tf.init_scope():
+            if (changes or decays or averages) and i not in self.clocks:
+                self._add_number("calls", 0)
+                if averages and not context.deferred:
+                    self._add_number("restart", -1)
+                self._add("clock", i, (height,), "int64", self.calls)
+            if context.deferred and i in self.clocks:
+                if i not in self.cursors:
+                    self._add("cursor", i, (), "int64")
+                self._add_coefficients(counts, drifts, decays, averages)
 
     def _add_coefficients(
         self, counts: bool, drifts: bool, decays: bool, averages: bool
