@@ -333,3 +333,19 @@ def _raises(error):
         raise error
 
     return function
+
+
+def test_a_database_that_is_destroyed_is_told_in_one_line(store, monkeypatch, records):
+    monkeypatch.setattr(connection, "LONGEST_WAIT", 0.0)
+    told = []
+    ledger = Ledger("experiment", store[0] / "spool", told.append)
+    with ledger.open("a study", {}):
+        ledger.write(records[0])
+        (store[0] / "mlflow.db").write_bytes(b"x" * 5_000)
+        ledger.write(records[1])
+        ledger.write(records[2])
+    (line,) = told
+    assert "file is not a database. Further runs wait" in line and "\n" not in line
+    assert [file.stem for file in ledger.spooled] == ["b", "c"]
+    with pytest.raises(InputError, match="cannot be used: .*not a database. Check"):
+        Ledger("experiment", store[0] / "spool")

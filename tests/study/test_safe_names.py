@@ -164,7 +164,7 @@ def test_a_refused_run_is_told_and_blocks_no_other(store, spool, picky, records)
             ledger.write(record)
     assert ledger.usable
     (line,) = told
-    assert "refuses the run of keras/sgd on tiny" in line and "bad name" in line
+    assert "does not take the run of keras/sgd on tiny" in line and "bad name" in line
     assert keys_in_mlflow(store[1]) == ["a", "c"]
     assert [file.name for file in ledger.spooled] == ["b.json"]
 
@@ -179,7 +179,7 @@ def test_a_refused_run_in_the_spool_blocks_no_opening(
     with Ledger("experiment", spool, told.append).open("a study", {}) as ledger:
         assert sorted(ledger) == ["a", "b", "c"]
     (line,) = told
-    assert "refuses the run" in line
+    assert "does not take the run" in line
     assert keys_in_mlflow(store[1]) == ["a", "c"]
     assert [file.name for file in ledger.spooled] == ["b.json"]
 

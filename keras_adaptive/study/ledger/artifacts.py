@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from keras_adaptive.errors import needs_extra
-from keras_adaptive.study.ledger.connection import UNREACHABLE, mask, quiet_mlflow
+from keras_adaptive.study.ledger.connection import UNREACHABLE, quiet_mlflow, reason
 
 with needs_extra("study"):
     import mlflow
@@ -44,8 +44,8 @@ class Artifacts:
         except UNREACHABLE as error:
             self._usable = False
             warnings.warn(
-                f"MLflow takes no files ({mask(error)}): {path} is not attached to the "
-                "study's run, nor is any file after it. The files stay in their "
+                f"MLflow takes no files ({reason(error)}): {path} is not attached to "
+                "the study's run, nor is any file after it. The files stay in their "
                 "folders.",
                 stacklevel=3,
             )

@@ -27,7 +27,7 @@ IMPATIENT = {
 }
 """What MLflow's client does unless the environment says otherwise."""
 
-REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+REFUSAL = "INVALID_PARAMETER_VALUE"
 
 LONGEST_WAIT = 60.0
 SECONDS_BETWEEN_TRIES = 2.0
@@ -54,6 +54,16 @@ def mask(text: object) -> str:
     return SECRET_OPTION.sub(r"\1***", CREDENTIALS.sub("***@", str(text)))
 
 
+def reason(error: Exception) -> str:
+    """Returns why MLflow has failed, without a password and without the SQL below it.
+
+    Example:
+        >>> reason(OSError("database is locked" + chr(10) + "[SQL: ...]"))
+        'database is locked'
+    """
+    return mask(error).partition("\n")[0]
+
+
 def store_location() -> str:
     """Returns where MLflow keeps the runs, in words and without a password."""
     uri = mask(mlflow.get_tracking_uri())
@@ -62,7 +72,7 @@ def store_location() -> str:
 
 def is_refusal(error: Exception) -> bool:
     """Says whether MLflow works, but does not take what it was given."""
-    return isinstance(error, MlflowException) and error.error_code in REFUSALS
+    return isinstance(error, MlflowException) and error.error_code == REFUSAL
 
 
 @contextmanager
@@ -79,12 +89,12 @@ def usable_store() -> Iterator[None]:
     except UNREACHABLE as error:
         if is_refusal(error):
             raise InputError(
-                f"MLflow refuses a name or a value of the study: {mask(error)}. Choose "
-                "another one."
+                f"MLflow refuses a name or a value of the study: {reason(error)}. "
+                "Choose another one."
             ) from None
         raise InputError(
             f"MLflow's store at {mask(mlflow.get_tracking_uri())} cannot be used: "
-            f"{mask(error)}. Check MLFLOW_TRACKING_URI, or unset it to keep the runs "
+            f"{reason(error)}. Check MLFLOW_TRACKING_URI, or unset it to keep the runs "
             "in the current folder."
         ) from None
 
@@ -133,7 +143,7 @@ def answers_again(
         since: The start of that request, as `time.monotonic` tells it.
         tell: Takes a line about the waiting.
     """
-    note, noted = f"MLflow has failed: {mask(failure)}. Trying it again", -math.inf
+    note, noted = f"MLflow has failed: {reason(failure)}. Trying it again", -math.inf
     end = since + LONGEST_WAIT
     last_start = end - MLFLOW_HTTP_REQUEST_TIMEOUT.get()
     while True:

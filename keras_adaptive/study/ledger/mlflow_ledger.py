@@ -21,6 +21,7 @@ from keras_adaptive.study.ledger.connection import (
     answers_again,
     is_refusal,
     mask,
+    reason,
     usable_store,
 )
 from keras_adaptive.study.ledger.driver import this_driver
@@ -275,10 +276,10 @@ class Ledger(Mapping[str, Record]):
         try:
             self._write(record)
         except UNREACHABLE as error:
-            if is_refusal(error):
-                self._tell_of_refusal(record, error)
-                return False
             try:
+                if is_refusal(error):
+                    self._set_aside(record, error)
+                    return False
                 if not answers_again(
                     self._client, self.experiment_id, error, since, self._tell
                 ):
@@ -291,13 +292,14 @@ class Ledger(Mapping[str, Record]):
                 return False
         return True
 
-    def _tell_of_refusal(self, record: Record, error: Exception) -> None:
-        with suppress(*UNREACHABLE):
-            self._read()  # it deletes what was written of the run
+    def _set_aside(self, record: Record, error: Exception) -> None:
+        """Says that the run is not taken, and deletes what was written of it."""
+        self._read()
         self._tell(
-            f"MLflow refuses the run of {record.contender} on {record.workload} with "
-            f"{record.setting}, seed {record.seed}: {mask(error)}. It counts in this "
-            f"study and stays in {self._spool.folder}. Other runs are not affected."
+            f"MLflow does not take the run of {record.contender} on {record.workload} "
+            f"with {record.setting}, seed {record.seed}: {reason(error)}. It counts in "
+            f"this study and stays in {self._spool.folder}. Other runs are not "
+            "affected."
         )
 
     def _give_up(self, error: Exception) -> None:
@@ -307,7 +309,7 @@ class Ledger(Mapping[str, Record]):
             self._lease.store_is_gone = True
         self._tell(
             f"MLflow's store at {mask(mlflow.get_tracking_uri())} cannot be used any "
-            f"more: {mask(error)}. Further runs wait in {self._spool.folder}."
+            f"more: {reason(error)}. Further runs wait in {self._spool.folder}."
         )
 
     @property
@@ -318,7 +320,8 @@ class Ledger(Mapping[str, Record]):
     def _deliver(self) -> None:
         """Writes the runs of the spool, except those that MLflow has after all.
 
-        Each is tried by itself, so that one that MLflow refuses holds up no other.
+        Each is tried by itself, so that one that MLflow does not take holds up no
+        other.
         """
         for record in self._spool.records(self._tell).values():
             self._records[record.key] = record
@@ -326,9 +329,7 @@ class Ledger(Mapping[str, Record]):
                 try:
                     self._write(record)
                 except UNREACHABLE as error:
-                    if not is_refusal(error):
-                        raise
-                    self._tell_of_refusal(record, error)
+                    self._set_aside(record, error)
                     continue
             self._spool.remove(record.key)
 
