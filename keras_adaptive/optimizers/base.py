@@ -107,7 +107,6 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, DecaysVariables):
                 config[name] = getattr(self, name)
         return config
 
-    @override
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "learning_rate":
             check_settable(self, plain(value))

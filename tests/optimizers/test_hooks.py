@@ -32,6 +32,7 @@ OVERRIDDEN = {
     "get_config": [],
     "load_own_variables": ["store"],
     "save_own_variables": ["store"],
+    "set_weights": ["weights"],
     "update_step": ["gradient", "variable", "learning_rate"],
 }
 CALLED = {

@@ -105,7 +105,7 @@ def test_large_arrays_are_not_copied(name, calls, monkeypatch):
 
 
 def test_a_change_of_a_number_may_change_the_stages():
-    optimizer = optimizers.ScheduleFreeSGD(0.1)
+    optimizer = optimizers.ScheduleFreeSGD(0.1, sparse="lazy")
     assert len(programs(optimizer)) == 2
     variable = optimizer._trainable_variables[0]
     optimizer.weight_decay = 0.1

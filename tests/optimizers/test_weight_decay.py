@@ -185,7 +185,7 @@ def test_loaded_rows_obey_a_new_exclusion(then, flushed, by_row, tmp_path):
     table.assign(state)
     other = make(not then, table)
     if not flushed:
-        with pytest.raises(ValueError, match="other tables decayed then"):
+        with pytest.raises(ValueError, match="such rows are not kept"):
             other.load_own_variables(store)
         return
     other.load_own_variables(store)

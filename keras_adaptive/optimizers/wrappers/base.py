@@ -8,24 +8,19 @@ from functools import partial
 from typing import Any, NoReturn
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_adaptive.optimizers.contract import PARAMETER, Declared, Slot, hyperparameter
 from keras_adaptive.optimizers.contract.options import Options
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, outside_of_graphs
-from keras_adaptive.optimizers.engine.checkpoint import SavedByName, set_variables
 from keras_adaptive.optimizers.engine.conditional import branch, nothing
 from keras_adaptive.optimizers.engine.gradients import check_count, with_tensor_ids
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.delegation import DelegatingOptimizer
 from keras_adaptive.optimizers.wrappers.gradients import dense
-from keras_adaptive.optimizers.wrappers.nesting import (
-    reset_by_rebuilding,
-    state_of,
-    wrapped,
-)
+from keras_adaptive.optimizers.wrappers.nesting import wrapped
+from keras_adaptive.optimizers.wrappers.saving import SavesWhatItWraps
 from keras_adaptive.optimizers.wrappers.weights import write
 
 if ON_TENSORFLOW:
@@ -35,7 +30,7 @@ OF_THE_OPTIMIZER = Options.hyperparameters.keys() - {"name"}
 """The arguments that the wrapped optimizer takes and the wrapper does not."""
 
 
-class Wrapper(SavedByName, Declared, DelegatingOptimizer):
+class Wrapper(SavesWhatItWraps, Declared, DelegatingOptimizer):
     """Wraps any Keras optimizer, ours or Keras's own.
 
     Learning rate, schedules, clipping, weight decay, moving average, accumulation
@@ -175,43 +170,6 @@ class Wrapper(SavedByName, Declared, DelegatingOptimizer):
         return self.slots[slot].initial_value(
             variable[int(index)], tuple(kept.shape), dtype
         )
-
-    def _set_listed(self, values: list[Any]) -> None:
-        own = super().variables
-        set_variables(self._owner, own, values[: len(own)])
-        self.optimizer.set_weights(values[len(own) :])
-
-    @override
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Returns a copy of the state, that of the wrapped optimizer included."""
-        state = super().get_state()
-        for prefix, part in self._parts_by_prefix().items():
-            state |= {f"{prefix}{n}": v for n, v in state_of(part).items()}
-        return state
-
-    @override
-    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Puts back what `get_state` returned; see there."""
-        super().set_state({n: v for n, v in state.items() if "/" not in n})
-        for prefix, part in self._parts_by_prefix().items():
-            inner = {n: v for n, v in state.items() if n.startswith(prefix)}
-            part.load_own_variables(
-                {n.removeprefix(prefix): v for n, v in inner.items()}
-            )
-
-    @override
-    def reset_state(self) -> None:
-        """Starts the state anew, that of the wrapped optimizer included."""
-        super().reset_state()
-        for part in self._parts():
-            if isinstance(part, SavedByName):
-                part.reset_state()
-            elif part.built:
-                reset_by_rebuilding(part)
-
-    def _parts_by_prefix(self) -> dict[str, Any]:
-        """Returns the wrapped optimizers by the beginning of names in `get_state`."""
-        return {f"optimizer_{i}/": part for i, part in enumerate(self._parts())}
 
     @property
     @override

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 
 
 def wrapped(identifier: Any, owner: str) -> Any:
@@ -53,24 +52,3 @@ def leaves(optimizer: Any) -> list[Any]:
         for inner in nested(optimizer)
         if not hasattr(inner, "optimizer") and not hasattr(inner, "optimizers")
     ]
-
-
-def state_of(optimizer: Any) -> dict[str, np.ndarray]:
-    """Returns a copy of the state of any optimizer, ours or Keras's own."""
-    store: dict[str, np.ndarray] = {}
-    if optimizer.built:
-        optimizer.save_own_variables(store)
-    return {name: np.array(value) for name, value in store.items()}
-
-
-def reset_by_rebuilding(optimizer: Any) -> None:
-    """Starts the state of one of Keras's own optimizers anew, but its learning rate.
-
-    Args:
-        optimizer: The optimizer, which is built.
-    """
-    fresh = type(optimizer).from_config(optimizer.get_config())
-    fresh.build(optimizer._trainable_variables)
-    for variable, initial in zip(optimizer.variables, fresh.variables, strict=True):
-        if variable is not optimizer._learning_rate:
-            variable.assign(initial)
