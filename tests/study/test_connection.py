@@ -107,6 +107,8 @@ def test_the_ui_of_a_database_does_not_tell_the_password(monkeypatch, capsys):
 
 
 class _Server:
+    pid = 2**22 + 1  # above all that Linux gives
+
     def __init__(self, command):
         assert SECRET in " ".join(command)
 

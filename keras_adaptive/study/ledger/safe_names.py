@@ -26,8 +26,8 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     not take, and names that would become equal get a digest at their end.
 
     Example:
-        >>> safe_names(["loss", "precision@0.5", "precision%0.5"])["precision@0.5"]
-        'precision_0.5_f6cd5df8'
+        >>> safe_names(["loss", "precision@0.5"])["precision@0.5"]
+        'precision_0.5'
     """
     wanted = {name: _clean(name) for name in sorted(set(names))}
     safe = {name: name for name, clean in wanted.items() if clean == name}

@@ -58,7 +58,9 @@ def test_names_are_shown_and_stored_as_they_are(workload, dense, store, name):
     study = study_of(workload, dense, contender, name=name)
     console = Console(record=True, width=4000)
     results = study.run(console=console)
-    place = publish(results, study.title, folder / "out[/x]", console)
+    place = folder / "out[/x]" / file_name(study.title)
+    place.mkdir(parents=True)
+    publish(results, place, console)
     assert (place / "report.html").is_file()
     shown = console.export_text()
     assert f"1/1 {name}, {name}, learning rate 0.1" in shown
