@@ -53,9 +53,15 @@ def inside(operation):
 
 
 def large(function):
-    """Operations with an output that has an axis about as long as the table."""
+    """Operations with an output that has an axis about as long as the table.
+
+    The checksum of a table is left out: it is taken in a conditional, once after
+    somebody has looked at the evaluation point, and that looks at all rows.
+    """
     found = set()
     for operation in operations(function.graph):
+        if "checksum/" in operation.name:
+            continue
         for output in operation.outputs:
             # Of unknown rank are only resources and variants.
             assert output.shape.rank is not None or not output.dtype.is_floating

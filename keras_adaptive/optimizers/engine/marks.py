@@ -18,16 +18,17 @@ from keras_adaptive.optimizers.engine.conditional import chosen
 
 def checksum(variables: Iterable[Any]) -> Any:
     """Returns a positive int32 scalar that follows from the bits of all variables."""
-    total = ops.zeros((), "int32")
-    for variable in variables:
-        dtype = keras.backend.standardize_dtype(variable.dtype)
-        bits = "int" + "".join(filter(str.isdigit, dtype.partition("_")[0]))[-2:]
-        value = ops.convert_to_tensor(variable)
-        if "float" in dtype and dtype in ("float16", "bfloat16", "float32", "float64"):
-            value = ops.view(value, bits)
-        else:
-            value = ops.cast(value, "int32")
-        total = total * 31 + ops.cast(ops.sum(ops.cast(value, "int32")), "int32")
+    with keras.name_scope("checksum"):
+        total = ops.zeros((), "int32")
+        for variable in variables:
+            dtype = keras.backend.standardize_dtype(variable.dtype)
+            bits = "int" + "".join(filter(str.isdigit, dtype.partition("_")[0]))[-2:]
+            value = ops.convert_to_tensor(variable)
+            if dtype in ("float16", "bfloat16", "float32", "float64"):
+                value = ops.view(value, bits)
+            else:
+                value = ops.cast(value, "int32")
+            total = total * 31 + ops.cast(ops.sum(ops.cast(value, "int32")), "int32")
     return ops.bitwise_or(ops.bitwise_and(total, 2**31 - 1), 1)
 
 
