@@ -24,7 +24,11 @@ def plain(value: Any) -> Any:
     is_scalar = tuple(getattr(value, "shape", None) or ()) == ()
     if is_scalar and hasattr(value, "shape") and not hasattr(value, "assign"):
         if hasattr(value, "item"):
-            return value.item()
+            try:
+                return value.item()
+            except TypeError:
+                # JAX traces it: it has no value yet.
+                return value
         if hasattr(value, "numpy"):
             return value.numpy().item()
     return value
