@@ -34,7 +34,9 @@ def update_averages(states: Iterable[VariableState], context: StepContext) -> No
 
 def overwrite_by_average(state: VariableState) -> None:
     """Overwrites a variable by its average."""
-    state.variable.assign(ops.cast(state.average, state.variable.dtype))
+    # A copy, because two variables of JAX must not share a buffer.
+    average = ops.copy(ops.convert_to_tensor(state.average))
+    state.variable.assign(ops.cast(average, state.variable.dtype))
 
 
 def at_average(parameter: Any, slots: Any, average: Any, hyper: Any) -> Any:

@@ -192,7 +192,9 @@ class Engine:
             return self.factory.initial_value(self.named_variables()[name])
         state = self.states[int(index)]
         if slot == "average":
-            return ops.cast(ops.convert_to_tensor(state.variable), state.average.dtype)
+            # A copy, because two variables of JAX must not share a buffer.
+            weights = ops.copy(ops.convert_to_tensor(state.variable))
+            return ops.cast(weights, state.average.dtype)
         if slot == "gradient_accumulator":
             return ops.zeros(state.accumulator.shape, state.accumulator.dtype)
         shape = tuple(state.slots[slot].shape)
