@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_adaptive.optimizers.adapter.applying import AppliesGradients
 from keras_adaptive.optimizers.contract.override import override
+from keras_adaptive.optimizers.engine.identity import path_of
 
 EXCLUDED = "exclude_from_weight_decay"
 """The entry of a config with the pattern of the excluded variables."""
@@ -88,8 +89,7 @@ class DecaysVariables(AppliesGradients):
     def _use_weight_decay(self, variable: Any) -> bool:
         # Keras looks at the path on TensorFlow and at the bare name elsewhere.
         pattern = getattr(self, "_exclude_from_weight_decay_pattern", None)
-        path = getattr(variable, "path", variable.name)
-        if pattern is not None and re.search(pattern, path):
+        if pattern is not None and re.search(pattern, path_of(variable)):
             return False
         return super()._use_weight_decay(variable)
 

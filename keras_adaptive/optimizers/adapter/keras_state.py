@@ -95,5 +95,4 @@ def _name_in_keras(name: str, variables: list[Any]) -> str:
     slot, _, place = name.rpartition(":")
     if not slot:
         return name
-    path = identity.path_of(variables[int(place)])
-    return f"{re.sub('[/:]', '_', path)}_{slot}"
+    return identity.name_of_slot(variables[int(place)], slot)

@@ -321,7 +321,8 @@ class Engine:
             pairs: The gradients of the call and their variables.
             context: The step.
         """
-        self.flush(self._tables_left_out(pairs, context), context)
+        for state in self._tables_left_out(pairs, context):
+            self.rows.flush_if_behind(state, context)
 
     def _tables_left_out(
         self, pairs: Pairs, context: StepContext

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_adaptive.optimizers.engine.backend import is_rows, is_sparse, waiting_for
+from keras_adaptive.optimizers.engine.identity import path_of
 
 
 def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
@@ -52,7 +53,7 @@ def check_gradient(gradient: Any, variable: Any) -> None:
     """
     if gradient is None:
         return
-    name = getattr(variable, "path", variable.name)
+    name = path_of(variable)
     if "complex" in keras.backend.standardize_dtype(variable.dtype):
         raise ValueError(
             f"'{name}' is complex, and these optimizers update real variables only. "

@@ -62,6 +62,11 @@ def path_of(variable: Any) -> str:
     return str(getattr(variable, "path", variable.name))
 
 
+def name_of_slot(variable: Any, slot: str) -> str:
+    """Returns the name of a slot, such as "dense_kernel_momentum", as in Keras."""
+    return f"{re.sub('[/:]', '_', path_of(variable))}_{slot}"
+
+
 def identities(variables: Iterable[Any]) -> list[Identity]:
     """Returns the identities of variables with their values at this moment."""
     return [

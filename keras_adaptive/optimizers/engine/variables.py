@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from keras_adaptive.optimizers.engine.backend import (
     have_values,
     outside_of_graphs,
 )
-from keras_adaptive.optimizers.engine.identity import path_of
+from keras_adaptive.optimizers.engine.identity import name_of_slot
 
 Late = tuple[keras.Variable, Callable[[], Any], Sequence[Any]]
 """A slot, its initial value, and the variables that it is copied from."""
@@ -129,7 +128,7 @@ class VariableFactory:
             variable: The variable of the model.
             name: The name of the slot.
         """
-        wanted = unique = f"{re.sub('[/:]', '_', path_of(variable))}_{name}"
+        wanted = unique = name_of_slot(variable, name)
         for number in itertools.count(1):
             if unique not in self._names:
                 break

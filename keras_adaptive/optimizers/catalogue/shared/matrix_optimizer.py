@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_adaptive.optimizers.base import AdaptiveOptimizer
+from keras_adaptive.optimizers.engine.identity import path_of
 
 
 class MatrixOptimizer(AdaptiveOptimizer):
@@ -79,7 +80,7 @@ class MatrixOptimizer(AdaptiveOptimizer):
         return rate if isinstance(rate, keras.Variable) else None
 
     def uses_fallback(self, variable: Any) -> bool:
-        path = getattr(variable, "path", variable.name)
+        path = path_of(variable)
         patterns = list(self.exclude_layers or [])
         if self.exclude_embeddings:
             patterns.append(self.embedding_pattern)

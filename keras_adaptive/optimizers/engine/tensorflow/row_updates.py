@@ -13,6 +13,7 @@ from keras import ops
 from keras_adaptive.optimizers.contract.hyper import Hyper
 from keras_adaptive.optimizers.engine import averaging
 from keras_adaptive.optimizers.engine.backend import raw
+from keras_adaptive.optimizers.engine.identity import path_of
 from keras_adaptive.optimizers.engine.row_gradient import Rows
 from keras_adaptive.optimizers.engine.step import (
     Pairs,
@@ -89,7 +90,7 @@ class RowUpdates:
     ) -> Any:
         variable = state.variable
         height = int(variable.shape[0])
-        name = getattr(variable, "path", variable.name)
+        name = path_of(variable)
         values = tf.cast(gradient.values, state.dtype)
         if context.replicated and context.sparse == "lazy":
             raise ValueError(
@@ -174,11 +175,9 @@ class RowUpdates:
     ) -> None:
         clock = self.kept.clocks.get(state.index)
         if clock is not None:
-            now = self.kept.calls
-            behind = tf.reduce_min(tf.convert_to_tensor(clock)) < now
-            tf.cond(behind, lambda: self.flush(state, context), lambda: None)
+            self.flush_if_behind(state, context)
             # Zeros of this shape would stay in memory as a constant of the graph.
-            clock.assign(tf.maximum(tf.convert_to_tensor(clock), now + 1))
+            clock.assign(tf.maximum(tf.convert_to_tensor(clock), self.kept.calls + 1))
         gradient = rows.dense(gradient, tuple(state.variable.shape))
         self._dense.update([(gradient, state)], context)
         if state.average is not None and clock is not None:
@@ -263,6 +262,12 @@ class RowUpdates:
 
         its_turn = tf.equal(now % CALLS_PER_TURN, 0)
         tf.cond(its_turn, flush, lambda: None)
+
+    def flush_if_behind(self, state: VariableState, context: StepContext) -> None:
+        """Brings all rows of a variable up to date, or only looks at their clock."""
+        clock = tf.convert_to_tensor(self.kept.clocks[state.index])
+        behind = tf.reduce_min(clock) < self.kept.calls
+        tf.cond(behind, lambda: self.flush(state, context), lambda: None)
 
     def flush(
         self,
