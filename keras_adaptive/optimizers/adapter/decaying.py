@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from keras_adaptive.optimizers.adapter.applying import AppliesGradients
+from keras_adaptive.optimizers.contract.naming import path_of
 from keras_adaptive.optimizers.contract.override import override
-from keras_adaptive.optimizers.engine.identity import path_of
 
 EXCLUDED = "exclude_from_weight_decay"
 """The entry of a config with the pattern of the excluded variables."""

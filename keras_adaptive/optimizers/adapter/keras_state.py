@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_adaptive.optimizers.contract.naming import name_of_slot
 from keras_adaptive.optimizers.engine import identity
 from keras_adaptive.optimizers.engine.checkpoint import VARIABLES, WAY_OUT
 
@@ -95,4 +96,4 @@ def _name_in_keras(name: str, variables: list[Any]) -> str:
     slot, _, place = name.rpartition(":")
     if not slot:
         return name
-    return identity.name_of_slot(variables[int(place)], slot)
+    return name_of_slot(variables[int(place)], slot)

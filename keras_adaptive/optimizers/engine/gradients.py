@@ -9,8 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_adaptive.optimizers.contract.naming import path_of
 from keras_adaptive.optimizers.engine.backend import is_rows, is_sparse, waiting_for
-from keras_adaptive.optimizers.engine.identity import path_of
 
 
 def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:

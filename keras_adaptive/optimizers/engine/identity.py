@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_adaptive.optimizers.contract.naming import path_of
+
 MADE_UP = re.compile(r"_\d+(?=/|$)")
 """The number that Keras adds to the name of a layer without one."""
 
@@ -55,16 +57,6 @@ class Identity:
         What stands before them, such as `sequential`, depends on who built the model.
         """
         return "/".join(MADE_UP.sub("", self.path).split("/")[-2:])
-
-
-def path_of(variable: Any) -> str:
-    """Returns the path of a variable of Keras or of the backend."""
-    return str(getattr(variable, "path", variable.name))
-
-
-def name_of_slot(variable: Any, slot: str) -> str:
-    """Returns the name of a slot, such as "dense_kernel_momentum", as in Keras."""
-    return f"{re.sub('[/:]', '_', path_of(variable))}_{slot}"
 
 
 def identities(variables: Iterable[Any]) -> list[Identity]:

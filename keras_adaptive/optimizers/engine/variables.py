@@ -10,13 +10,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_adaptive.optimizers.contract.naming import name_of_slot
 from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
 from keras_adaptive.optimizers.engine.backend import (
     compute_dtype,
     have_values,
     outside_of_graphs,
 )
-from keras_adaptive.optimizers.engine.identity import name_of_slot
 
 Late = tuple[keras.Variable, Callable[[], Any], Sequence[Any]]
 """A slot, its initial value, and the variables that it is copied from."""

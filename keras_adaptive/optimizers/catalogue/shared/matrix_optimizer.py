@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_adaptive.optimizers.base import AdaptiveOptimizer
-from keras_adaptive.optimizers.engine.identity import path_of
+from keras_adaptive.optimizers.contract.naming import path_of
 
 
 class MatrixOptimizer(AdaptiveOptimizer):

@@ -11,9 +11,9 @@ import tensorflow as tf
 from keras import ops
 
 from keras_adaptive.optimizers.contract.hyper import Hyper
+from keras_adaptive.optimizers.contract.naming import path_of
 from keras_adaptive.optimizers.engine import averaging
 from keras_adaptive.optimizers.engine.backend import raw
-from keras_adaptive.optimizers.engine.identity import path_of
 from keras_adaptive.optimizers.engine.row_gradient import Rows
 from keras_adaptive.optimizers.engine.step import (
     Pairs,
