@@ -4,7 +4,10 @@ import jax
 import keras
 import numpy as np
 import pytest
+from jax.experimental.sparse import BCOO
 from optimizer_cases import CASES, EVERY, NAMESAKES, name_of
+
+from keras_adaptive.optimizers import SAM, Adagrad
 
 pytestmark = pytest.mark.jax
 
@@ -107,3 +110,25 @@ def test_accumulation_and_average_in_fit():
         fit(case.make(**options)), fit(case.make_namesake(**options)), strict=True
     ):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["apply", "jit"])
+@pytest.mark.parametrize("wrap", [lambda o: o, SAM], ids=["plain", "sam"])
+def test_a_sparse_gradient_is_taken(wrap, how):
+    """`Embedding(sparse=True)` gives JAX's sparse arrays, ids may repeat."""
+
+    def table_after(sparse):
+        table, optimizer = variable(), wrap(Adagrad(0.5))
+        optimizer.build([table])
+        state, weights = [v.value for v in optimizer.variables], [table.value]
+        step = optimizer.stateless_apply
+        step = jax.jit(step) if how == "jit" else step
+        for value in (0.25, 0.5):
+            values = jax.numpy.full((3, 3), value, table.dtype)
+            ids = jax.numpy.asarray([[0], [2], [0]])
+            gradient = BCOO((values, ids), shape=(4, 3))
+            given = gradient if sparse else gradient.todense()
+            weights, state = step(state, [given], weights)
+        return weights[0]
+
+    assert_close(table_after(sparse=True), table_after(sparse=False))

@@ -19,7 +19,7 @@ from keras_adaptive.optimizers.engine.gradients import (
     after_checks,
     check_count,
     check_gradient,
-    with_tensor_ids,
+    in_our_form,
 )
 from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
 
@@ -52,7 +52,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             ValueError: A gradient has not its variable's shape, or no float dtype.
             tf.errors.InvalidArgumentError: Row ids are out of range.
         """
-        grads = [with_tensor_ids(gradient) for gradient in grads]
+        grads = [in_our_form(gradient) for gradient in grads]
         if trainable_variables is None:
             variables = list(self._trainable_variables)
         else:

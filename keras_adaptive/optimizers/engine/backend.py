@@ -12,6 +12,7 @@ from keras import ops
 from keras_adaptive.optimizers.engine.row_gradient import Rows
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+ON_JAX = keras.backend.backend() == "jax"
 
 if ON_TENSORFLOW:
     import tensorflow as tf

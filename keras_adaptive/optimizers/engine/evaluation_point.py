@@ -23,8 +23,8 @@ import keras
 from keras import ops
 
 from keras_adaptive.optimizers.contract.slot import PARAMETER
-from keras_adaptive.optimizers.engine.backend import assign
-from keras_adaptive.optimizers.engine.conditional import chosen
+from keras_adaptive.optimizers.engine.backend import ON_JAX, assign
+from keras_adaptive.optimizers.engine.conditional import chosen, nothing
 from keras_adaptive.optimizers.engine.marks import are_replaced, checksum
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState, read
 from keras_adaptive.optimizers.engine.variables import VariableFactory
@@ -113,9 +113,16 @@ class EvaluationPoint:
         self, states: Iterable[VariableState], context: StepContext, row_updates: Any
     ) -> None:
         """Moves the variables back to the training point, unless they are there."""
-        if self.reached is not None:
-            marked = ops.not_equal(ops.copy(self.reached), 0)
-            self._leave(list(states), context, row_updates, marked)
+        if self.reached is None:
+            return
+        marked = ops.not_equal(ops.copy(self.reached), 0)
+        leave = partial(self._leave, list(states), context, row_updates, marked)
+        if ON_JAX or context.replicated:
+            # JAX would compile a conditional anew at every call outside of `jit`, and
+            # replicas may not assign in one.
+            leave()
+        else:
+            ops.cond(marked, leave, nothing)
 
     def _leave(
         self,
@@ -156,7 +163,7 @@ class EvaluationPoint:
                 else:
                     _move_variable(state, context, wrap(point))
 
-        if keras.backend.backend() == "jax":
+        if ON_JAX:
             # It is fused with the update; a conditional would be compiled anew at
             # every call outside of `jit`.
             move(lambda point: partial(_where, predicate, point))

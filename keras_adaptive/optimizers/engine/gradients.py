@@ -10,7 +10,12 @@ import keras
 from keras import ops
 
 from keras_adaptive.optimizers.contract.naming import path_of
-from keras_adaptive.optimizers.engine.backend import is_rows, is_sparse, waiting_for
+from keras_adaptive.optimizers.engine.backend import (
+    ON_JAX,
+    is_rows,
+    is_sparse,
+    waiting_for,
+)
 
 
 def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
@@ -26,18 +31,21 @@ def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         )
 
 
-def with_tensor_ids(gradient: Any) -> Any:
-    """Returns a gradient whose ids, if it has any, are a tensor.
+def in_our_form(gradient: Any) -> Any:
+    """Returns a gradient as the engine takes it.
 
-    Keras takes `tf.IndexedSlices` with their ids in a tuple or list.
+    Keras takes `tf.IndexedSlices` with their ids in a tuple or list: ours become a
+    tensor. JAX's sparse arrays, which `Embedding(sparse=True)` gives, become dense.
 
     Args:
-        gradient: Tensor, `tf.IndexedSlices`, or `None`.
+        gradient: Tensor, `tf.IndexedSlices`, JAX's sparse array, or `None`.
     """
-    if not is_sparse(gradient) or hasattr(gradient.indices, "dtype"):
-        return gradient
-    ids = ops.convert_to_tensor(gradient.indices, "int64")
-    return type(gradient)(gradient.values, ids, gradient.dense_shape)
+    if is_sparse(gradient) and not hasattr(gradient.indices, "dtype"):
+        ids = ops.convert_to_tensor(gradient.indices, "int64")
+        return type(gradient)(gradient.values, ids, gradient.dense_shape)
+    if ON_JAX and gradient is not None:
+        return ops.convert_to_tensor(gradient, sparse=False)
+    return gradient
 
 
 def check_gradient(gradient: Any, variable: Any) -> None:

@@ -15,7 +15,7 @@ from keras_adaptive.optimizers.contract.options import Options
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, outside_of_graphs
 from keras_adaptive.optimizers.engine.conditional import branch, nothing
-from keras_adaptive.optimizers.engine.gradients import check_count, with_tensor_ids
+from keras_adaptive.optimizers.engine.gradients import check_count, in_our_form
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.delegation import DelegatingOptimizer
 from keras_adaptive.optimizers.wrappers.gradients import dense
@@ -204,7 +204,7 @@ class Wrapper(SavesWhatItWraps, Declared, DelegatingOptimizer):
         self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None
     ) -> None:
         """Updates the variables; see `keras.optimizers.Optimizer.apply`."""
-        grads = [with_tensor_ids(gradient) for gradient in grads]
+        grads = [in_our_form(gradient) for gradient in grads]
         if not grads:
             return
         if trainable_variables is None:

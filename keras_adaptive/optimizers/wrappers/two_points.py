@@ -60,11 +60,12 @@ class TwoPointWrapper(Wrapper):
         self, grads: list[Any], variables: list[Any], apply: Callable[[], None]
     ) -> None:
         mark = self._numbers["evaluating"]
-        replaced = are_replaced(mark, self._trainable_variables)
-        self._branch(
-            ops.not_equal(mark, 0),
-            lambda: self._branch(replaced, self._restart, self._resume),
-        )
+
+        def come_back() -> None:
+            replaced = are_replaced(mark, self._trainable_variables)
+            self._branch(replaced, self._restart, self._resume)
+
+        self._branch(ops.not_equal(mark, 0), come_back)
         mark.assign(0)
         self._advance_from_training(grads, variables, apply)
 
