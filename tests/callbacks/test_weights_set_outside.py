@@ -135,7 +135,7 @@ INTERRUPTED = {
 @pytest.mark.filterwarnings("ignore:The weights are now")
 @pytest.mark.parametrize("made", INTERRUPTED)
 def test_what_to_call_after_an_interrupt(made):
-    """Keras calls no hook then; SAM's weights, for one, are left perturbed."""
+    """But for JAX, Keras calls no hook then: SAM's weights are left perturbed."""
     ids, ends = np.array([0, 1, 0, 2, 0, 2, 0, 1])[:, None], []
     for interrupted in (False, True):
         keras.utils.set_random_seed(0)
@@ -146,12 +146,11 @@ def test_what_to_call_after_an_interrupt(made):
         if interrupted:
             with pytest.raises(KeyboardInterrupt):
                 model.fit(ids, TARGETS[:8], callbacks=[Interrupt()], **options)
-            if keras.backend.backend() == "jax":
-                model.jax_state_sync()
             before = [w.copy() for w in model.get_weights()]
             model.optimizer.to_evaluation()
-            after = model.get_weights()
-            assert not all(map(np.array_equal, before, after)) or made == "deferred"
+            # On JAX Keras does not return from `fit` without its last steps.
+            if made == "SAM" and keras.backend.backend() != "jax":
+                assert np.abs(model.get_weights()[0] - before[0]).max() > 1e-3
         else:
             model.fit(ids[:6], TARGETS[:6], **options)
         ends.append(model.get_weights())
