@@ -27,6 +27,7 @@ from keras_adaptive.optimizers.engine.backend import (
 )
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName, set_variables
 from keras_adaptive.optimizers.engine.engine import Engine
+from keras_adaptive.optimizers.engine.gradients import check_variables
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
 from keras_adaptive.plain_numbers import plain
 
@@ -120,10 +121,14 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, DecaysVariables):
 
         Args:
             variables: The variables to train.
+
+        Raises:
+            ValueError: A variable is complex, or its shape is not fixed.
         """
         variables = list(variables)
         if self.built or not variables:
             return
+        check_variables(variables)
         self.checked_sparse_mode()
         super().build(variables)
         accumulates = bool(self.gradient_accumulation_steps)

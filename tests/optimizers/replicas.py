@@ -15,11 +15,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.config import LogicalDeviceConfiguration
 
-from keras_adaptive.optimizers import SAM, SGD, Adam, Lookahead, Mechanic
+from keras_adaptive.optimizers import SAM, SGD, AdaBound, Adam, Lookahead, Mechanic
 from keras_adaptive.optimizers import ScheduleFreeSGD as ScheduleFree
 
 MAKE = {
     "adam": lambda: Adam(0.05),
+    # The rate of which it makes a variable is one on each replica.
+    "adabound": lambda: AdaBound(0.05, sparse="dense"),
     "lookahead": lambda: Lookahead(Adam(0.05), 3),
     "sam-theirs": lambda: SAM(keras.optimizers.SGD(0.05), rho=0.5),
     "mechanic": lambda: Mechanic(ScheduleFree(1.0, sparse="dense"), s_init=0.01),

@@ -182,3 +182,41 @@ def test_unknown_variable():
 def test_apply_before_build_without_variables():
     with pytest.raises(ValueError, match="must already be built"):
         optimizers.Adam().apply([tf.ones(2)])
+
+
+BAD_VARIABLES = {
+    "complex": (lambda: tf.Variable([1 + 2j]), "complex.*two float variables"),
+    "unknown length": (
+        lambda: tf.Variable([1.0], shape=[None]),
+        r"shape \(None,\).*fixed shape only",
+    ),
+}
+AROUND = {
+    "itself": optimizers.Adam,
+    "Keras's": lambda: optimizers.Lookahead(keras.optimizers.SGD()),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_VARIABLES)
+@pytest.mark.parametrize("around", AROUND)
+def test_variables_for_which_no_state_can_be_made(around, bad):
+    make, message = BAD_VARIABLES[bad]
+    variable, optimizer = make(), AROUND[around]()
+    for call in (
+        lambda: optimizer.build([variable]),
+        lambda: optimizer.apply([tf.ones(1, variable.dtype)], [variable]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+        assert not optimizer.built
+
+
+def test_a_counter_that_is_trainable_by_mistake():
+    counter = keras.Variable(0, dtype="int32", name="counter")
+    weight = keras.Variable(1.0)
+    optimizer = optimizers.SGD(0.5)
+    with pytest.warns(UserWarning, match="counter"):
+        optimizer.apply([None, tf.ones(())], [counter, weight])
+    assert (int(counter), float(weight)) == (0, 0.5)
+    with pytest.raises(ValueError, match="counter.*int32.*float dtype only"):
+        optimizer.apply([tf.ones(()), tf.ones(())], [counter, weight])

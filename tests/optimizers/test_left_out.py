@@ -131,6 +131,54 @@ def test_ftrl_skips_steps_of_rate_zero(mode):
         np.testing.assert_allclose(value, right, rtol=1e-12)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_what_was_accumulated_waits_for_an_update_with_a_gradient(sparse):
+    """Keras drops the sum of a variable without a gradient in the updating call."""
+    optimizer, model = optimizers.SGD(1.0, gradient_accumulation_steps=2), variables()
+    before, sums = values(model), [np.zeros(v.shape) for v in model]
+    for step, left_out in enumerate([None, 0, None, 1, None, None]):
+        grads = gradients(step, model)
+        for i, gradient in enumerate(grads):
+            if i != left_out:
+                sums[i] += keras.ops.convert_to_numpy(gradient)
+        if sparse and ON_TENSORFLOW:
+            import tensorflow as tf
+
+            grads[0] = tf.IndexedSlices(grads[0], np.arange(20), [20, 3])
+        if left_out is not None:
+            grads[left_out] = None
+        optimizer.apply(grads, model)
+    for got, start, total in zip(values(model), before, sums, strict=True):
+        np.testing.assert_allclose(got, start - total / 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"gradient_accumulation_steps": 3},
+        {"use_ema": True, "ema_momentum": 0.75},
+        {"global_clipnorm": 0.5},
+    ],
+    ids=str,
+)
+def test_a_subset_of_variables_as_in_keras(name, option):
+    """In float64 they agree; 1e-6 in float32 is the rounding of either."""
+    # JAX rounds to float32 all the same.
+    rtol, ends = 1e-5 if keras.backend.backend() == "jax" else 1e-9, []
+    for module in (optimizers, keras.optimizers):
+        # Keras rounds hyper-parameters to float32: these it leaves alone.
+        betas = {"beta_1": 0.875, "beta_2": 1 - 2**-8, "epsilon": 2**-30}
+        options = {**option, **(betas if name == "Adam" else {})}
+        optimizer = getattr(module, name)(2**-5, **options)
+        model = variables("float64")
+        optimizer.build(model)
+        train(optimizer, model, range(7), left_out=1, listed=False)
+        ends.append(values(model))
+    for got, want in zip(*ends, strict=True):
+        np.testing.assert_allclose(got, want, rtol=rtol)
+
+
 def test_adabound_needs_a_rate_to_scale_by():
     class FromZero(Ramp):
         def __call__(self, step):

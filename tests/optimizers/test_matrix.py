@@ -347,6 +347,27 @@ def test_soap_keeps_its_bases_orthogonal():
             assert_close([basis.T @ basis], [np.eye(length)])
 
 
+@pytest.mark.parametrize(("shape", "near"), [((4, 4), 1e-5), ((12, 2), None)])
+def test_soap_by_equal_gradients_is_equal(shape, near):
+    """Of a long side, the basis of the null space follows from the last bit."""
+    rng = np.random.default_rng(0)
+    parts = rng.normal(size=(8, 2, *shape)).astype("float32")
+
+    def path(calls, **options):
+        variable, optimizer = keras.Variable(ops.zeros(shape)), SOAP(0.01, **options)
+        for gradient in calls:
+            optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
+        return ops.convert_to_numpy(variable)
+
+    means = parts.mean(axis=1)
+    want = path(means)
+    got = path(parts.reshape(-1, *shape), gradient_accumulation_steps=2)
+    np.testing.assert_array_equal(got, want)
+    moved = np.abs(path(np.nextafter(means, np.float32(9))) - want).max()
+    # By one unit in the last place: rounding, or about a learning rate a step.
+    assert moved < near if near else 1e-3 < moved < 0.1
+
+
 @pytest.mark.tensorflow
 def test_soap_under_xla():
     import tensorflow as tf

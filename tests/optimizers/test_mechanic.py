@@ -186,6 +186,20 @@ def test_weights_that_are_set_in_between_stay_set():
     assert_close(values(model), [w + 0.5 for w in values(other)])
 
 
+@pytest.mark.parametrize("store_delta", [False, True])
+@pytest.mark.parametrize("shape", [(0, 3), (0,)])
+def test_an_empty_variable_changes_nothing(shape, store_delta):
+    ends = []
+    for others in ([], [keras.Variable(ops.zeros(shape))]):
+        model = [keras.Variable([1.0, 2.0]), *others]
+        optimizer = Mechanic(SGD(0.25, momentum=0.5), store_delta=store_delta)
+        for _ in range(3):
+            grads = [ops.ones(tuple(variable.shape)) for variable in model]
+            optimizer.apply(grads, model)
+        ends.append(values(model[:1]))
+    assert_equal(*ends)
+
+
 @around(POINTS)
 def test_constraints_hold(make):
     model, optimizer = variables(), Mechanic(make(), s_init=0.125)

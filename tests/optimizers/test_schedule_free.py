@@ -218,3 +218,20 @@ def test_one_warning_if_nobody_looks_after_the_points():
         looked_after.to_training()
         looked_after.finalize_variable_values([kernel])
     assert len(caught) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*point at which to evaluate")
+@pytest.mark.parametrize("around", [lambda o: o, optimizers.Lookahead])
+def test_float8(around):
+    """The scales of float8 are overwritten by their gradients, and have no slots."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.quantize("float8")
+    model.compile(around(optimizers.ScheduleFreeSGD(0.1)), "mse", jit_compile=False)
+    x, y = np.ones((4, 4), "float32"), np.ones((4, 2), "float32")
+    before = model.evaluate(x, y, verbose=0)
+    model.fit(x, y, epochs=6, verbose=0)
+    assert model.evaluate(x, y, verbose=0) < before / 2
+    model.optimizer.to_training()
+    model.optimizer.to_evaluation()
+    assert model.evaluate(x, y, verbose=0) < before / 2

@@ -19,6 +19,7 @@ from keras_adaptive.optimizers.engine.gradients import (
     after_checks,
     check_count,
     check_gradient,
+    check_variables,
     in_our_form,
 )
 from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
@@ -49,7 +50,8 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             trainable_variables: The variables; by default those built for.
 
         Raises:
-            ValueError: A gradient has not its variable's shape, or no float dtype.
+            ValueError: A gradient has not its variable's shape, or no float dtype; or
+                a variable is complex, or its shape is not fixed.
             tf.errors.InvalidArgumentError: Row ids are out of range.
         """
         grads = [in_our_form(gradient) for gradient in grads]
@@ -61,6 +63,8 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
         if not grads or len(grads) != len(variables):
             super().apply(grads, trainable_variables)
             return
+        if not self.built:
+            check_variables(variables)
         for gradient, variable in zip(grads, variables, strict=True):
             check_gradient(gradient, variable)
         if not self.built:

@@ -48,7 +48,9 @@ class EvaluatesElsewhere:
 
         That is the moving average with `use_ema`, the average x of a schedule-free
         optimizer, and for any other the training point with all rows up to date.
-        There it does nothing. `to_training` or the next `apply` moves them back.
+        There it does nothing. `to_training` or the next `apply` moves them back. Call
+        it if `fit` was left by an error or a `KeyboardInterrupt`, since Keras then does
+        not call `finalize_variable_values`.
         """
         self._engine.to_evaluation(self._context())
 

@@ -65,6 +65,11 @@ class SOAP(MatrixOptimizer):
         `learning_rate` with warmup, `precondition_frequency` (speed) and
         `max_precond_dim` (memory).
 
+    At first the statistic of a side longer than the other is singular, and any basis
+    of its null space will do. Which one is found depends on the last bit of the first
+    gradient, and so does the path: runs whose gradients differ by rounding alone soon
+    differ by several learning rates. Equal gradients give equal runs.
+
     Sparse gradients of embeddings belong to Adam or the fallback, which defers them if
     it can. Those of other variables are made dense, because the statistics mix all
     rows.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -48,6 +48,28 @@ def in_our_form(gradient: Any) -> Any:
     return gradient
 
 
+def check_variables(variables: Iterable[Any]) -> None:
+    """Checks that state can be made for variables.
+
+    Raises:
+        ValueError: A variable is complex, or its shape is not fixed.
+    """
+    for variable in variables:
+        name = path_of(variable)
+        if "complex" in keras.backend.standardize_dtype(variable.dtype):
+            raise ValueError(
+                f"'{name}' is complex, and these optimizers update real variables "
+                "only. Keep its real and its imaginary part in two float variables."
+            )
+        shape = tuple(variable.shape)
+        if None in shape:
+            raise ValueError(
+                f"'{name}' has the shape {shape}, and these optimizers update "
+                "variables of a fixed shape only. Create it with the shape of its "
+                "value."
+            )
+
+
 def check_gradient(gradient: Any, variable: Any) -> None:
     """Checks the dtype and the shape of a gradient.
 
@@ -56,21 +78,17 @@ def check_gradient(gradient: Any, variable: Any) -> None:
         variable: The variable that it belongs to.
 
     Raises:
-        ValueError: The gradient is of no float dtype, or has not the variable's shape;
-            or the variable is complex, or its shape is not fixed.
+        ValueError: The gradient or the variable is of no float dtype, or the gradient
+            has not the variable's shape.
     """
     if gradient is None:
         return
     name = path_of(variable)
-    if "complex" in keras.backend.standardize_dtype(variable.dtype):
+    held = keras.backend.standardize_dtype(variable.dtype)
+    if "float" not in held:
         raise ValueError(
-            f"'{name}' is complex, and these optimizers update real variables only. "
-            "Keep its real and its imaginary part in two float variables."
-        )
-    if any(length is None for length in variable.shape):
-        raise ValueError(
-            f"'{name}' has the shape {tuple(variable.shape)}, and these optimizers "
-            "update variables of a fixed shape only. Make it of the shape that it has."
+            f"'{name}' is of the dtype {held}, and these optimizers update variables "
+            "of a float dtype only. Set its `trainable` to False."
         )
     dtype = keras.backend.standardize_dtype(gradient.dtype)
     if "float" not in dtype:

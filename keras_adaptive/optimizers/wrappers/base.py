@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -15,7 +16,11 @@ from keras_adaptive.optimizers.contract.options import Options
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, outside_of_graphs
 from keras_adaptive.optimizers.engine.conditional import branch, nothing
-from keras_adaptive.optimizers.engine.gradients import check_count, in_our_form
+from keras_adaptive.optimizers.engine.gradients import (
+    check_count,
+    check_variables,
+    in_our_form,
+)
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.delegation import DelegatingOptimizer
 from keras_adaptive.optimizers.wrappers.gradients import dense
@@ -28,6 +33,25 @@ if ON_TENSORFLOW:
 
 OF_THE_OPTIMIZER = Options.hyperparameters.keys() - {"name"}
 """The arguments that the wrapped optimizer takes and the wrapper does not."""
+
+
+@dataclasses.dataclass
+class Kept:
+    """The state of a wrapper.
+
+    TensorFlow wraps dictionaries that are attributes of an optimizer, if Keras makes it
+    within `compile`, and cannot save those whose keys are numbers. It leaves those of
+    an object like this one alone.
+
+    Args:
+        slots: The variables by slot and index of the model's variable.
+        numbers: The variables that belong to no variable of the model, by name.
+    """
+
+    slots: dict[str, dict[int, keras.Variable]] = dataclasses.field(
+        default_factory=dict
+    )
+    numbers: dict[str, keras.Variable] = dataclasses.field(default_factory=dict)
 
 
 class Wrapper(SavesWhatItWraps, Declared, DelegatingOptimizer):
@@ -80,8 +104,7 @@ class Wrapper(SavesWhatItWraps, Declared, DelegatingOptimizer):
         # For a function Keras makes no variable.
         super().__init__(self._current_learning_rate, name=name)
         self.optimizer = wrapped(optimizer, type(self).__name__)
-        self._state: dict[str, dict[int, keras.Variable]] = {}
-        self._numbers: dict[str, keras.Variable] = {}
+        self._all_kept = Kept()
         self._factory = VariableFactory(
             self.add_variable, lambda _: contextlib.nullcontext()
         )
@@ -119,10 +142,14 @@ class Wrapper(SavesWhatItWraps, Declared, DelegatingOptimizer):
 
         Args:
             variables: The variables to train.
+
+        Raises:
+            ValueError: A variable is complex, or its shape is not fixed.
         """
         variables = list(variables)
         if self.built or not variables:
             return
+        check_variables(variables)
         self.optimizer.build(variables)
         # By now a `MultiOptimizer` knows its optimizers.
         self._check_optimizer(variables)
@@ -143,6 +170,14 @@ class Wrapper(SavesWhatItWraps, Declared, DelegatingOptimizer):
 
     def _add_numbers(self, factory: VariableFactory) -> None:
         """Adds state that belongs to no variable to `_numbers`."""
+
+    @property
+    def _state(self) -> dict[str, dict[int, keras.Variable]]:
+        return self._all_kept.slots
+
+    @property
+    def _numbers(self) -> dict[str, keras.Variable]:
+        return self._all_kept.numbers
 
     @property
     def _kept(self) -> dict[int, keras.Variable]:

@@ -302,7 +302,8 @@ class Mechanic(Wrapper):
         update gave them one. The new scale then changes their w₀ or their Δ.
         """
         for i, kept in self._kept.items():
-            moved, start = delta[i] + steps[i], kept
+            # A tensor: Keras takes an empty variable that is added for a bias.
+            moved, start = delta[i] + steps[i], ops.copy(kept)
             if "displacement" in self._state:
                 start = weights[i] - ops.cast(total, kept.dtype) * delta[i]
                 write(kept, moved)

@@ -133,7 +133,8 @@ class SAM(SharpnessAware):
 
     The evaluation point is w: the model has these weights after `fit`, also after an
     odd number of batches, and after `finalize_variable_values` and `to_evaluation`. If
-    training continues from there, the current step starts again.
+    training continues from there, the current step starts again. After a
+    `KeyboardInterrupt` Keras calls neither: call `model.optimizer.to_evaluation()`.
 
     When to use: where generalization counts more than time, as for vision models on
         little data. Avoid it where time is short: a step costs two gradients, so
