@@ -19,7 +19,7 @@ from keras_adaptive.optimizers.engine.gradients import (
     after_checks,
     check_count,
     check_gradient,
-    with_tensor_ids,
+    with_tensors,
 )
 from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
 
@@ -52,7 +52,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             ValueError: A gradient has not its variable's shape, or no float dtype.
             tf.errors.InvalidArgumentError: Row ids are out of range.
         """
-        grads = [with_tensor_ids(gradient) for gradient in grads]
+        grads = [with_tensors(gradient) for gradient in grads]
         if trainable_variables is None:
             variables = list(self._trainable_variables)
         else:
@@ -64,8 +64,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
         for gradient, variable in zip(grads, variables, strict=True):
             check_gradient(gradient, variable)
         if not self.built:
-            with keras.name_scope(self.name):
-                self.build(variables)
+            self.build(variables)
         self._check_variables_are_known(variables)
         if self._engine.factory.late_slots:
             self._engine.factory.fill_late_slots(

@@ -26,18 +26,22 @@ def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         )
 
 
-def with_tensor_ids(gradient: Any) -> Any:
-    """Returns a gradient whose ids, if it has any, are a tensor.
+def with_tensors(gradient: Any) -> Any:
+    """Returns a gradient whose ids and values by row, if it has any, are tensors.
 
-    Keras takes `tf.IndexedSlices` with their ids in a tuple or list.
+    Keras takes `tf.IndexedSlices` with their ids in a tuple or list, and arrays.
 
     Args:
         gradient: Tensor, `tf.IndexedSlices`, or `None`.
     """
-    if not is_sparse(gradient) or hasattr(gradient.indices, "dtype"):
+    if not is_sparse(gradient):
         return gradient
-    ids = ops.convert_to_tensor(gradient.indices, "int64")
-    return type(gradient)(gradient.values, ids, gradient.dense_shape)
+    values, ids = gradient.values, gradient.indices
+    if ops.is_tensor(values) and ops.is_tensor(ids):
+        return gradient
+    values = ops.convert_to_tensor(values)
+    ids = ops.convert_to_tensor(ids, "int64")
+    return type(gradient)(values, ids, gradient.dense_shape)
 
 
 def check_gradient(gradient: Any, variable: Any) -> None:

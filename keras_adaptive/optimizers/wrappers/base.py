@@ -15,7 +15,7 @@ from keras_adaptive.optimizers.contract.options import Options
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, outside_of_graphs
 from keras_adaptive.optimizers.engine.conditional import branch, nothing
-from keras_adaptive.optimizers.engine.gradients import check_count, with_tensor_ids
+from keras_adaptive.optimizers.engine.gradients import check_count, with_tensors
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.delegation import DelegatingOptimizer
 from keras_adaptive.optimizers.wrappers.gradients import dense
@@ -204,7 +204,7 @@ class Wrapper(SavesWhatItWraps, Declared, DelegatingOptimizer):
         self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None
     ) -> None:
         """Updates the variables; see `keras.optimizers.Optimizer.apply`."""
-        grads = [with_tensor_ids(gradient) for gradient in grads]
+        grads = [with_tensors(gradient) for gradient in grads]
         if not grads:
             return
         if trainable_variables is None:
@@ -213,8 +213,9 @@ class Wrapper(SavesWhatItWraps, Declared, DelegatingOptimizer):
         check_count(grads, variables)
         if all(gradient is None for gradient in grads):
             raise ValueError(f"{type(self).__name__}: no variable has a gradient.")
-        with keras.name_scope(self.name):
-            self.build(variables)
+        # Outside of the scope: names do not tell who built.
+        self.build(variables)
+        with keras.name_scope(self.name, caller=self):
             self._check_variables_are_known(variables)
             pairs = zip(grads, variables, strict=True)
             grads = [self._given(gradient, variable) for gradient, variable in pairs]
