@@ -184,8 +184,8 @@ def tf_checkpoint_built(model, fresh, folder):
 FORMATS = [keras_file, weights_file, pickled, weights_file_built, by_hand]
 if ON_TENSORFLOW:
     FORMATS += [tf_checkpoint, tf_checkpoint_built]
-# They hold no row state, and are saved with all rows up to date. The last one must be last: Keras forgets the optimizer of a
-# model that it has saved in HDF5, and its other files of it then have another one.
+# They hold no row state, and are saved with all rows up to date. HDF5 is last: Keras
+# forgets the optimizer of a model that it has saved there, in its other files, too.
 WITHOUT_ROWS = [state_tree, hdf5_file]
 
 
@@ -203,7 +203,7 @@ def assert_close(got, want):
     """For rows that take the same steps in another order."""
     # The first half is before rows that are behind have caught up.
     for g, w in list(zip(got, want, strict=True))[len(want) // 2 :]:
-        np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-5)
 
 
 def assert_equal(got, want, message=""):
