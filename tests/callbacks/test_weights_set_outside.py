@@ -62,22 +62,30 @@ def test_rate_zero_does_not_move_them(made, callbacks):
 
 
 class Best(keras.callbacks.Callback):
-    """The weights at the end of the best epoch."""
+    """Makes the second epoch the best one, and keeps its weights."""
 
     def on_epoch_end(self, epoch, logs=None):
-        if epoch == 0:
+        logs["score"] = float(epoch == 1)
+        if epoch == 1:
             self.best = weights(self.model)
 
 
 @pytest.mark.parametrize("made", MADE)
-def test_early_stopping_keeps_the_best_epoch(made):
+def test_the_best_epoch_is_kept(made, tmp_path):
     model, best = model_with(MADE[made]()), Best()
-    # The first epoch is the best one by this metric.
+    monitor = {"monitor": "score", "mode": "max"}
+    file = str(tmp_path / "best.keras")
     stopping = keras.callbacks.EarlyStopping(
-        "loss", mode="max", restore_best_weights=True, patience=5
+        **monitor, restore_best_weights=True, patience=1
     )
-    fit(model, EvaluateAveraged(), best, stopping)
-    np.testing.assert_array_equal(weights(model), best.best)
+    checkpoint = keras.callbacks.ModelCheckpoint(file, **monitor, save_best_only=True)
+    fit(model, EvaluateAveraged(), best, stopping, checkpoint, epochs=5)
+    assert stopping.stopped_epoch == 2
+    loaded = keras.saving.load_model(file)
+    for kept in (model, loaded):
+        np.testing.assert_array_equal(weights(kept), best.best)
+    # Further training starts there. A loaded model has its whole state, and goes on
+    # from the training point that belongs to it.
     model.optimizer.learning_rate = 0.0
     fit(model, EvaluateAveraged())
     np.testing.assert_allclose(weights(model), best.best, rtol=1e-6)

@@ -68,8 +68,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
         for gradient, variable in zip(grads, variables, strict=True):
             check_gradient(gradient, variable)
         if not self.built:
-            with keras.name_scope(self.name):
-                self.build(variables)
+            self.build(variables)
         self._check_variables_are_known(variables)
         if self._engine.factory.late_slots:
             self._engine.factory.fill_late_slots(

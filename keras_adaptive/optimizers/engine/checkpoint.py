@@ -29,6 +29,10 @@ WAY_OUT = (
 )
 
 
+class ShapesDiffer(ValueError):
+    """Variables have another shape than in a state; the rest of it was loaded."""
+
+
 class SavedByName:
     """Saves and loads the state of an optimizer by slot and variable.
 
@@ -142,7 +146,7 @@ class SavedByName:
             return
         changed = self._load_what_fits(saved)
         if changed:
-            raise ValueError(
+            raise ShapesDiffer(
                 f"{self._owner}: variables of the model have another shape than in "
                 f"this state: {', '.join(changed)}. Everything else was loaded. Pass "
                 "`skip_mismatch=True` to `load_weights` to start their state anew."

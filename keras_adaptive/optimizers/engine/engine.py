@@ -230,6 +230,8 @@ class Engine:
         for name, value in state.items():
             if name not in lost:
                 (row_state if name in saved_rows else named)[name].assign(value)
+        if self.rows is not None and context.accumulation:
+            self.rows.kept.queue_all(saved_rows, self.states, context)
 
     # Updates.
 

@@ -34,15 +34,20 @@ def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
 def in_our_form(gradient: Any) -> Any:
     """Returns a gradient as the engine takes it.
 
-    Keras takes `tf.IndexedSlices` with their ids in a tuple or list: ours become a
-    tensor. JAX's sparse arrays, which `Embedding(sparse=True)` gives, become dense.
+    Keras takes `tf.IndexedSlices` with their ids in a tuple or list, and with arrays:
+    ours become tensors. JAX's sparse arrays, which `Embedding(sparse=True)` gives,
+    become dense.
 
     Args:
         gradient: Tensor, `tf.IndexedSlices`, JAX's sparse array, or `None`.
     """
-    if is_sparse(gradient) and not hasattr(gradient.indices, "dtype"):
-        ids = ops.convert_to_tensor(gradient.indices, "int64")
-        return type(gradient)(gradient.values, ids, gradient.dense_shape)
+    if is_sparse(gradient):
+        values, ids = gradient.values, gradient.indices
+        if ops.is_tensor(values) and ops.is_tensor(ids):
+            return gradient
+        values = ops.convert_to_tensor(values)
+        ids = ops.convert_to_tensor(ids, "int64")
+        return type(gradient)(values, ids, gradient.dense_shape)
     if ON_JAX and gradient is not None:
         return ops.convert_to_tensor(gradient, sparse=False)
     return gradient

@@ -248,8 +248,9 @@ class Wrapper(SavesWhatItWraps, Declared, DelegatingOptimizer):
         check_count(grads, variables)
         if all(gradient is None for gradient in grads):
             raise ValueError(f"{type(self).__name__}: no variable has a gradient.")
-        with keras.name_scope(self.name):
-            self.build(variables)
+        # Outside of the scope: names do not tell who built.
+        self.build(variables)
+        with keras.name_scope(self.name, caller=self):
             self._check_variables_are_known(variables)
             pairs = zip(grads, variables, strict=True)
             grads = [self._given(gradient, variable) for gradient, variable in pairs]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from keras_adaptive.optimizers.contract.override import override
-from keras_adaptive.optimizers.engine.checkpoint import SavedByName, set_variables
+from keras_adaptive.optimizers.engine.checkpoint import (
+    SavedByName,
+    ShapesDiffer,
+    set_variables,
+)
 from keras_adaptive.optimizers.wrappers.delegation import DelegatingOptimizer
 
 
@@ -31,12 +36,20 @@ class SavesWhatItWraps(SavedByName, DelegatingOptimizer):
     @override
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Puts back what `get_state` returned; see there."""
-        super().set_state({n: v for n, v in state.items() if "/" not in n})
+        own = {n: v for n, v in state.items() if "/" not in n}
+        loads = [partial(super().set_state, own)]
         for prefix, part in self._parts_by_prefix().items():
             inner = {n: v for n, v in state.items() if n.startswith(prefix)}
-            part.load_own_variables(
-                {n.removeprefix(prefix): v for n, v in inner.items()}
-            )
+            inner = {n.removeprefix(prefix): v for n, v in inner.items()}
+            loads.append(partial(part.load_own_variables, inner))
+        errors = []
+        for load in loads:
+            try:
+                load()
+            except ShapesDiffer as error:
+                errors.append(str(error))
+        if errors:
+            raise ShapesDiffer("\n".join(errors))
 
     @override
     def reset_state(self) -> None:

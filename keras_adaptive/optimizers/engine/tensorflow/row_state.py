@@ -84,12 +84,10 @@ class RowState:
         self._add_clock(state, context)
         with tf.init_scope():
             if context.accumulation:
-                # Dense gradients that were accumulated before touch all rows.
-                begun = int(ops.convert_to_numpy(context.calls)) % context.accumulation
-                queue = tf.range(height + 1, dtype=tf.int64) if begun else 0
-                self._add("queue", i, (height + 1,), "int64", queue)
-                self._add("queued", i, (height,), "bool", begun > 0)
-                self._add("queue_length", i, (), "int64", height * (begun > 0))
+                shapes = {"queue": (height + 1,), "queued": (height,)}
+                for name, value in _begun_queue(height, context).items():
+                    dtype = "bool" if name == "queued" else "int64"
+                    self._add(name, i, shapes.get(name, ()), dtype, value)
 
     def _add_number(self, name: str, initial: int) -> None:
         if name not in self.numbers:
@@ -203,6 +201,26 @@ class RowState:
         for key, variable in self.coefficients.items():
             _fill(variable, catch_up.BEGINNING[key.removeprefix("decayed ")])
 
+    def queue_all(
+        self,
+        names: Iterable[str],
+        states: Sequence[VariableState],
+        context: StepContext,
+    ) -> None:
+        """Queues all rows of the variables whose queue a loaded state does not have.
+
+        Args:
+            names: The names in the state, as in `named_variables`.
+            states: The variables by index.
+            context: The step at which the state was saved.
+        """
+        present = set(names)
+        for i in self.by_name.get("queue", {}):
+            if f"{ROW_STATE}queue:{i}" not in present:
+                height = int(states[i].variable.shape[0])
+                for name, value in _begun_queue(height, context).items():
+                    _fill(self.by_name[name][i], value)
+
     def restart_clock(self, state: VariableState) -> None:
         """Says that all rows of a variable are up to date."""
         _fill(self.clocks[state.index], self.calls)
@@ -245,6 +263,20 @@ class RowState:
             self.numbers["calls"].assign_add(1)
 
 
+def _begun_queue(height: int, context: StepContext) -> dict[str, Any]:
+    """Returns the queue of a variable: all rows, in the middle of an accumulation.
+
+    The dense gradients that were accumulated before touched all of them.
+    """
+    assert context.accumulation is not None
+    begun = int(ops.convert_to_numpy(context.calls)) % context.accumulation > 0
+    return {
+        "queue": tf.range(height + 1, dtype=tf.int64) if begun else 0,
+        "queued": begun,
+        "queue_length": height if begun else 0,
+    }
+
+
 def _drift(context: StepContext, hyper: Hyper) -> Any:
     """Returns the drift of rows with zero gradient; a cautious step leaves them."""
     return None if context.cautious else context.row_algorithm.drift(hyper)
@@ -255,4 +287,4 @@ def _key(column: str, decays: bool) -> str:
 
 
 def _fill(variable: keras.Variable, value: Any) -> None:
-    variable.assign(tf.fill(variable.shape, tf.cast(value, variable.dtype)))
+    variable.assign(tf.broadcast_to(tf.cast(value, variable.dtype), variable.shape))
