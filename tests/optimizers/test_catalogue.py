@@ -128,43 +128,6 @@ def test_bounds_are_checked(case):
                 case.cls(**{name: bad})
 
 
-# Saving.
-
-
-def model_with(optimizer):
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((3,)),
-            keras.layers.Dense(4, activation="tanh"),
-            keras.layers.Dense(2),
-        ]
-    )
-    model.compile(optimizer, "mse", jit_compile=False)
-    return model
-
-
-def train(model, start, stop):
-    rng = np.random.default_rng(2)
-    for step in range(stop):
-        x, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
-        if step >= start:
-            model.train_on_batch(x, y)
-    return [np.array(w) for w in model.get_weights()]
-
-
-@pytest.mark.slow
-@every
-def test_saved_model_goes_on_as_if_nothing_had_happened(case, tmp_path):
-    options = {"use_ema": True, "gradient_accumulation_steps": 2}
-    whole = train(model_with(case.make(**options)), 0, 8)
-    part = model_with(case.make(**options))
-    train(part, 0, 5)
-    part.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert_equal(train(again, 5, 8), whole)
-
-
 # Base options.
 
 
@@ -274,9 +237,8 @@ def test_16_bits(case, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @every
-def test_policies_and_frozen_layers(case, policy):
+def test_a_policy_and_a_frozen_layer(case, policy="mixed_float16"):
     keras.utils.set_random_seed(0)
     layers = [
         keras.layers.Dense(4, activation="tanh", dtype=policy),
@@ -287,7 +249,10 @@ def test_policies_and_frozen_layers(case, policy):
     optimizer = case.make(loss_scale_factor=8.0)
     model.compile(optimizer, "mse", jit_compile=False)
     start = [np.array(w) for layer in layers for w in layer.get_weights()]
-    after = train(model, 0, 3)
+    rng = np.random.default_rng(2)
+    for _ in range(3):
+        model.train_on_batch(rng.normal(size=(5, 3)), rng.normal(size=(5, 2)))
+    after = model.get_weights()
     assert all(np.isfinite(w).all() for w in after)
     assert_equal(after[2:4], start[2:4])
     assert differ(after[:2], start[:2]) and differ(after[4:], start[4:])

@@ -62,24 +62,24 @@ def still(case):
 @pytest.mark.filterwarnings("ignore:.*point at which to evaluate")
 @pytest.mark.parametrize("case", EVERY + WRAPPERS, ids=name_of)
 def test_left_out(case):
+    optimizer, model = case.make(), variables()
+    train(optimizer, model, range(3), sparse=True)
     for left_out, listed in ((1, True), (0, False)):
-        optimizer, model = case.make(), variables()
-        train(optimizer, model, range(5), sparse=True)
-        before = values(model)
+        before = values(model)[left_out]
         train(
             optimizer,
             model,
-            range(5, 12),
+            range(3, 7),
             sparse=True,
             left_out=left_out,
             listed=listed,
         )
-        after = values(model)
-        np.testing.assert_allclose(after[left_out], before[left_out], **still(case))
-        train(optimizer, model, range(12, 17), sparse=True)
+        after = values(model)[left_out]
+        np.testing.assert_allclose(after, before, **still(case))
+        train(optimizer, model, range(7, 9), sparse=True)
         thawed = values(model)[left_out]
         assert np.isfinite(thawed).all()
-        assert np.any(thawed != after[left_out])
+        assert np.any(thawed != after)
 
 
 MOVES_BY_ITSELF = ("momentum", "nesterov", "sam", "lookahead", "mechanic", "dadapt")
@@ -97,21 +97,21 @@ def test_rate_of_zero(case):
     rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     start = values(model)
     optimizer.learning_rate = 0
-    train(optimizer, model, range(4), sparse=True)
+    train(optimizer, model, range(2), sparse=True)
     for value, old in zip(values(model), start, strict=True):
         np.testing.assert_allclose(value, old, rtol=1e-12, atol=1e-15)
     optimizer.learning_rate = rate
-    train(optimizer, model, range(4, 9), sparse=True)
+    train(optimizer, model, range(4, 7), sparse=True)
     between = values(model)
     for value, old in zip(between, start, strict=True):
         assert 1e-9 < np.max(np.abs(value - old)) < 3
     optimizer.learning_rate = 0.0
-    train(optimizer, model, range(9, 13), sparse=True)
+    train(optimizer, model, range(9, 11), sparse=True)
     if not any(word in case.name for word in MOVES_BY_ITSELF):
         for value, old in zip(values(model), between, strict=True):
             np.testing.assert_allclose(value, old, rtol=1e-12, atol=1e-15)
     optimizer.learning_rate = rate
-    train(optimizer, model, range(13, 16), sparse=True)
+    train(optimizer, model, range(13, 15), sparse=True)
     assert all(np.isfinite(value).all() for value in values(model))
 
 

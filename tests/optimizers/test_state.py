@@ -182,36 +182,30 @@ def test_the_state_of_keras_adam_goes_on_in_ours(options, tmp_path):
 # Files of whole models, and names.
 
 
-@pytest.mark.parametrize("suffix", ["h5", "keras"])
 @every
-def test_a_whole_model_goes_on(kind, suffix, tmp_path):
+def test_a_whole_model_goes_on(kind, tmp_path):
+    """Compiled; `test_lifecycle.py` has all classes and formats, without `fit`."""
     model = model_of(OPTIMIZERS[kind]())
     fit(model)
-    model.save(tmp_path / f"model.{suffix}")
-    again = keras.saving.load_model(tmp_path / f"model.{suffix}")
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
     fit(model)
     fit(again)
     assert_same_weights(again, model)
-
-
-@every
-def test_paths_are_unique_and_name_the_layer(kind):
-    model = model_of(OPTIMIZERS[kind](), names=NAMES["given"])
-    fit(model)
-    paths = [variable.path for variable in model.optimizer.variables]
-    assert len(set(paths)) == len(paths)
-    assert all(any(name in path for path in paths) for name in NAMES["given"])
-    tree = model.get_state_tree(value_format="numpy_array")
-    model.set_state_tree(tree)
 
 
 # By hand.
 
 
 @every
-def test_state_is_put_back(kind):
-    model = model_of(OPTIMIZERS[kind]())
+def test_state_is_named_put_back_and_reset(kind):
+    model = model_of(OPTIMIZERS[kind](), names=NAMES["given"])
     fit(model)
+    paths = [variable.path for variable in model.optimizer.variables]
+    assert len(set(paths)) == len(paths)
+    assert all(any(name in path for path in paths) for name in NAMES["given"])
+
+    model.set_state_tree(model.get_state_tree(value_format="numpy_array"))
     state, weights = model.optimizer.get_state(), model.get_weights()
     fit(model)
     want = model.get_weights()
@@ -221,11 +215,6 @@ def test_state_is_put_back(kind):
     for got, wanted in zip(model.get_weights(), want, strict=True):
         np.testing.assert_array_equal(got, wanted)
 
-
-@every
-def test_reset_state_is_that_of_a_new_optimizer(kind):
-    model = model_of(OPTIMIZERS[kind]())
-    fit(model)
     model.optimizer.reset_state()
     fresh = model_of(OPTIMIZERS[kind]())
     fresh.set_weights(model.get_weights())
