@@ -337,7 +337,9 @@ def _raises(error):
     return function
 
 
-def test_a_database_that_is_destroyed_is_told_in_one_line(store, monkeypatch, records):
+def test_a_database_that_is_destroyed_is_told_in_one_line(
+    store, monkeypatch, records, capfd
+):
     monkeypatch.setattr(connection, "LONGEST_WAIT", 0.0)
     told = []
     ledger = Ledger("experiment", store[0] / "spool", told.append)
@@ -351,3 +353,4 @@ def test_a_database_that_is_destroyed_is_told_in_one_line(store, monkeypatch, re
     assert [file.stem for file in ledger.spooled] == ["b", "c"]
     with pytest.raises(InputError, match="cannot be used: .*not a database. Check"):
         Ledger("experiment", store[0] / "spool")
+    assert "Traceback" not in capfd.readouterr().err
