@@ -4,12 +4,14 @@ import os
 import signal
 import threading
 import time
+from concurrent import futures
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import keras
 import pytest
+from loky.process_executor import BrokenProcessPool
 
 from keras_adaptive.study import Contender, Epochs, Processes, StudyError, Workload
 from keras_adaptive.study.execution import executors
@@ -144,3 +146,37 @@ def test_a_worker_that_dies_between_two_runs_is_replaced(
         ("second", "finished"),
     ]
     assert pool._tries == {}
+
+
+class StartingWorker:
+    """A worker that starts until a line has been told. Then its first run dies."""
+
+    def __init__(self):
+        self.is_starting, self.futures, self.told = True, [], []
+
+    def begin(self, trial, file):
+        self.futures.append(futures.Future())
+        if not self.is_starting:
+            self.futures[-1].set_result("a record")
+        return self.futures[-1]
+
+    def say(self, console, line):
+        self.told.append(line)
+        if self.is_starting:
+            self.is_starting = False
+            self.futures[0].set_exception(BrokenProcessPool("killed"))
+
+    def end(self):
+        pass
+
+
+def test_processes_that_start_or_die_are_told(monkeypatch, workload, trial_of):
+    worker = StartingWorker()
+    monkeypatch.setattr(executors, "SECONDS_BETWEEN_NOTES", 0.01)
+    monkeypatch.setattr(executors, "say", worker.say)
+    pool = executors._Workers([worker], {"dense": "file"})
+    pool.submit(trial_of(workload, Contender("adam", [0.1])))
+    assert list(pool.results()) == ["a record"]
+    starting, died = worker.told
+    assert starting.startswith("Processes that are still starting: 1 … ")
+    assert "died" in died and "made again" in died
