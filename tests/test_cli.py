@@ -60,12 +60,14 @@ class Server:
     """Stands in for the server process: the first wait may be interrupted."""
 
     commands: list[list[str]] = []
+    store = ""
     interrupted = False
     pid = 2**30  # no process has it
 
-    def __init__(self, command):
+    def __init__(self, command, env):
         self.waits = 0
         Server.commands.append(command)
+        Server.store = env["MLFLOW_BACKEND_STORE_URI"]
 
     def wait(self):
         self.waits += 1
@@ -92,12 +94,13 @@ def test_ui_serves_the_store_on_loopback(monkeypatch, tmp_path, free_port, inter
     options = dict(zip(command[4::2], command[5::2], strict=True))
     assert options["--host"] == "127.0.0.1"
     assert options["--port"] == free_port
-    assert options["--backend-store-uri"] == mlflow.get_tracking_uri()
+    assert Server.store == mlflow.get_tracking_uri()
 
 
 @pytest.mark.slow
-def test_ui_ends_with_all_its_processes(store, free_port):
-    folder, _ = store
+def test_ui_shows_the_store_and_ends_with_all_its_processes(store, free_port):
+    folder, client = store
+    client.create_experiment("mine")
     command = [sys.executable, "-m", "keras_adaptive.cli", "ui", "--port", free_port]
     ui = subprocess.Popen(command, cwd=folder)
     while not listens(int(free_port)):
@@ -105,6 +108,9 @@ def test_ui_ends_with_all_its_processes(store, free_port):
         time.sleep(0.1)
     family = psutil.Process(ui.pid).children(recursive=True)
     assert len(family) > 1
+    assert not [each for each in family if str(folder) in " ".join(each.cmdline())]
+    served = mlflow.MlflowClient(f"http://127.0.0.1:{free_port}")
+    assert served.get_experiment_by_name("mine")
     ui.send_signal(signal.SIGTERM)
     assert ui.wait() == 143
     assert not [each for each in family if each.is_running()]

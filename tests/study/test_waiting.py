@@ -53,6 +53,7 @@ class Clock:
 def test_a_line_comes_after_five_seconds_of_silence(monkeypatch, end, lines, expected):
     clock = Clock(end, lines)
     monkeypatch.setattr(waiting, "time", clock)
+    monkeypatch.setattr(waiting, "LONGEST_SILENCE", 5.0)
     told = []
     clock.tell = Teller(lambda line: told.append((clock.now, line.split("… ")[-1])))
     clock.tell._break_silence(clock)
@@ -93,7 +94,7 @@ class Said:
 
 
 @pytest.fixture
-def said(monkeypatch):
+def said(monkeypatch, patient):
     monkeypatch.setattr(waiting, "LONGEST_SILENCE", 0.01)
     return Said()
 
