@@ -6,8 +6,8 @@ Two drivers with different host names run one study with two workers each, again
 MLflow server. At random moments one of them is killed by SIGKILL: a driver, a worker
 that is busy, a worker that is idle, or the server. A killed driver or server is started
 again. A driver that is refused, since the other one holds the study, is started again
-after a second. A study that is done before all kills are made is asked for more seeds.
-When all kills are made, the study is finished in peace.
+after three seconds. A study that is done before all kills are made is asked for more
+seeds. When all kills are made, the study is finished in peace.
 
 The table says how often what was killed, how many runs there are, how many of them are
 lost or double, and the longest silence: the longest time between two lines of a driver
@@ -38,6 +38,7 @@ HOSTS = ("one", "other")
 KINDS = ("driver", "busy worker", "idle worker", "server")
 LONGEST_SILENCE = 10.0
 FIRST_SEEDS, FURTHER_SEEDS = 20, 20
+SECONDS_BEFORE_RESTART = 3
 
 DRIVER = """
 import os, signal, socket, sys
@@ -255,7 +256,7 @@ class Driver:
             waiting = any(self._folder.glob("mlflow-spool/*/*.json"))
             if status == 0 and not waiting:
                 self.finished = seeds
-            time.sleep(1)
+            time.sleep(SECONDS_BEFORE_RESTART)
         self._host.stdin.close()
         self._host.wait()
 
