@@ -149,22 +149,22 @@ def test_a_worker_that_dies_between_two_runs_is_replaced(
 
 
 class StartingWorker:
-    """A worker that starts until a line has been told. Then its first run dies."""
+    """A worker that starts until a line is told, and whose first run then dies."""
 
     def __init__(self):
         self.is_starting, self.futures, self.told = True, [], []
 
     def begin(self, trial, file):
         self.futures.append(futures.Future())
-        if not self.is_starting:
-            self.futures[-1].set_result("a record")
+        if len(self.futures) == 2:
+            self.futures[1].set_result("a record")
         return self.futures[-1]
 
     def say(self, console, line):
         self.told.append(line)
-        if self.is_starting:
-            self.is_starting = False
+        if not self.is_starting and not self.futures[0].done():
             self.futures[0].set_exception(BrokenProcessPool("killed"))
+        self.is_starting = False
 
     def end(self):
         pass
@@ -177,6 +177,7 @@ def test_processes_that_start_or_die_are_told(monkeypatch, workload, trial_of):
     pool = executors._Workers([worker], {"dense": "file"})
     pool.submit(trial_of(workload, Contender("adam", [0.1])))
     assert list(pool.results()) == ["a record"]
-    starting, died = worker.told
+    starting, started, died = worker.told
     assert starting.startswith("Processes that are still starting: 1 … ")
+    assert started == "All processes have started."
     assert "died" in died and "made again" in died

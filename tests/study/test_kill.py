@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-RUNS = 60
+RUNS = 30
 KILLS = 10
 
 

@@ -247,7 +247,7 @@ class _Workers:
         self, running: Mapping[futures.Future, tuple[_Worker, Trial, int]]
     ) -> set[futures.Future]:
         """Returns the runs that are done, one or more, and tells what holds them up."""
-        began = time.monotonic()
+        began, waited_for = time.monotonic(), 0
         while True:
             done = futures.wait(
                 running, SECONDS_BETWEEN_NOTES, futures.FIRST_COMPLETED
@@ -258,6 +258,9 @@ class _Workers:
             if starting := sum(worker.is_starting for worker in workers):
                 waited = f"{time.monotonic() - began:.0f} s"
                 self._tell(f"Processes that are still starting: {starting} … {waited}")
+            elif waited_for:
+                self._tell("All processes have started.")
+            waited_for = starting
 
     def _tell(self, line: str) -> None:
         say(self._console, line)
