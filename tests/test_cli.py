@@ -141,22 +141,21 @@ STUDY_LIBRARIES = {"mlflow", "sklearn", "pandas", "matplotlib", "scipy"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["--help"], ["ui", "--help"], ["run", "--help"]])
-def test_help_imports_no_study_library(arguments):
+def test_help_imports_no_study_library():
     code = f"""
 import sys, keras
 before = set(sys.modules)
 from keras_adaptive import cli
-try:
-    cli.main({arguments})
-except SystemExit as end:
-    print(end.code)
-print(sorted({STUDY_LIBRARIES} & (set(sys.modules) - before)))
+for command in ([], ["ui"], ["run"]):
+    try:
+        cli.main([*command, "--help"])
+    except SystemExit as end:
+        print(end.code, sorted({STUDY_LIBRARIES} & (set(sys.modules) - before)))
 """
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.splitlines()[-2:] == ["0", "[]"]
+    assert shown.stdout.splitlines().count("0 []") == 3
 
 
 def test_options_of_compare_are_its_own(capsys):

@@ -1,8 +1,9 @@
 """Runs a study of 30 runs on PyTorch, in a process that a test may kill.
 
 It imports everything once. Each line on its standard input starts the study in a child
-process: the name of the study, and `0` or the number of worker processes. It answers
-with the child's id; the child's output goes to the standard output.
+process: the name of the study, `0` or the number of worker processes, and the folder
+with the store. It answers with the child's id; the child's output goes to the standard
+output.
 """
 
 import os
@@ -65,13 +66,16 @@ def run(name, executor):
 def main():
     describe(keras.optimizers.SGD())  # Keras imports what it needs for that
     for line in sys.stdin:
-        name, workers = line.split()
+        name, workers, folder = line.split(maxsplit=2)
         child = os.fork()
         if child:
             print(f"started {child}", flush=True)
             _, status = os.waitpid(child, 0)
             print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
             continue
+        os.chdir(folder.strip())
+        os.environ["TMPDIR"] = os.getcwd()
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{os.getcwd()}/mlflow.db"
         executor = Processes(int(workers)) if int(workers) else InProcess()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         status = exit_status(partial(run, name, executor))

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, on PyTorch, which starts fast."""
+"""Runs in processes of their own, on JAX, which starts fastest."""
 
 import os
 import signal
@@ -48,8 +48,8 @@ def tell_threads(seed):
 
 
 @pytest.fixture
-def torch_workers(monkeypatch, tmp_path):
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
+def jax_workers(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("KERAS_ADAPTIVE_TEST_MARK", str(tmp_path / "mark"))
 
 
@@ -66,7 +66,7 @@ def workload(dense):
 
 
 @pytest.mark.slow
-def test_processes(torch_workers, workload, dense, trial_of):
+def test_processes(jax_workers, workload, dense, trial_of):
     """Runs that end well, raise or die, more of them than processes."""
     local = replace(workload, build=lambda seed: dense_model(seed))
     cases = {
@@ -126,7 +126,7 @@ def test_bad_counts(count):
 
 @pytest.mark.slow
 def test_a_worker_that_dies_between_two_runs_is_replaced(
-    torch_workers, workload, dense, trial_of
+    jax_workers, workload, dense, trial_of
 ):
     contender = Contender("adam", [0.1])
     with Processes(1).start({"dense": dense}) as pool:
