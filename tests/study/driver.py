@@ -9,6 +9,7 @@ output.
 import os
 import signal
 import sys
+import tempfile
 from functools import partial
 
 import keras
@@ -74,7 +75,7 @@ def main():
             print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
             continue
         os.chdir(folder.strip())
-        os.environ["TMPDIR"] = os.getcwd()
+        tempfile.tempdir = os.environ["TMPDIR"] = os.getcwd()
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{os.getcwd()}/mlflow.db"
         executor = Processes(int(workers)) if int(workers) else InProcess()
         signal.signal(signal.SIGINT, signal.default_int_handler)
