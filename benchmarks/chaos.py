@@ -6,12 +6,13 @@ Two drivers with different host names run one study with two workers each, again
 MLflow server. At random moments one of them is killed by SIGKILL: a driver, a worker
 that is busy, a worker that is idle, or the server. A killed driver or server is started
 again. A driver that is refused, since the other one holds the study, is started again
-after a second. When all kills are made, the study is finished in peace.
+after three seconds. A study that is done before all kills are made is asked for more
+seeds. When all kills are made, the study is finished in peace.
 
 The table says how often what was killed, how many runs there are, how many of them are
 lost or double, and the longest silence: the longest time between two lines of a driver
-that trains. The exit status is 1 if a run is lost or double, or if the silence reached
-10 seconds.
+that trains, and how much of the processors other programs took meanwhile. The exit
+status is 1 if a run is lost or double, or if the silence reached 10 seconds.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -35,16 +37,19 @@ import psutil
 HOSTS = ("one", "other")
 KINDS = ("driver", "busy worker", "idle worker", "server")
 LONGEST_SILENCE = 10.0
-SEEDS_FOR_EACH_KILL = 5
+FIRST_SEEDS, FURTHER_SEEDS = 20, 20
+SECONDS_BEFORE_RESTART = 3
 
 DRIVER = """
-import socket, sys
+import os, signal, socket, sys
 socket.gethostname = lambda: sys.argv[1]
 import keras, numpy as np
 from rich.console import Console
 from keras_adaptive.commands.options import exit_status
 from keras_adaptive.datasets import Dataset, Split
 from keras_adaptive.study import Contender, Epochs, Processes, Protocol, Study, Workload
+from keras_adaptive.study.ledger import mlflow_ledger  # imported once for all
+from keras_adaptive.study.ledger.reach.graph import describe
 
 def part(seed):
     rng = np.random.default_rng(seed)
@@ -56,22 +61,98 @@ def build(seed):
     dense = keras.layers.Dense(3, kernel_initializer=glorot)
     return keras.Sequential([keras.Input((5,)), dense])
 
-def run():
+def run(seeds):
     workload = Workload(
         "blobs", build, Dataset("blobs", "chaos", part(0), part(1), part(2)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         batch_size=24, budget=Epochs(60),
     )
-    protocol = Protocol(seeds=int(sys.argv[2]), reference="adam")
+    protocol = Protocol(seeds=seeds, reference="adam")
     contenders = [Contender(each, [0.1]) for each in ("adam", "lion")]
     study = Study("chaos", [workload], contenders, protocol)
     study.run(Processes(2), Console(file=sys.stdout, width=200), retry_failed=True)
     return 0
 
-status = exit_status(run)
-sys.stdout.flush()
-sys.exit(status)
+describe(keras.optimizers.SGD())  # Keras imports what it needs for that
+for line in sys.stdin:
+    child = os.fork()
+    if child:
+        print("started", child)
+        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        continue
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = exit_status(lambda: run(int(line)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 """
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A time in which a driver said nothing.
+
+    Args:
+        since: Its start, as `time.monotonic` tells it.
+        until: Its end.
+        after: The line before it.
+        before: The line after it.
+    """
+
+    since: float = 0.0
+    until: float = 0.0
+    after: str = ""
+    before: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.until - self.since
+
+
+class Load:
+    """How much of the processors other programs take, measured every second."""
+
+    def __init__(self) -> None:
+        """Begins to measure."""
+        self._samples: list[tuple[float, float]] = []
+        self._ended = threading.Event()
+        threading.Thread(target=self._measure, daemon=True).start()
+
+    def _measure(self) -> None:
+        own: dict[int, float] = {}
+        before: tuple[float, float] | None = None
+        while not self._ended.wait(1):
+            now = {each.pid: _seconds(each) for each in _family()}
+            used = sum(now[pid] - own.get(pid, 0.0) for pid in now)
+            own = now
+            times = psutil.cpu_times()
+            busy = sum(times[:8]) - times.idle - times.iowait
+            if before is not None:
+                others = max(0.0, busy - before[1] - used) / psutil.cpu_count()
+                self._samples.append((before[0], others))
+            before = time.monotonic(), busy
+
+    def share(self, since: float, until: float) -> float:
+        """Returns the share of the processors that other programs took."""
+        inside = [busy for at, busy in self._samples if since <= at <= until]
+        return min(1.0, sum(inside) / max(until - since, 1.0))
+
+    def end(self) -> None:
+        """Measures no more."""
+        self._ended.set()
+
+
+def _family() -> list[psutil.Process]:
+    this = psutil.Process()
+    return [this, *this.children(recursive=True)]
+
+
+def _seconds(process: psutil.Process) -> float:
+    try:
+        return sum(process.cpu_times()[:2])
+    except psutil.Error:
+        return 0.0
 
 
 class Server:
@@ -93,7 +174,12 @@ class Server:
         command += ["--port", str(self._port), "--backend-store-uri", store]
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
         log = (self._folder / "server.log").open("a")
-        self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=log,
+            stderr=log,
+        )
 
     def wait(self) -> None:
         """Waits until it answers."""
@@ -112,16 +198,31 @@ class Server:
         self._process.wait()
 
 
-class Driver:
-    """A driver of the study on one host, which is started whenever it has ended."""
+class Asked:
+    """How many seeds the study is asked for, and whether that is the last word."""
 
-    def __init__(self, host: str, runs: int, folder: Path, uri: str) -> None:
-        """Prepares the first start."""
-        self.host, self.done, self.refused, self.starts = host, False, 0, 0
-        self._command = [sys.executable, "-c", DRIVER, host, str(runs)]
+    def __init__(self) -> None:
+        """Begins with a few."""
+        self.seeds, self.final = FIRST_SEEDS, False
+
+
+class Driver:
+    """A driver of the study on one host, which is started whenever it has ended.
+
+    One process of the host imports everything once. A driver is its child.
+    """
+
+    def __init__(self, host: str, asked: Asked, folder: Path, uri: str) -> None:
+        """Starts the process of the host."""
+        self.host, self.refused, self.starts, self.finished = host, 0, 0, 0
+        self.in_training = False
+        self.pid: int | None = None
+        self.silence = Silence()
+        self._spoke, self._last = 0.0, ""
+        self._asked = asked
         self._folder = folder / host
         self._folder.mkdir()
-        self._environment = {
+        environment = {
             **os.environ,
             "KERAS_BACKEND": "torch",
             "OMP_NUM_THREADS": "1",
@@ -132,48 +233,64 @@ class Driver:
             "TMPDIR": str(self._folder),
             "PYTHONUNBUFFERED": "1",
         }
-        self.spoke = time.monotonic()
-        self.silence = 0.0
-        self.in_training = False
-        self.process: subprocess.Popen | None = None
+        self._host = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, host],
+            cwd=self._folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def keep_running(self) -> None:
-        """Starts the study again until it is done."""
-        while not self.done:
+        """Starts the study again until all that is asked for is done."""
+        assert self._host.stdin is not None
+        while not (self._asked.final and self.finished == self._asked.seeds):
             self.starts += 1
-            self.process = subprocess.Popen(
-                self._command,
-                cwd=self._folder,
-                env=self._environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            assert self.process.stdout is not None
-            with (self._folder / "log").open("a") as log:
-                for line in self.process.stdout:
-                    self._heard(line)
-                    log.write(f"{time.time():.2f} {line}")
-            status = self.process.wait()
-            self.in_training = False
+            seeds = self._asked.seeds
+            self._host.stdin.write(f"{seeds}\n")
+            self._host.stdin.flush()
+            status = self._listen()
             self.refused += status == 2
             waiting = any(self._folder.glob("mlflow-spool/*/*.json"))
-            self.done = status == 0 and not waiting
-            time.sleep(not self.done)
+            if status == 0 and not waiting:
+                self.finished = seeds
+            time.sleep(SECONDS_BEFORE_RESTART)
+        self._host.stdin.close()
+        self._host.wait()
+
+    def _listen(self) -> int:
+        """Hears all that a driver says, and returns its exit status."""
+        assert self._host.stdout is not None
+        with (self._folder / "log").open("a") as log:
+            for line in self._host.stdout:
+                log.write(f"{time.time():.2f} {line}")
+                log.flush()
+                match line.split():
+                    case ["started", child]:
+                        self.pid = int(child)
+                    case ["ended", status]:
+                        self.pid, self.in_training = None, False
+                        return int(status)
+                    case _:
+                        self._heard(line.strip())
+        raise RuntimeError(f"The process of host {self.host} has ended.")
 
     def _heard(self, line: str) -> None:
         now = time.monotonic()
         if self.in_training:
-            self.silence = max(self.silence, now - self.spoke)
-        self.spoke = now
+            silence = Silence(self._spoke, now, self._last, line)
+            self.silence = max(self.silence, silence, key=lambda each: each.seconds)
+        self._spoke, self._last = now, line
         self.in_training = self.in_training or "blobs," in line
 
     def workers(self) -> list[psutil.Process]:
         """Returns the processes that make runs."""
-        if self.process is None or self.process.poll() is not None:
+        if self.pid is None:
             return []
         try:
-            children = psutil.Process(self.process.pid).children()
+            children = psutil.Process(self.pid).children()
             return [each for each in children if "loky" in " ".join(each.cmdline())]
         except psutil.Error:
             return []
@@ -200,9 +317,9 @@ def kill_one(
         server.wait()
         return True
     if kind == "driver":
-        process = rng.choice(training).process
-        assert process is not None
-        process.kill()
+        if (pid := rng.choice(training).pid) is None:
+            return False
+        os.kill(pid, signal.SIGKILL)
         return True
     workers = [worker for driver in training for worker in driver.workers()]
     rng.shuffle(workers)
@@ -233,37 +350,47 @@ def kept(uri: str) -> Counter[str]:
             return keys
 
 
-def trial(kills: int, seed: int, folder: Path) -> tuple[dict[str, object], bool]:
+def trial(
+    kills: int, seed: int, minutes: float, folder: Path
+) -> tuple[dict[str, object], bool]:
     """Runs the study while processes are killed.
 
     Args:
         kills: The number of kills.
         seed: Decides whom, and when.
+        minutes: After so many minutes, nothing more is killed.
         folder: Where the store and the logs are kept.
 
     Returns:
         What was counted, and whether all held.
     """
     rng = random.Random(seed)
-    seeds = SEEDS_FOR_EACH_KILL * kills + 10
-    server = Server(folder)
+    server, load, asked = Server(folder), Load(), Asked()
     server.start()
     server.wait()
-    drivers = [Driver(host, seeds, folder, server.uri) for host in HOSTS]
+    drivers = [Driver(host, asked, folder, server.uri) for host in HOSTS]
     threads = [threading.Thread(target=each.keep_running) for each in drivers]
     for thread in threads:
         thread.start()
     killed: Counter[str] = Counter()
-    while killed.total() < kills and not all(each.done for each in drivers):
+    end = time.monotonic() + minutes * 60
+    while killed.total() < kills and time.monotonic() < end:
         time.sleep(rng.uniform(0.5, 2))
+        if max(each.finished for each in drivers) == asked.seeds:
+            asked.seeds += FURTHER_SEEDS
         kind = rng.choice(KINDS)
-        killed[kind] += kill_one(kind, drivers, server, rng)
+        if kill_one(kind, drivers, server, rng):
+            killed[kind] += 1
+            print(f"kill {killed.total()}: {kind}", file=sys.stderr, flush=True)
+    asked.final = True
     for thread in threads:
         thread.join()
     keys = kept(server.uri)
     server.kill()
-    expected = 2 * seeds
-    silence = max(each.silence for each in drivers)
+    load.end()
+    expected = 2 * asked.seeds
+    longest = max((each.silence for each in drivers), key=lambda each: each.seconds)
+    silence, share = longest.seconds, load.share(longest.since, longest.until)
     counts: dict[str, object] = {
         **{f"kills: {kind}": killed[kind] for kind in KINDS},
         "kills in all": killed.total(),
@@ -274,6 +401,9 @@ def trial(kills: int, seed: int, folder: Path) -> tuple[dict[str, object], bool]
         "lost": expected - len(keys),
         "double": keys.total() - len(keys),
         "longest silence in seconds": f"{silence:.1f}",
+        "processors taken by other programs meanwhile": f"{share:.0%}",
+        "line before the silence": longest.after,
+        "line after the silence": longest.before,
     }
     held = len(keys) == keys.total() == expected and silence < LONGEST_SILENCE
     return counts, held and killed.total() == kills
@@ -284,11 +414,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=240, help="then kill no more")
     parser.add_argument("--output", type=Path, help="keep store and logs there")
     options = parser.parse_args(argv)
     folder = options.output or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
-    counts, held = trial(options.kills, options.seed, folder.resolve())
+    counts, held = trial(options.kills, options.seed, options.minutes, folder.resolve())
     for name, count in counts.items():
         print(f"| {name} | {count} |")
     return 0 if held else 1

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import pkgutil
 import socket
 import subprocess
@@ -18,6 +19,9 @@ from keras_adaptive.errors import InputError, did_you_mean, needs_extra
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_END = 5
 """The time that processes have to end by themselves before they are killed."""
+
+BACKEND_STORE = "MLFLOW_BACKEND_STORE_URI"
+"""The environment variable that tells MLflow's server where the runs are."""
 
 EXPERIMENTS = "keras_adaptive.experiments"
 
@@ -163,9 +167,10 @@ def open_ui(port: int) -> int:
                 "with --port."
             ) from error
     command = [sys.executable, "-m", "mlflow", "ui", "--host", LOOPBACK]
-    command += ["--port", str(port), "--backend-store-uri", store]
+    command += ["--port", str(port)]
     print(f"MLflow UI of {mask(store)}: http://{LOOPBACK}:{port} (Ctrl-C ends it)")
-    server = subprocess.Popen(command)
+    # Everybody on the machine can read a command line, but not the environment.
+    server = subprocess.Popen(command, env={**os.environ, BACKEND_STORE: store})
     try:
         return server.wait()
     except Terminated:

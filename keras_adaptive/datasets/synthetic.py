@@ -57,6 +57,7 @@ class RareCategories:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        make_plain(self, "rare_weight", "common_weight", "seed")
         for field in ("rows", "codes", "regions", "numbers", "rare_below"):
             make_plain(self, field)
             counted(f"RareCategories: {field}", getattr(self, field))

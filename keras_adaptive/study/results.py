@@ -13,6 +13,7 @@ from keras_adaptive.study.analysis.recommendation import Recommendation, recomme
 from keras_adaptive.study.analysis.run_table import RunTable
 from keras_adaptive.study.analysis.verdicts import Verdict
 from keras_adaptive.study.ledger.artifacts import Artifacts
+from keras_adaptive.study.ledger.connection import Tell
 from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.study.reporting.figure_set import Picture, draw_all
 from keras_adaptive.study.reporting.html_report import Report, this_command
@@ -33,6 +34,7 @@ class Results:
         judge: Judges the promises that the study is about, from its runs.
         store_usable: Whether MLflow could be used at the end of the study. If not, no
             file is attached to the study's run.
+        tell: Takes a line about long waits for MLflow.
     """
 
     table: RunTable
@@ -40,11 +42,12 @@ class Results:
     title: str
     judge: Judge = judge_all
     store_usable: bool = True
+    tell: Tell = print
 
     @cached_property
     def artifacts(self) -> Artifacts:
         """The files of the study's run in MLflow."""
-        return Artifacts(self.run_id, self.store_usable)
+        return Artifacts(self.run_id, self.store_usable, self.tell)
 
     @property
     def records(self) -> Sequence[Record]:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,8 @@ class Study:
             for contender in _contenders(self.contenders)
         ]
         with quiet_mlflow():
-            ledger = Ledger(self.name, self.spool, lambda line: say(console, line))
+            tell = partial(say, console)
+            ledger = Ledger(self.name, self.spool, tell)
             names = [each.name for each in self.workloads]
             with ledger.open(self.title, self._description(), names):
                 _tell_of_other_data(prepared, ledger, console)
@@ -171,7 +173,9 @@ class Study:
             tuned=_tuned(schedule),
             given_targets=self._given_targets(),
         )
-        return Results(table, ledger.run_id, self.title, self.judge, ledger.usable)
+        return Results(
+            table, ledger.run_id, self.title, self.judge, ledger.usable, tell
+        )
 
     def _description(self) -> dict[str, str]:
         """Returns what is asked for, as the tags of the study's run."""

@@ -89,14 +89,15 @@ OWN = ["--data", "train.csv", "--target", "label", "--quick"]
 
 
 @pytest.mark.slow
-def test_from_a_model_and_a_file_to_a_recommendation(own, small, capsys):
+def test_from_a_model_and_a_file_to_a_recommendation(own, small, monkeypatch, capsys):
     """Trained in a process of its own, which cannot import the model's file."""
     folder, client = own
+    monkeypatch.setenv("KERAS_BACKEND", "jax")  # that process starts faster with it
     arguments = [*OWN, "--model", "my_model.py:build_model", "--workers", "1"]
-    arguments += ["--optimizers", "adam,lion", "--epochs", "2", "--output", "out"]
+    arguments += ["--optimizers", "adam", "--epochs", "2", "--output", "out"]
     assert cli.main(["compare", *arguments]) == 0
     shown = capsys.readouterr().out
-    assert "12/12" in shown
+    assert "8/8" in shown
     last = " ".join(shown.splitlines()[-4:])
     assert "as a guess" in last and "2 pairs of runs cannot show a difference" in last
     assert "undecided" in shown and "2 pairs cannot decide this" in shown
@@ -109,7 +110,6 @@ def test_from_a_model_and_a_file_to_a_recommendation(own, small, capsys):
     assert {run.data.tags["contender"] for run in children} == {
         "keras/sgd-momentum",
         "adam",
-        "lion",
     }
     assert {run.data.params["machine.accelerators"] for run in children} == {"none"}
     (parent,) = [run for run in runs if run not in children]

@@ -11,26 +11,36 @@ from keras_adaptive.experiments import gallery
 SURFACES = gallery.SURFACES.values()
 
 
-def on_jax(*arguments):
-    return subprocess.run(
-        [sys.executable, *arguments],
+@pytest.fixture(scope="module")
+def on_jax(tmp_path_factory):
+    """What a process on JAX has written and printed: a gallery, then `AS_APPLY`."""
+    folder = tmp_path_factory.mktemp("gallery") / "out"
+    done = subprocess.run(
+        [sys.executable, "-c", GALLERY + AS_APPLY, folder],
         env={**os.environ, "KERAS_BACKEND": "jax"},
         capture_output=True,
         text=True,
     )
+    return folder, done
+
+
+GALLERY = """
+import sys
+from keras_adaptive.experiments import gallery
+
+names = ["--optimizers", "DoG", "Lookahead", "--surfaces", "ravine", "beale"]
+assert gallery.main(["--quick", *names, "--output", sys.argv[1]]) == 0
+print("drawn")
+"""
 
 
 @pytest.mark.slow
-def test_two_optimizers_from_the_command_line(tmp_path):
-    names = ["--optimizers", "DoG", "Lookahead", "--surfaces", "ravine", "beale"]
-    output = ["--output", tmp_path / "out"]
-    done = on_jax(
-        "-m", "keras_adaptive.experiments.gallery", "--quick", *names, *output
-    )
-    assert done.returncode == 0, done.stderr
-    files = sorted(file.name for file in (tmp_path / "out").iterdir())
+def test_two_optimizers_from_the_command_line(on_jax):
+    folder, done = on_jax
+    assert "drawn" in done.stdout.splitlines(), done.stderr
+    files = sorted(file.name for file in folder.iterdir())
     assert files == ["beale.png", "ravine.png", "table.csv", "table.md"]
-    with open(tmp_path / "out" / "table.csv", newline="") as file:
+    with open(folder / "table.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     entries = {(line["optimizer"], line["surface"]) for line in lines}
     names = ("DoG", "DoG, default", "Lookahead")
@@ -62,8 +72,8 @@ for name in ("Adam", "DoWG", "ScheduleFreeAdamW", "SAM"):
 
 
 @pytest.mark.slow
-def test_it_trains_as_apply_does():
-    done = on_jax("-c", AS_APPLY)
+def test_it_trains_as_apply_does(on_jax):
+    _, done = on_jax
     assert done.returncode == 0, done.stderr
 
 

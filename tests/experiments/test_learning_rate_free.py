@@ -1,6 +1,5 @@
 import math
 
-import mlflow
 import numpy as np
 import pytest
 
@@ -9,28 +8,20 @@ from keras_adaptive.experiments.learning_rate_free import Line
 from keras_adaptive.study.reporting.tables import Spread
 
 
-@pytest.fixture
-def in_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
 @pytest.mark.slow
-def test_from_the_command_line_to_mlflow(
-    in_empty_folder, tmp_path, monkeypatch, capsys
-):
+def test_from_the_command_line_to_mlflow(store, monkeypatch, capsys):
+    folder, client = store
     monkeypatch.setattr(experiment, "GRID", [0.01, 0.1])
     monkeypatch.setattr(experiment, "WIDENING_TRIALS", 1)
     arguments = ["--workloads", "breast_cancer", "--optimizers", "DoG", "Mechanic"]
     arguments += ["--seeds", "1", "--epochs", "1", "--output", "out"]
     assert experiment.main(arguments) == 0
     assert "within 2 points" in " ".join(capsys.readouterr().out.split())
-    table = (tmp_path / "out" / "table.md").read_text()
+    table = (folder / "out" / "table.md").read_text()
     assert "## breast_cancer" in table
     assert "| Adam, tuned: 0." in table
     assert table.count("| yes |") + table.count("| **no** |") == 2
 
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     found = client.get_experiment_by_name("learning_rate_free")
     tags = [run.data.tags for run in client.search_runs([found.experiment_id])]
     by_phase = {

@@ -6,6 +6,13 @@ from keras_adaptive.study.execution.training import seeded, train
 from keras_adaptive.study.execution.trial import Trial
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Tests look at what a study tells, which must not depend on the machine."""
+    silence = "keras_adaptive.study.ledger.waiting.LONGEST_SILENCE"
+    monkeypatch.setattr(silence, 1e6)
+
+
 def small_model(seed, sparse=True):
     words = keras.Input(shape=(40,), sparse=sparse)
     glorot = keras.initializers.GlorotUniform(seed=seed)

@@ -1,15 +1,17 @@
-"""Runs in processes of their own, on PyTorch, which starts fast."""
+"""Runs in processes of their own, on JAX, which starts fastest."""
 
 import os
 import signal
 import threading
 import time
+from concurrent import futures
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import keras
 import pytest
+from loky.process_executor import BrokenProcessPool
 
 from keras_adaptive.study import Contender, Epochs, Processes, StudyError, Workload
 from keras_adaptive.study.execution import executors
@@ -46,8 +48,8 @@ def tell_threads(seed):
 
 
 @pytest.fixture
-def torch_workers(monkeypatch, tmp_path):
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
+def jax_workers(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("KERAS_ADAPTIVE_TEST_MARK", str(tmp_path / "mark"))
 
 
@@ -64,7 +66,7 @@ def workload(dense):
 
 
 @pytest.mark.slow
-def test_processes(torch_workers, workload, dense, trial_of):
+def test_processes(jax_workers, workload, dense, trial_of):
     """Runs that end well, raise or die, more of them than processes."""
     local = replace(workload, build=lambda seed: dense_model(seed))
     cases = {
@@ -124,7 +126,7 @@ def test_bad_counts(count):
 
 @pytest.mark.slow
 def test_a_worker_that_dies_between_two_runs_is_replaced(
-    torch_workers, workload, dense, trial_of
+    jax_workers, workload, dense, trial_of
 ):
     contender = Contender("adam", [0.1])
     with Processes(1).start({"dense": dense}) as pool:
@@ -144,3 +146,38 @@ def test_a_worker_that_dies_between_two_runs_is_replaced(
         ("second", "finished"),
     ]
     assert pool._tries == {}
+
+
+class StartingWorker:
+    """A worker that starts until a line is told, and whose first run then dies."""
+
+    def __init__(self):
+        self.is_starting, self.futures, self.told = True, [], []
+
+    def begin(self, trial, file):
+        self.futures.append(futures.Future())
+        if len(self.futures) == 2:
+            self.futures[1].set_result("a record")
+        return self.futures[-1]
+
+    def say(self, console, line):
+        self.told.append(line)
+        if not self.is_starting and not self.futures[0].done():
+            self.futures[0].set_exception(BrokenProcessPool("killed"))
+        self.is_starting = False
+
+    def end(self):
+        pass
+
+
+def test_processes_that_start_or_die_are_told(monkeypatch, workload, trial_of):
+    worker = StartingWorker()
+    monkeypatch.setattr(executors, "SECONDS_BETWEEN_NOTES", 0.01)
+    monkeypatch.setattr(executors, "say", worker.say)
+    pool = executors._Workers([worker], {"dense": "file"})
+    pool.submit(trial_of(workload, Contender("adam", [0.1])))
+    assert list(pool.results()) == ["a record"]
+    starting, started, died = worker.told
+    assert starting.startswith("Processes that are still starting: 1 … ")
+    assert started == "All processes have started."
+    assert "died" in died and "made again" in died

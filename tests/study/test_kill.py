@@ -10,31 +10,26 @@ from pathlib import Path
 
 import pytest
 
-RUNS = 60
+RUNS = 30
 KILLS = 10
 
 
 class Driver:
-    """The process of `driver.py`."""
+    """The process of `driver.py`, which imports everything once for all tests."""
 
-    def __init__(self, folder):
+    def __init__(self):
+        self.folder = None
         self._process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("driver.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=folder,
-            env={
-                **os.environ,
-                "KERAS_BACKEND": "torch",
-                "OMP_NUM_THREADS": "1",
-                "TMPDIR": str(folder),
-            },
+            env={**os.environ, "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"},
         )
 
     def start(self, name, workers=0):
         """Starts the study and returns the id of its process."""
-        self._process.stdin.write(f"{name} {workers}\n")
+        self._process.stdin.write(f"{name} {workers} {self.folder}\n")
         self._process.stdin.flush()
         for line in self._process.stdout:
             if line.startswith("started"):
@@ -58,11 +53,17 @@ class Driver:
         self._process.wait()
 
 
-@pytest.fixture
-def driver(store):
-    driver = Driver(store[0])
+@pytest.fixture(scope="module")
+def process():
+    driver = Driver()
     yield driver
     driver.close()
+
+
+@pytest.fixture
+def driver(process, store):
+    process.folder = store[0]
+    return process
 
 
 def kept(client, name):
@@ -124,7 +125,7 @@ def scratch_folders(folder):
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
 def test_a_signal_stops_processes_and_says_how_to_go_on(driver, store, number, status):
-    process = driver.start("stopped", workers=2)
+    process = driver.start("stopped", workers=1)
     lines = driver.lines()
     ended = (line for line in lines if f"/{RUNS} blobs" in line)
     for _ in range(5):

@@ -16,6 +16,7 @@ from keras_adaptive.study.ledger import lease as leases
 from keras_adaptive.study.ledger.driver import Driver, this_driver
 from keras_adaptive.study.ledger.lease import LEASE_SECONDS, Lease, LeaseLost
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger
+from keras_adaptive.study.ledger.waiting import Teller
 
 SECONDS = 0.6
 
@@ -54,7 +55,7 @@ def on(monkeypatch):
 def lease(store, experiment, on):
     def make(name, study="a study", workloads=()):
         on(name)
-        return Lease(store[1], experiment, study, workloads, print)
+        return Lease(store[1], experiment, study, workloads, Teller(print))
 
     return make
 
@@ -132,10 +133,10 @@ def test_a_driver_that_died_on_this_machine_is_known_at_once(
 ):
     monkeypatch.setenv(LEASE_SECONDS, "1000")
     dead = replace(this_driver(), **change)
-    left = Lease(store[1], experiment, "a study", (), print)
+    left = Lease(store[1], experiment, "a study", (), Teller(print))
     left._claim = replace(left._claim, driver=dead)
     left._write(held=True)
-    with Lease(store[1], experiment, "a study", (), print).held():
+    with Lease(store[1], experiment, "a study", (), Teller(print)).held():
         assert len(lease_tags(store[1], experiment)) == 2
 
 
@@ -144,9 +145,9 @@ def test_a_driver_that_lives_on_this_machine_is_known_at_once(
 ):
     monkeypatch.setenv(LEASE_SECONDS, "1000")
     with (
-        Lease(store[1], experiment, "a study", (), print).held(),
+        Lease(store[1], experiment, "a study", (), Teller(print)).held(),
         pytest.raises(InputError, match="run already"),
-        Lease(store[1], experiment, "a study", (), print).held(),
+        Lease(store[1], experiment, "a study", (), Teller(print)).held(),
     ):
         pass
 
@@ -172,7 +173,7 @@ def test_of_drivers_that_start_at_once_one_wins(store, experiment):
         outcomes = []
 
         def drive(driver, study=f"study {turn}", start=start, done=done, out=outcomes):
-            lease = Lease(client, experiment, study, (), lambda line: None)
+            lease = Lease(client, experiment, study, (), Teller(lambda line: None))
             lease._claim = replace(lease._claim, driver=driver, seconds=20.0)
             start.wait()
             try:

@@ -47,6 +47,14 @@ def test_where_no_difference_is_shown_the_cheapest_is_taken():
     assert f"({REFERENCE} 1, adam 2 and lion 1)" in advice.why
 
 
+def test_float_dust_does_not_lead():
+    dust = {"adam": {"accuracy": 0.9 + 1e-14}, "lion": {}}
+    results = made_up_study(SGD | dust, seeds=2)
+    medians = results.judged("digits").groupby("contender")["test_metric"].median()
+    assert medians["adam"] > medians[REFERENCE] == medians["lion"]
+    assert results.recommendation("digits").contender == REFERENCE
+
+
 def test_too_few_pairs_make_a_guess():
     contenders = SGD | {"adam": {"accuracy": 0.95}, "lion": {"accuracy": 0.8}}
     advice = made_up_study(contenders, seeds=6).recommendation("digits")

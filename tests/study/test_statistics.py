@@ -389,6 +389,12 @@ def test_performance_ratios(costs):
     np.testing.assert_allclose(performance_ratios(costs), expected)
 
 
+def test_float_dust_is_no_ratio():
+    costs = [[0.1 + 0.2, 0.3, INF], [INF, INF, INF]]
+    assert performance_ratios(costs).tolist() == [[1, 1, INF], [INF, INF, INF]]
+    assert performance_profile(costs, [1]).tolist() == [[0.5, 0.5, 0.0]]
+
+
 @given(tables(COSTS))
 def test_profile_counts_workloads(costs):
     factors = [1, 1.5, 2, 4]

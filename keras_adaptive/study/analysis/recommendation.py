@@ -1,11 +1,11 @@
 """Recommends a contender for a workload: the cheapest that was not shown to be worse.
 
 Two criteria are compared in turn: the test metric and the time to the target. In each,
-the contender with the best median leads, and those that the pairs of runs show to be
-worse than the leader are eliminated. All pairs of contenders are tested (Wilcoxon's
-signed rank test with Holm's correction), so choosing the leader from the same runs does
-no harm. Of the contenders that are left, the recommended one keeps the fewest numbers
-of optimizer state for each weight.
+the contender with the best median leads, of equals the first, and those that the pairs
+of runs show to be worse than the leader are eliminated. All pairs of contenders are
+tested (Wilcoxon's signed rank test with Holm's correction), so choosing the leader from
+the same runs does no harm. Of the contenders that are left, the recommended one keeps
+the fewest numbers of optimizer state for each weight.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from keras_adaptive.study.analysis.stats.paired_tests import (
     pairs_needed,
     signed_rank,
 )
+from keras_adaptive.study.analysis.stats.values import tied
 
 with needs_extra("study"):
     import pandas as pd
@@ -196,7 +197,8 @@ def _compare(
     """Compares contenders in a criterion of which more is better."""
     measured = measured[measured["contender"].isin(names)]
     middles = measured.dropna().groupby("contender")["value"].agg(median).to_dict()
-    leader = max(names, key=lambda name: middles[name])
+    best = max(middles[name] for name in names)
+    leader = next(name for name in names if tied(middles[name], best))
     no_margins = dict.fromkeys(measured["workload"].unique(), 0.0)
     tests = {
         (pair.contender, name): (pair, signed_rank(pair.gains))

@@ -70,6 +70,13 @@ class Protocol:
     def __post_init__(self) -> None:
         """Checks the numbers and the seeds."""
         make_plain(self, "tuning_trials", "widening_trials", "target")
+        make_plain(self, "tuning_seeds", "seeds")
+        for field in ("tuning_seeds", "seeds"):
+            if not isinstance(seeds := getattr(self, field), int):
+                object.__setattr__(self, field, tuple(plain(each) for each in seeds))
+        if isinstance(self.target, Mapping):
+            targets = {name: plain(value) for name, value in self.target.items()}
+            object.__setattr__(self, "target", targets)
         counted("Protocol: tuning_trials", self.tuning_trials)
         if self.widening_trials < 0:
             raise InputError("Protocol: widening_trials is below 0.")
@@ -97,10 +104,9 @@ class Protocol:
 
 def _seeds(what: str, seeds: int | Sequence[int], first: int) -> tuple[int, ...]:
     """Returns the seeds that a count or a sequence stands for."""
-    seeds = plain(seeds)
     if isinstance(seeds, int):
         return tuple(range(first, first + counted(f"Protocol: {what}", seeds)))
-    seeds = tuple(plain(seed) for seed in seeds)
+    seeds = tuple(seeds)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise InputError(
             f"Protocol: {what} is {seeds!r}. Expected a number of seeds, or different "

@@ -22,11 +22,13 @@ from keras_adaptive.study.execution.scratch import scratch_folder
 from keras_adaptive.study.execution.training import attempt
 from keras_adaptive.study.execution.trial import Trial, milliseconds
 from keras_adaptive.study.ledger.record import Record
+from keras_adaptive.terminal import say
 
 with needs_extra("study"):
     import joblib
     import loky
     import psutil
+    from rich.console import Console
 
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset
@@ -39,6 +41,9 @@ COPIES = 3
 
 ATTEMPTS = 2
 """The number of attempts at a run whose process dies."""
+
+SECONDS_BETWEEN_NOTES = 5.0
+"""So often a line says that processes are still starting."""
 
 
 class Pool(typing.Protocol):
@@ -158,6 +163,12 @@ class _Worker:
     def __init__(self, threads: int) -> None:
         self._threads = str(threads)
         self._executor: loky.ProcessPoolExecutor | None = None
+        self._started: futures.Future | None = None
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the process still imports its libraries."""
+        return self._started is not None and not self._started.done()
 
     def begin(self, trial: Trial, file: str) -> futures.Future:
         """Starts a run, in a new process if the one of before has died since."""
@@ -175,6 +186,7 @@ class _Worker:
                 initargs=(os.getpid(),),
                 env={name: self._threads for name in THREAD_COUNTS},
             )
+            self._started = self._executor.submit(os.getpid)
         return self._executor.submit(_attempt, trial, file)
 
     def end(self) -> None:
@@ -198,6 +210,7 @@ class _Workers:
         self._files = files
         self._waiting: deque[Trial] = deque()
         self._tries: dict[str, int] = {}
+        self._console = Console()
 
     def submit(self, trial: Trial) -> None:
         # Data go by file, which each worker reads once.
@@ -211,8 +224,7 @@ class _Workers:
                 trial, worker = self._waiting.popleft(), self._idle.pop()
                 future = worker.begin(trial, self._files[trial.workload.name])
                 running[future] = worker, trial, milliseconds()
-            done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
-            for future in done:
+            for future in self._wait_for_one(running):
                 worker, trial, started = running.pop(future)
                 self._idle.append(worker)
                 try:
@@ -221,6 +233,7 @@ class _Workers:
                     worker.end()
                     tries = self._tries[trial.key] = self._tries.get(trial.key, 0) + 1
                     if tries < ATTEMPTS:
+                        self._tell("The process of a run has died. It is made again.")
                         self._waiting.appendleft(trial)
                         continue
                     reason = f"its process died {tries} times: {error}"
@@ -229,6 +242,28 @@ class _Workers:
                     reason = f"it cannot be sent to a process: {error!r}"
                     record = trial.record("failed", started, reason)
                 yield record
+
+    def _wait_for_one(
+        self, running: Mapping[futures.Future, tuple[_Worker, Trial, int]]
+    ) -> set[futures.Future]:
+        """Returns the runs that are done, one or more, and tells what holds them up."""
+        began, waited_for = time.monotonic(), 0
+        while True:
+            done = futures.wait(
+                running, SECONDS_BETWEEN_NOTES, futures.FIRST_COMPLETED
+            ).done
+            if done:
+                return done
+            workers = [worker for worker, _, _ in running.values()]
+            if starting := sum(worker.is_starting for worker in workers):
+                waited = f"{time.monotonic() - began:.0f} s"
+                self._tell(f"Processes that are still starting: {starting} … {waited}")
+            elif waited_for:
+                self._tell("All processes have started.")
+            waited_for = starting
+
+    def _tell(self, line: str) -> None:
+        say(self._console, line)
 
 
 def _settle(driver: int) -> None:

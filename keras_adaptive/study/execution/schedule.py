@@ -32,7 +32,8 @@ class Schedule:
         self._update()
 
     def _update(self) -> None:
-        self.progress = [plan.progress(self._ledger) for plan in self.plans]
+        with self._ledger.waiting():
+            self.progress = [plan.progress(self._ledger) for plan in self.plans]
 
     @property
     def done(self) -> int:

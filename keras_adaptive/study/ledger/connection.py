@@ -17,7 +17,13 @@ with needs_extra("study"):
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
     from mlflow.exceptions import MlflowException
 
-NOISY_LOGGERS = ("mlflow", "alembic")
+NOISY_LOGGERS = {
+    "mlflow": logging.WARNING,
+    "mlflow.store.db.utils": logging.CRITICAL,  # the ledger tells its errors itself
+    "alembic": logging.WARNING,
+}
+"""Loggers of MLflow, and from which level on a study lets them speak."""
+
 NO_LINKS = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 UNREACHABLE = (MlflowException, OSError)
 
@@ -31,7 +37,7 @@ REFUSAL = "INVALID_PARAMETER_VALUE"
 
 LONGEST_WAIT = 60.0
 SECONDS_BETWEEN_TRIES = 2.0
-SECONDS_BETWEEN_NOTES = 8.0
+SECONDS_BETWEEN_NOTES = 4.0
 
 Tell = Callable[[str], None]
 
@@ -111,7 +117,7 @@ def quiet_mlflow() -> Iterator[None]:
     variables = {**IMPATIENT, **os.environ, NO_LINKS: "true"}
     before = {name: os.environ.get(name) for name in (*IMPATIENT, NO_LINKS)}
     for logger in loggers:
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(NOISY_LOGGERS[logger.name])
     os.environ.update({name: variables[name] for name in before})
     try:
         yield

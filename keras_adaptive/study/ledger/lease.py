@@ -32,6 +32,7 @@ from keras_adaptive.study.ledger.connection import (
     Tell,
 )
 from keras_adaptive.study.ledger.driver import Driver, this_driver
+from keras_adaptive.study.ledger.waiting import Teller
 
 with needs_extra("study"):
     from mlflow import MlflowClient
@@ -125,7 +126,7 @@ class Lease:
         experiment_id: str,
         study: str,
         workloads: Sequence[str],
-        tell: Tell,
+        tell: Teller,
     ) -> None:
         """Makes the claim, without writing it."""
         self._client = client
@@ -167,7 +168,7 @@ class Lease:
             if self._thread is not None:
                 self._thread.join(timeout=min(self._interval, LONGEST_JOIN))
             if not self.store_is_gone:
-                with suppress(*UNREACHABLE):
+                with self._tell.waiting(), suppress(*UNREACHABLE):
                     self._remove(token)
             _held.discard(token)
 

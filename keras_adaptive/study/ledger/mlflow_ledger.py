@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from keras_adaptive.errors import InputError, needs_extra
@@ -22,7 +22,6 @@ from keras_adaptive.study.ledger.connection import (
     is_refusal,
     mask,
     reason,
-    usable_store,
 )
 from keras_adaptive.study.ledger.driver import this_driver
 from keras_adaptive.study.ledger.lease import Lease, LeaseLost
@@ -31,6 +30,7 @@ from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.study.ledger.run_values import LONGEST_VALUE
 from keras_adaptive.study.ledger.spool import Spool
 from keras_adaptive.study.ledger.sqlite_store import make_store
+from keras_adaptive.study.ledger.waiting import Teller
 
 with needs_extra("study"):
     import mlflow
@@ -60,12 +60,12 @@ class Ledger(Mapping[str, Record]):
         self.experiment = experiment
         self._spool = Spool(spool / experiment.replace("/", "-"))
         self.usable = True
-        self._tell = tell
+        self._tell = Teller(tell)
         self._lease: Lease | None = None
         self._run_id: str | None = None
         self._records: dict[str, Record] = {}
         self._runs: dict[str, mlflow.entities.Run] = {}
-        with usable_store():
+        with self._tell.usable_store():
             make_store(mlflow.get_tracking_uri())
             self._client = mlflow.MlflowClient()
             found = self._client.get_experiment_by_name(experiment)
@@ -85,6 +85,10 @@ class Ledger(Mapping[str, Record]):
         found = self._client.get_experiment_by_name(name)
         return found.experiment_id if found else self._client.create_experiment(name)
 
+    def waiting(self) -> AbstractContextManager[None]:
+        """Tells a line whenever a block, which reads runs, has been silent for long."""
+        return self._tell.waiting()
+
     @property
     def run_id(self) -> str:
         """MLflow's id of the study's run, once the study is open."""
@@ -95,7 +99,7 @@ class Ledger(Mapping[str, Record]):
     def __getitem__(self, key: str) -> Record:
         """Returns the record of a run that is done."""
         if key not in self._records:
-            with usable_store():
+            with self._tell.usable_store():
                 self._records[key] = read_run(self._client, self._runs[key])
         return self._records[key]
 
@@ -137,7 +141,7 @@ class Ledger(Mapping[str, Record]):
         """
         self._spool.check()
         with ExitStack() as stack:
-            with usable_store():
+            with self._tell.usable_store():
                 lease = Lease(
                     self._client, self.experiment_id, title, workloads, self._tell
                 )
@@ -162,7 +166,8 @@ class Ledger(Mapping[str, Record]):
         finally:
             if self.usable:
                 try:
-                    self._close(status, failure)
+                    with self.waiting():
+                        self._close(status, failure)
                 except LeaseLost:
                     pass
                 except UNREACHABLE as lost:
@@ -243,7 +248,7 @@ class Ledger(Mapping[str, Record]):
 
     def forget(self, key: str) -> None:
         """Deletes a run, so that it can be made again."""
-        with usable_store():
+        with self._tell.usable_store():
             self._verify()
             if key in self._runs:
                 self._client.delete_run(self._runs[key].info.run_id)
@@ -266,8 +271,9 @@ class Ledger(Mapping[str, Record]):
         """
         if self._lease is not None:
             self._lease.check()
-        if not (self.usable and self._takes(record)):
-            self._spool.add(record)
+        with self.waiting():
+            if not (self.usable and self._takes(record)):
+                self._spool.add(record)
         self._records[record.key] = record
 
     def _takes(self, record: Record) -> bool:

@@ -13,7 +13,7 @@ with needs_extra("study"):
 
 
 def performance_ratios(costs: ArrayLike) -> np.ndarray:
-    """Returns each cost divided by the lowest of its row.
+    """Returns each cost divided by the lowest of its row, 1 for those `tied` with it.
 
     Args:
         costs: Workloads × contenders, positive; infinite for a miss.
@@ -32,9 +32,8 @@ def performance_ratios(costs: ArrayLike) -> np.ndarray:
     if (floats <= 0).any():
         raise InputError("Costs must be positive, infinite for a miss.")
     lowest = floats.min(axis=1, keepdims=True)
-    return np.where(
-        np.isinf(floats), np.inf, floats / np.where(np.isinf(lowest), 1, lowest)
-    )
+    ratios = floats / np.where(np.isinf(lowest), 1, lowest)
+    return np.select([np.isinf(floats), tied(floats, lowest)], [np.inf, 1.0], ratios)
 
 
 def performance_profile(costs: ArrayLike, factors: ArrayLike) -> np.ndarray:
