@@ -278,7 +278,7 @@ def test_every_format(case, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
-    [c for c in CLASSES if c.name in ("schedule-free-adamw", "soap", "mechanic")],
+    [c for c in CLASSES if c.name in ("soap", "mechanic")],
     ids=name_of,
 )
 def test_every_format_of_other_kinds(case, tmp_path):
