@@ -219,11 +219,23 @@ def one_of_each_class():
 
 
 CLASSES = one_of_each_class()
-every_class = pytest.mark.parametrize("case", CLASSES, ids=name_of)
 DAILY = ("adam", "schedule-free-adamw", "lookahead")
-some = pytest.mark.parametrize(
-    "case", [case for case in CLASSES if case.name in DAILY], ids=name_of
-)
+
+
+def classes(on):
+    """One case a class on these backends, those that are not daily slow."""
+    chosen = []
+    for case in CLASSES:
+        if case.name in DAILY:
+            chosen.append(case)
+        elif BACKEND in on:
+            chosen.append(pytest.param(case, marks=pytest.mark.slow))
+    return pytest.mark.parametrize("case", chosen, ids=name_of)
+
+
+# JAX takes seconds a case, and TensorFlow differs by its rows only.
+every_class = classes(on=("tensorflow", "torch"))
+every_class_on_torch = classes(on=("torch",))
 quiet = pytest.mark.filterwarnings(
     "ignore:You are saving your model as an HDF5 file",
     "ignore:.*point at which to evaluate",
@@ -241,7 +253,6 @@ def test_the_cases_have_every_class():
 
 
 @quiet
-@pytest.mark.slow
 @every_class
 def test_every_class(case, tmp_path):
     """Each in one format, in turn; on TensorFlow a case takes seconds."""
@@ -334,7 +345,9 @@ def momentum_sgd():
     return optimizers.SGD(2**-4, momentum=0.75)
 
 
-def frozen_and_thawed(case):
+@quiet
+@every_class_on_torch
+def test_frozen_and_thawed(case):
     model = model_of(plain(case))
     train(model, 0, 2)
     layer, state = model.get_layer("hidden"), state_of_layer(model, "hidden")
@@ -353,19 +366,6 @@ def frozen_and_thawed(case):
     train(model, 4, 5)
     moved = np.abs(layer.get_weights()[0] - before[0]).max()
     assert 0 < moved < 1
-
-
-@quiet
-@pytest.mark.slow
-@every_class
-def test_frozen_and_thawed(case):
-    frozen_and_thawed(case)
-
-
-@quiet
-@some
-def test_frozen_and_thawed_daily(case):
-    frozen_and_thawed(case)
 
 
 # Another head.
@@ -412,12 +412,7 @@ def by_skipping(model, new, file):
     new.load_weights(file, skip_mismatch=True)
 
 
-@pytest.mark.slow
-@every_class
+@every_class_on_torch
 def test_another_head(case, tmp_path):
-    head_exchanged(case, [by_skipping], tmp_path)
-
-
-@some
-def test_another_head_daily(case, tmp_path):
-    head_exchanged(case, [by_skipping, by_state], tmp_path)
+    ways = [by_skipping, by_state] if case.name in DAILY else [by_skipping]
+    head_exchanged(case, ways, tmp_path)
