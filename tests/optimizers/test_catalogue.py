@@ -238,7 +238,8 @@ def test_16_bits(case, dtype):
 
 @pytest.mark.slow
 @every
-def test_a_policy_and_a_frozen_layer(case, policy="mixed_float16"):
+def test_a_policy_and_a_frozen_layer(case):
+    policy = "mixed_float16"
     keras.utils.set_random_seed(0)
     layers = [
         keras.layers.Dense(4, activation="tanh", dtype=policy),
