@@ -45,7 +45,8 @@ class EvaluateAveraged(keras.callbacks.Callback):
         optimizers: The optimizers to move, where the callback cannot find them.
 
     Warns:
-        UserWarning: No optimizer of the model has an evaluation point.
+        UserWarning: No optimizer that it can find has an evaluation point. It does not
+            warn of those that it is given.
 
     Example:
 
@@ -92,7 +93,7 @@ class EvaluateAveraged(keras.callbacks.Callback):
         model = self.model
         if model.built and not getattr(model.optimizer, "built", True):
             model.optimizer.build(model.trainable_variables)
-        if not self._optimizers():
+        if self._given is None and not self._optimizers():
             warnings.warn(
                 "EvaluateAveraged found no optimizer with an evaluation point, and "
                 "changes nothing. If the model keeps its optimizers elsewhere, pass "

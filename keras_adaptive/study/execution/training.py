@@ -120,7 +120,7 @@ def train(trial: Trial, data: Dataset) -> Record:
             epochs=math.ceil(steps / every),
             steps_per_epoch=every,
             validation_data=validation,
-            callbacks=[EvaluateAveraged(), recorder],
+            callbacks=[EvaluateAveraged([model.optimizer]), recorder],
             shuffle=False,
             verbose=0,
         )
