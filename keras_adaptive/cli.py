@@ -21,6 +21,7 @@ SECONDS_TO_END = 5
 """The time that processes have to end by themselves before they are killed."""
 
 BACKEND_STORE = "MLFLOW_BACKEND_STORE_URI"
+WITHOUT_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
 """The environment variable that tells MLflow's server where the runs are."""
 
 EXPERIMENTS = "keras_adaptive.experiments"
@@ -167,10 +168,11 @@ def open_ui(port: int) -> int:
                 "with --port."
             ) from error
     command = [sys.executable, "-m", "mlflow", "ui", "--host", LOOPBACK]
-    command += ["--port", str(port)]
+    command += ["--port", str(port), "--workers", "1"]
     print(f"MLflow UI of {mask(store)}: http://{LOOPBACK}:{port} (Ctrl-C ends it)")
     # Everybody on the machine can read a command line, but not the environment.
-    server = subprocess.Popen(command, env={**os.environ, BACKEND_STORE: store})
+    environment = {WITHOUT_JOBS: "false", **os.environ, BACKEND_STORE: store}
+    server = subprocess.Popen(command, env=environment)
     try:
         return server.wait()
     except Terminated:
