@@ -13,7 +13,12 @@ from keras import ops
 from keras_adaptive.optimizers.contract.algorithm import Algorithm
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine import accumulation
-from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, is_rows, map_values
+from keras_adaptive.optimizers.engine.backend import (
+    ON_TENSORFLOW,
+    cast,
+    is_rows,
+    map_values,
+)
 from keras_adaptive.optimizers.engine.conditional import branch
 from keras_adaptive.optimizers.engine.gradients import (
     after_checks,
@@ -69,12 +74,15 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             check_gradient(gradient, variable)
         if not self.built:
             self.build(variables)
-        self._check_variables_are_known(variables)
         if self._engine.factory.late_slots:
             self._engine.factory.fill_late_slots(
                 ops.not_equal(self._iterations, 0), self._context().replicated
             )
-        states = [self._state_of(variable) for variable in variables]
+        try:
+            states = [self._state_of(variable) for variable in variables]
+        except KeyError:
+            self._check_variables_are_known(variables)
+            raise
         by_row = self._engine.by_row(grads, states, self._context)
         with after_checks(grads, by_row):
             super().apply(by_row, trainable_variables)
@@ -87,7 +95,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
         engine.has_stepped = True
         states = [self._state_of(variable) for variable in trainable_variables]
         grads = [
-            map_values(partial(ops.cast, dtype=state.dtype), gradient)
+            map_values(partial(cast, dtype=state.dtype), gradient)
             for gradient, state in zip(grads, states, strict=True)
         ]
         if context.replicated:

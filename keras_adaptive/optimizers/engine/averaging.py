@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import keras
 from keras import ops
 
+from keras_adaptive.optimizers.engine.backend import dtype_name
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
 
 
@@ -19,7 +19,7 @@ def momentum(context: StepContext, dtype: str) -> Any:
 
 def averaged(average: Any, parameter: Any, context: StepContext) -> Any:
     """Returns the moving average one call later."""
-    dtype = keras.backend.standardize_dtype(average.dtype)
+    dtype = dtype_name(average.dtype)
     share = momentum(context, dtype)
     return share * average + (1 - share) * parameter
 

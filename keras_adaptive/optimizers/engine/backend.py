@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from keras_adaptive.optimizers.engine.row_gradient import Rows
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 ON_JAX = keras.backend.backend() == "jax"
+ON_TORCH = keras.backend.backend() == "torch"
 
 if ON_TENSORFLOW:
     import tensorflow as tf
@@ -42,9 +44,15 @@ def have_values(variables: Sequence[Any]) -> bool:
     )
 
 
+@functools.cache
+def dtype_name(dtype: Any) -> str:
+    """Returns Keras's name of a backend's dtype, at the price of a look-up."""
+    return str(keras.backend.standardize_dtype(dtype))
+
+
 def compute_dtype(variable: Any) -> str:
     """Returns the dtype of a variable's state: float32 for variables of 16 bits."""
-    dtype = keras.backend.standardize_dtype(variable.dtype)
+    dtype = dtype_name(variable.dtype)
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
@@ -73,6 +81,11 @@ def values_now(variable: Any) -> Any:
     if ON_TENSORFLOW:
         return tf.convert_to_tensor(raw(variable))
     return ops.convert_to_tensor(variable)
+
+
+def cast(tensor: Any, dtype: str) -> Any:
+    """Returns a tensor of another dtype, or the tensor itself if it has that."""
+    return tensor if dtype_name(tensor.dtype) == dtype else ops.cast(tensor, dtype)
 
 
 def assign(variable: Any, value: Any) -> None:

@@ -16,6 +16,7 @@ from keras_adaptive.optimizers.contract.algorithm import Algorithm
 from keras_adaptive.optimizers.engine import averaging, checkpoint, step
 from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
+    ON_TORCH,
     is_rows,
     is_sparse,
 )
@@ -24,8 +25,10 @@ from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableSt
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 
 if ON_TENSORFLOW:
-    from keras_adaptive.optimizers.engine.tensorflow.fused import FusedUpdates
+    from keras_adaptive.optimizers.engine.tensorflow import fused as on_tensorflow
     from keras_adaptive.optimizers.engine.tensorflow.row_updates import RowUpdates
+if ON_TORCH:
+    from keras_adaptive.optimizers.engine.torch import fused as on_torch
 
 
 class Engine:
@@ -41,7 +44,7 @@ class Engine:
         global_state: The variables of the global slots, by name.
         point: Moves the variables to the evaluation point and back.
         rows: The `RowUpdates`, on TensorFlow; elsewhere `None`.
-        fused: The `FusedUpdates`, on TensorFlow; elsewhere `None`.
+        fused: The `FusedUpdates`, on TensorFlow and PyTorch; on JAX `None`.
         running: The step that runs, while a user's `update_step` is called.
         has_stepped: Whether a step was made or compiled since the optimizer was made.
     """
@@ -61,8 +64,10 @@ class Engine:
         self.global_state: dict[str, keras.Variable] = {}
         self.point = EvaluationPoint()
         if ON_TENSORFLOW:
-            self.fused = FusedUpdates()
+            self.fused = on_tensorflow.FusedUpdates()
             self.rows = RowUpdates(add_variable, self.fused)
+        if ON_TORCH:
+            self.fused = on_torch.FusedUpdates()
 
     # State.
 
@@ -102,13 +107,15 @@ class Engine:
             )
             self.states.append(state)
         updated = [state for state in self.states if state.by_rule]
-        if self.fused is not None:
+        if ON_TENSORFLOW:
             names = list(algorithm.global_slots)
             self.fused.build(updated, self.factory, context, names)
         for state in updated:
             for name, slot in state.algorithm.slots.items():
                 if name not in state.slots:
                     state.slots[name] = self.factory.slot([state.variable], name, slot)
+        if ON_TORCH:
+            self.fused.build(updated)
         wide = any(state.dtype == "float64" for state in self.states)
         for name, slot in algorithm.global_slots.items():
             dtype = "float64" if wide else "float32"
@@ -170,7 +177,7 @@ class Engine:
         """
         row_state = {id(v) for v in self.named_row_state().values()}
         listed = [v for v in variables if id(v) not in row_state]
-        groups = [] if self.fused is None else self.fused.groups
+        groups = self.fused.groups if ON_TENSORFLOW else []
         if not groups:
             return listed
         slots = [slot for state in self.states for slot in state.slots.values()]
@@ -261,9 +268,11 @@ class Engine:
         """Updates variables by their gradients."""
         if self.rows is not None:
             self.rows.update(pairs, context)
-            return
-        for gradient, state in pairs:
-            step.update(state, context, gradient)
+        elif self.fused is not None:
+            self.fused.update(pairs, context)
+        else:
+            for gradient, state in pairs:
+                step.update(state, context, gradient)
 
     def update_plainly(
         self, gradient: Any, state: VariableState, context: StepContext

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-import keras
 from keras import ops
 
 from keras_adaptive.optimizers.contract.naming import path_of
 from keras_adaptive.optimizers.engine.backend import (
     ON_JAX,
+    dtype_name,
     is_rows,
     is_sparse,
     waiting_for,
@@ -61,7 +61,7 @@ def check_variables(variables: Iterable[Any]) -> None:
     """
     for variable in variables:
         name = path_of(variable)
-        if "complex" in keras.backend.standardize_dtype(variable.dtype):
+        if "complex" in dtype_name(variable.dtype):
             raise ValueError(
                 f"'{name}' is complex, and these optimizers update real variables "
                 "only. Keep its real and its imaginary part in two float variables."
@@ -88,30 +88,35 @@ def check_gradient(gradient: Any, variable: Any) -> None:
     """
     if gradient is None:
         return
-    name = path_of(variable)
-    held = keras.backend.standardize_dtype(variable.dtype)
-    if "float" not in held:
-        raise ValueError(
-            f"'{name}' is of the dtype {held}, and these optimizers update variables "
-            "of a float dtype only. Set its `trainable` to False."
-        )
-    dtype = keras.backend.standardize_dtype(gradient.dtype)
-    if "float" not in dtype:
-        raise ValueError(
-            f"The gradient of '{name}' must be of a float dtype. Received: {dtype}."
-        )
+    for what, tensor in (("variable", variable), ("gradient", gradient)):
+        dtype = dtype_name(tensor.dtype)
+        if "float" not in dtype:
+            _refuse_dtype(what, path_of(variable), dtype)
     expected = tuple(variable.shape)
     if is_sparse(gradient):
         received = (*expected[:1], *gradient.values.shape[1:])
     else:
         received = tuple(gradient.shape)
+    if received == expected:
+        return
     if len(received) != len(expected) or any(
         r is not None and r != e for r, e in zip(received, expected, strict=True)
     ):
         raise ValueError(
-            f"The gradient of '{name}' must have the variable's shape {expected}. "
-            f"Received: {received}."
+            f"The gradient of '{path_of(variable)}' must have the variable's shape "
+            f"{expected}. Received: {received}."
         )
+
+
+def _refuse_dtype(what: str, name: str, dtype: str) -> NoReturn:
+    if what == "variable":
+        raise ValueError(
+            f"'{name}' is of the dtype {dtype}, and these optimizers update variables "
+            "of a float dtype only. Set its `trainable` to False."
+        )
+    raise ValueError(
+        f"The gradient of '{name}' must be of a float dtype. Received: {dtype}."
+    )
 
 
 def after_checks(

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_adaptive.optimizers.engine.backend import dtype_name
 from keras_adaptive.optimizers.engine.conditional import chosen
 
 
@@ -21,7 +22,7 @@ def checksum(variables: Iterable[Any]) -> Any:
     with keras.name_scope("checksum"):
         total = ops.zeros((), "int32")
         for variable in variables:
-            dtype = keras.backend.standardize_dtype(variable.dtype)
+            dtype = dtype_name(variable.dtype)
             bits = "int" + "".join(filter(str.isdigit, dtype.partition("_")[0]))[-2:]
             value = ops.convert_to_tensor(variable)
             if dtype in ("float16", "bfloat16", "float32", "float64"):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_adaptive.optimizers.contract.algorithm import Algorithm
 from keras_adaptive.optimizers.contract.hyper import Hyper
 from keras_adaptive.optimizers.contract.slot import PARAMETER
-from keras_adaptive.optimizers.engine.backend import assign, compute_dtype, values_now
+from keras_adaptive.optimizers.engine.backend import (
+    assign,
+    compute_dtype,
+    dtype_name,
+    values_now,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +100,7 @@ class VariableState:
     accumulator: Any = None
     by_rule: bool = True
 
-    @property
+    @functools.cached_property
     def dtype(self) -> str:
         """The dtype of its state, in which the rule computes."""
         return compute_dtype(self.variable)
@@ -169,7 +174,7 @@ def _caution(
     step: Any, gradient: Any, state: VariableState, context: StepContext
 ) -> Any:
     """Returns the mask of the entries that agree with the gradient, over its mean."""
-    dtype = keras.backend.standardize_dtype(step.dtype)
+    dtype = dtype_name(step.dtype)
     mask = ops.cast(step * gradient > 0, dtype)
     if context.sparse == "lazy":
         size = ops.cast(ops.size(mask), dtype)
@@ -235,7 +240,7 @@ def new_global_state(pairs: Pairs, context: StepContext, algorithm: Algorithm) -
         algorithm: The algorithm with the global slots.
     """
     before = context.global_state_before
-    dtype = keras.backend.standardize_dtype(next(iter(before.values())).dtype)
+    dtype = dtype_name(next(iter(before.values())).dtype)
     sums: dict[str, Any] = {}
     has_stats = type(algorithm).local_stats is not Algorithm.local_stats
     for gradient, state in pairs if has_stats else ():
@@ -254,3 +259,13 @@ def new_global_state(pairs: Pairs, context: StepContext, algorithm: Algorithm) -
         before,
     )
     return algorithm.reduce_stats(sums, dict(before), hyper)
+
+
+def constants(algorithm: Algorithm, context: StepContext) -> tuple:
+    """Returns what becomes a constant in a compiled or recorded rule."""
+    attributes = (
+        (name, value)
+        for name, value in vars(algorithm).items()
+        if isinstance(value, (int, float, str, type(None))) and name[0] != "_"
+    )
+    return id(algorithm), context.cautious, context.sparse, *attributes

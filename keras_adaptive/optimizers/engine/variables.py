@@ -14,6 +14,7 @@ from keras_adaptive.optimizers.contract.naming import name_of_slot
 from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
 from keras_adaptive.optimizers.engine.backend import (
     compute_dtype,
+    dtype_name,
     have_values,
     outside_of_graphs,
 )
@@ -161,5 +162,5 @@ class VariableFactory:
     def initial_value(self, number: keras.Variable) -> Any:
         """Returns what a variable that `number` added starts at."""
         initializer = self._initializers[id(number)]
-        dtype = keras.backend.standardize_dtype(number.dtype)
+        dtype = dtype_name(number.dtype)
         return initializer(tuple(number.shape), dtype)

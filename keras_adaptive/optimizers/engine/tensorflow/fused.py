@@ -26,7 +26,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
-from keras_adaptive.optimizers.contract.algorithm import Algorithm
 from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
 from keras_adaptive.optimizers.engine import step
 from keras_adaptive.optimizers.engine.backend import assign, raw
@@ -184,7 +183,7 @@ class FusedUpdates:
         """Updates large variables of one kind."""
         arrays = [_arrays(state) for state in alike]
         values = [gradients[state.index] for state in alike]
-        key = (_large_kind(alike[0]), *_constants(alike[0].algorithm, context))
+        key = (_large_kind(alike[0]), *step.constants(alike[0].algorithm, context))
         for stage in self._write_order(key, alike[0], values[0], context, tensors):
             function = _overwriting(stage, alike[0], context)
             compiled = self._compile((len(alike), *key, *stage), function)
@@ -251,7 +250,7 @@ class FusedUpdates:
             for state in states
         ]
         slots = {name: raw(group.slots[name]) for name in first.algorithm.slots}
-        key = (present, first.decays, *_constants(first.algorithm, context))
+        key = (present, first.decays, *step.constants(first.algorithm, context))
         compiled = self._compile(key, update)
         new = compiled(flat(variables), slots, flat(values), tensors)
         parts = tf.split(new, group.sizes)
@@ -347,13 +346,3 @@ def _tensors(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: tf.convert_to_tensor(each) for name, each in value.items()}
     return tf.convert_to_tensor(value)
-
-
-def _constants(algorithm: Algorithm, context: StepContext) -> tuple:
-    """Returns what becomes a constant in what is compiled: attributes and options."""
-    attributes = sorted(
-        (name, value)
-        for name, value in vars(algorithm).items()
-        if isinstance(value, (int, float, str, type(None))) and name[0] != "_"
-    )
-    return id(algorithm), context.cautious, context.sparse, *attributes

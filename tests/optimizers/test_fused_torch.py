@@ -1,0 +1,319 @@
+"""Dense updates on PyTorch: recorded rules give the same numbers, in few calls."""
+
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+import torch
+from optimizer_cases import EVERY, name_of
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from keras_adaptive import optimizers
+from keras_adaptive.optimizers import AdaptiveOptimizer
+from keras_adaptive.optimizers.engine.torch import fused
+
+pytestmark = pytest.mark.torch
+
+SHAPES = {
+    "kernel": (5, 4),
+    "bias": (4,),
+    "cube": (3, 2, 2),
+    "other": (4, 6),
+    "second_kernel": (5, 4),
+}
+WAYS = {"gathered": (10**6, 16), "in blocks": (0, 7), "in one block": (0, 10**6)}
+
+
+def variables(dtype="float64", shapes=SHAPES):
+    rng = np.random.default_rng(3)
+    return [
+        keras.Variable(rng.normal(size=shape), dtype=dtype, name=name)
+        for name, shape in shapes.items()
+    ]
+
+
+def gradients(model, step):
+    rng = np.random.default_rng(step)
+    return [torch.tensor(rng.normal(size=v.shape), dtype=v.value.dtype) for v in model]
+
+
+def numbers(variable):
+    return variable.value.detach().to(torch.float64).numpy().copy()
+
+
+def train(optimizer, model, steps=6, without=(), first=0):
+    """Trains and returns the variables after every step."""
+    seen = []
+    for step in range(first, first + steps):
+        given = [
+            (None if v.name in without else gradient, v)
+            for gradient, v in zip(gradients(model, step), model, strict=True)
+        ]
+        optimizer.apply(*zip(*given, strict=True))
+        seen.append([numbers(v) for v in model])
+    return seen
+
+
+def assert_same(got, want, rtol, atol=0.0):
+    for a, b in zip(got, want, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """A function that switches the fused way off."""
+    return lambda: monkeypatch.setenv("KERAS_ADAPTIVE_FUSED", "0")
+
+
+@pytest.mark.parametrize("case", EVERY, ids=name_of)
+def test_the_same_numbers_as_the_plain_way(case, monkeypatch, plain):
+    ways = []
+    for small, block in WAYS.values():
+        monkeypatch.setattr(fused, "SMALL", small)
+        monkeypatch.setattr(fused, "BLOCK", block)
+        ways.append(train(case.make(), variables()))
+    plain()
+    want = train(case.make(), variables())
+    for got in ways:
+        assert_same(got, want, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_ema": True},
+        {"gradient_accumulation_steps": 2, "global_clipnorm": 1.0},
+        {"weight_decay": 0.1, "clipvalue": 0.5},
+    ],
+    ids=" ".join,
+)
+def test_with_the_options_of_keras(options, plain):
+    got = train(optimizers.Adam(0.1, **options), variables())
+    plain()
+    assert_same(got, train(optimizers.Adam(0.1, **options), variables()), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("way", WAYS)
+def test_in_fewer_bits(dtype, way, plain, monkeypatch):
+    small, block = WAYS[way]
+    monkeypatch.setattr(fused, "SMALL", small)
+    monkeypatch.setattr(fused, "BLOCK", block)
+    got = train(optimizers.AdamW(0.01), variables(dtype))
+    plain()
+    assert_same(got, train(optimizers.AdamW(0.01), variables(dtype)), rtol=1e-6)
+
+
+class Calls(TorchDispatchMode):
+    """Counts the calls of operations, and keeps the sizes of what they return."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+        self.made = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        returned = func(*args, **(kwargs or {}))
+        self.names[func.overloadpacket.__name__] += 1
+        if isinstance(returned, torch.Tensor) and "out" not in (kwargs or {}):
+            aliases = func._schema.returns[0].alias_info is not None
+            self.made += [] if aliases else [returned.numel()]
+        return returned
+
+
+def calls_of_a_step(optimizer, model):
+    optimizer.apply(gradients(model, 0), model)
+    given = gradients(model, 1)
+    with Calls() as calls:
+        optimizer.apply(given, model)
+    return calls
+
+
+def test_small_variables_share_their_calls():
+    def counted(layers):
+        shapes = {f"layer{n}": (n + 1, 3) for n in range(layers)}
+        return calls_of_a_step(optimizers.Adam(), variables("float32", shapes)).names
+
+    few, many = counted(5), counted(50)
+    assert many["sqrt"] == few["sqrt"]
+    assert many["mul"] == few["mul"]
+
+
+def test_large_variables_share_what_depends_on_no_entry():
+    def counted(layers):
+        shapes = {f"layer{n}": (130, 130) for n in range(layers)}
+        return calls_of_a_step(optimizers.Adam(), variables("float32", shapes)).names
+
+    assert counted(4)["pow"] - counted(2)["pow"] == 2  # a square for each
+
+
+@pytest.mark.parametrize("case", EVERY, ids=name_of)
+def test_nothing_as_large_as_a_variable_is_made(case, monkeypatch):
+    monkeypatch.setattr(fused, "SMALL", 0)
+    monkeypatch.setattr(fused, "BLOCK", 32)
+    optimizer, model = case.make(), variables("float32", {"a": (64, 64)})
+    optimizer.build(model)
+    calls = calls_of_a_step(optimizer, model)
+    program = optimizer._engine.fused._programs
+    if not any(program.values()):
+        pytest.skip("its rule looks at whole variables")
+    if optimizer.global_slots:
+        pytest.skip("numbers of all variables are sums over whole ones")
+    assert max(calls.made) <= 32
+
+
+class NormClipped(AdaptiveOptimizer):
+    def __init__(self, **options):
+        super().__init__(0.1, **options)
+
+    def rule(self, gradient, state, hyper):
+        norm = keras.ops.sqrt(keras.ops.sum(gradient**2))
+        return hyper.learning_rate * gradient / keras.ops.maximum(norm, 1.0), state
+
+
+class Cumulative(AdaptiveOptimizer):
+    def __init__(self, **options):
+        super().__init__(0.1, **options)
+
+    def rule(self, gradient, state, hyper):
+        return hyper.learning_rate * keras.ops.cumsum(gradient, axis=0), state
+
+
+class PerAxis(AdaptiveOptimizer):
+    """Another step for vectors than for matrices."""
+
+    def __init__(self, **options):
+        super().__init__(0.1, **options)
+
+    def rule(self, gradient, state, hyper):
+        return hyper.learning_rate * gradient * len(gradient.shape), state
+
+
+class Deciding(AdaptiveOptimizer):
+    """Asks for a value, as a rule cannot on the other backends."""
+
+    def __init__(self, **options):
+        super().__init__(0.1, **options)
+
+    def rule(self, gradient, state, hyper):
+        sign = 1.0 if float(hyper.step) % 2 else -1.0
+        return hyper.learning_rate * gradient * sign, state
+
+
+class Random(AdaptiveOptimizer):
+    def __init__(self, **options):
+        super().__init__(0.1, **options)
+
+    def rule(self, gradient, state, hyper):
+        noise = torch.tensor(np.random.default_rng(0).normal(size=gradient.shape))
+        return hyper.learning_rate * (gradient + noise), state
+
+
+@pytest.mark.parametrize("cls", [NormClipped, Cumulative, PerAxis, Deciding, Random])
+def test_a_rule_that_looks_at_more_than_entries_is_not_recorded(cls, plain):
+    optimizer = cls()
+    got = train(optimizer, variables())
+    assert not any(optimizer._engine.fused._programs.values())
+    plain()
+    assert_same(got, train(cls(), variables()), rtol=0)
+
+
+def test_a_variable_without_a_gradient_stands_still(plain):
+    def trained():
+        optimizer, model = optimizers.Adam(0.1), variables()
+        return [
+            *train(optimizer, model, steps=2),
+            *train(optimizer, model, steps=2, without=["bias"], first=2),
+            *train(optimizer, model, steps=2, first=4),
+        ]
+
+    got = trained()
+    np.testing.assert_array_equal(got[3][1], got[1][1])
+    plain()
+    assert_same(got, trained(), rtol=1e-12)
+
+
+def test_a_number_that_is_set_in_between_counts(plain):
+    def trained():
+        optimizer, model = optimizers.SGD(0.1, momentum=0.9), variables()
+        seen = train(optimizer, model, steps=2)
+        optimizer.momentum = 0.5
+        optimizer.learning_rate = 0.01
+        return [*seen, *train(optimizer, model, steps=2, first=2)]
+
+    got = trained()
+    plain()
+    assert_same(got, trained(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("writer", ["1", "0"])
+def test_state_moves_between_the_two_ways(writer, monkeypatch):
+    monkeypatch.setenv("KERAS_ADAPTIVE_FUSED", writer)
+    first, model = optimizers.Adam(0.1), variables()
+    train(first, model, steps=2)
+    state, after = first.get_state(), [numbers(v) for v in model]
+    want = train(first, model, steps=2, first=2)
+    monkeypatch.setenv("KERAS_ADAPTIVE_FUSED", "10"[int(writer)])
+    second, model = optimizers.Adam(0.1), variables()
+    for v, value in zip(model, after, strict=True):
+        v.assign(value)
+    second.build(model)
+    second.set_state(state)
+    assert_same(train(second, model, steps=2, first=2), want, rtol=1e-12)
+
+
+def test_state_that_is_set_after_steps_counts():
+    optimizer, model = optimizers.Adam(0.1), variables()
+    train(optimizer, model, steps=2)
+    state, weights = optimizer.get_state(), [numbers(v) for v in model]
+    want = train(optimizer, model, steps=3, first=2)
+    optimizer.set_state(state)
+    for v, value in zip(model, weights, strict=True):
+        v.assign(value)
+    assert_same(train(optimizer, model, steps=3, first=2), want, rtol=0)
+
+
+def test_without_state_of_its_own_nothing_is_written():
+    optimizer, model = optimizers.Adam(0.1), variables()
+    want = train(optimizer, model, steps=1)
+    optimizer, model = optimizers.Adam(0.1), variables()
+    optimizer.build(model)
+    before = [numbers(v) for v in model]
+    given = [v.value.detach().clone() for v in model]
+    state = [v.value.detach().clone() for v in optimizer.variables]
+    after, _ = optimizer.stateless_apply(state, gradients(model, 0), given)
+    for v, tensor, old in zip(model, given, before, strict=True):
+        np.testing.assert_array_equal(numbers(v), old)
+        np.testing.assert_array_equal(tensor.numpy(), old)
+    for new, expected in zip(after, want[0], strict=True):
+        np.testing.assert_allclose(new.detach().numpy(), expected, rtol=1e-12)
+
+
+def test_a_variable_whose_entries_are_not_in_order():
+    shapes = {"a": (30, 20)}
+    optimizer, model = optimizers.Adam(0.1), variables(shapes=shapes)
+    model[0].value.data = model[0].value.data.t().contiguous().t()
+    want = train(optimizers.Adam(0.1), variables(shapes=shapes))
+    assert_same(train(optimizer, model), want, rtol=1e-12)
+
+
+def test_frozen_and_thawed_in_a_model():
+    def losses(way):
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Dense(3) for _ in range(3)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        x, y = np.ones((8, 4)), np.arange(24.0).reshape(8, 3)
+        optimizer = optimizers.Adam(0.1)
+        seen = []
+        for trainable in (True, False, True):
+            layers[1].trainable = trainable
+            model.compile(optimizer, "mse")
+            seen += model.fit(x, y, epochs=2, verbose=0).history["loss"]
+        return seen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_ADAPTIVE_FUSED", "0")
+        want = losses("plain")
+    np.testing.assert_allclose(losses("fused"), want, rtol=1e-5)
