@@ -20,7 +20,7 @@ import pandas as pd
 from benchmarks import harness
 from benchmarks.sparse_step import LEARNING_RATE, Problem, Table, keras_steps
 from keras_adaptive.optimizers import Adam
-from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
+from keras_adaptive.optimizers.engine.sparse import row_updates as sparse
 
 ALWAYS = 2**60
 BY_ROW = {"SMALL_TABLE": 0, "ROWS_PER_ID": 0}

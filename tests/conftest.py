@@ -54,7 +54,7 @@ def real_data():
 def by_row(monkeypatch):
     """Tables as small as those of the tests would otherwise be updated whole."""
     if BACKEND == "tensorflow":
-        from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
+        from keras_adaptive.optimizers.engine.sparse import row_updates as sparse
 
         monkeypatch.setattr(sparse, "SMALL_TABLE", 0)
         monkeypatch.setattr(sparse, "ROWS_PER_ID", 0)

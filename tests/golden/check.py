@@ -167,6 +167,13 @@ class Stepper:
             self.optimizer.apply(tensors, self.variables)
 
     def rows(self, ids, values):
+        if keras.backend.backend() == "torch":
+            import torch
+
+            shape = tuple(self.variables[0].shape)
+            gradient = torch.sparse_coo_tensor(ids[None], values, shape).double()
+            self.optimizer.apply([gradient], self.variables)
+            return
         self.sparse(
             self.tf.constant(ids, self.tf.int64),
             self.tf.constant(values, self.tf.float64),
@@ -256,8 +263,8 @@ def check_dense(entry, data, module, report):
 
 
 def check_sparse(entry, data, module, report):
-    if keras.backend.backend() != "tensorflow":
-        raise Skipped("sparse gradients: TensorFlow only")
+    if keras.backend.backend() == "jax":
+        raise Skipped("sparse gradients: TensorFlow and PyTorch")
     start = data["p0_0"]
     path = Reference(data["p_0"], start)
     optimizer = make_optimizer(

@@ -12,7 +12,7 @@ from optimizer_cases import CLOSED_FORMS, Ramp, name_of
 from training import distance
 
 from keras_adaptive.optimizers import Adam
-from keras_adaptive.optimizers.engine.tensorflow import catch_up as deferred
+from keras_adaptive.optimizers.engine.sparse import catch_up as deferred
 
 pytestmark = pytest.mark.tensorflow
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from optimizer_cases import CASES, MODES, name_of
 
 from keras_adaptive.optimizers import Adam
-from keras_adaptive.optimizers.engine.tensorflow import row_updates as sparse
+from keras_adaptive.optimizers.engine.sparse import row_updates as sparse
 from keras_adaptive.optimizers.engine.tensorflow import rows
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]

@@ -57,8 +57,10 @@ def compute_dtype(variable: Any) -> str:
 
 
 def is_sparse(gradient: Any) -> bool:
-    """Returns whether a gradient comes as `tf.IndexedSlices`."""
-    return ON_TENSORFLOW and isinstance(gradient, tf.IndexedSlices)
+    """Returns whether a gradient is `tf.IndexedSlices`, or sparse on PyTorch."""
+    if ON_TENSORFLOW:
+        return isinstance(gradient, tf.IndexedSlices)
+    return ON_TORCH and getattr(gradient, "is_sparse", False)
 
 
 def is_rows(gradient: Any) -> bool:
@@ -101,4 +103,6 @@ def raw(variable: Any) -> Any:
 
 def waiting_for(tensors: Sequence[Any]) -> contextlib.AbstractContextManager[Any]:
     """Returns a scope in which operations wait until tensors have been computed."""
-    return tf.control_dependencies(tensors) if tensors else contextlib.nullcontext()
+    if ON_TENSORFLOW and tensors:
+        return tf.control_dependencies(tensors)
+    return contextlib.nullcontext()

@@ -21,12 +21,12 @@ from keras_adaptive.optimizers.engine.backend import (
     is_sparse,
 )
 from keras_adaptive.optimizers.engine.evaluation_point import EvaluationPoint
+from keras_adaptive.optimizers.engine.sparse.row_updates import RowUpdates
 from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 
 if ON_TENSORFLOW:
     from keras_adaptive.optimizers.engine.tensorflow import fused as on_tensorflow
-    from keras_adaptive.optimizers.engine.tensorflow.row_updates import RowUpdates
 if ON_TORCH:
     from keras_adaptive.optimizers.engine.torch import fused as on_torch
 
@@ -43,7 +43,7 @@ class Engine:
         states: The variables with all that is kept of them, by index.
         global_state: The variables of the global slots, by name.
         point: Moves the variables to the evaluation point and back.
-        rows: The `RowUpdates`, on TensorFlow; elsewhere `None`.
+        rows: The `RowUpdates`, on TensorFlow and PyTorch; on JAX `None`.
         fused: The `FusedUpdates`, on TensorFlow and PyTorch; on JAX `None`.
         running: The step that runs, while a user's `update_step` is called.
         has_stepped: Whether a step was made or compiled since the optimizer was made.
@@ -65,9 +65,10 @@ class Engine:
         self.point = EvaluationPoint()
         if ON_TENSORFLOW:
             self.fused = on_tensorflow.FusedUpdates()
-            self.rows = RowUpdates(add_variable, self.fused)
         if ON_TORCH:
             self.fused = on_torch.FusedUpdates()
+        if self.fused is not None:
+            self.rows = RowUpdates(add_variable, self.fused)
 
     # State.
 
@@ -268,8 +269,6 @@ class Engine:
         """Updates variables by their gradients."""
         if self.rows is not None:
             self.rows.update(pairs, context)
-        elif self.fused is not None:
-            self.fused.update(pairs, context)
         else:
             for gradient, state in pairs:
                 step.update(state, context, gradient)

@@ -122,7 +122,7 @@ class EvaluationPoint:
             # replicas may not assign in one.
             leave()
         else:
-            ops.cond(marked, leave, nothing)
+            chosen(marked, leave, nothing)
 
     def _leave(
         self,
@@ -168,7 +168,7 @@ class EvaluationPoint:
             # every call outside of `jit`.
             move(lambda point: partial(_where, predicate, point))
         else:
-            ops.cond(predicate, move, lambda: None)
+            chosen(predicate, move, nothing)
 
 
 def _has_other_point(state: VariableState) -> bool:

@@ -11,11 +11,14 @@ from keras import ops
 from keras_adaptive.optimizers.contract.naming import path_of
 from keras_adaptive.optimizers.engine.backend import (
     ON_JAX,
+    ON_TENSORFLOW,
+    ON_TORCH,
     dtype_name,
     is_rows,
     is_sparse,
     waiting_for,
 )
+from keras_adaptive.optimizers.engine.sparse.primitives import rows
 
 
 def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
@@ -36,11 +39,13 @@ def in_our_form(gradient: Any) -> Any:
 
     Keras takes `tf.IndexedSlices` with their ids in a tuple or list, and with arrays:
     ours become tensors. JAX's sparse arrays, which `Embedding(sparse=True)` gives,
-    become dense.
+    become dense, and so do PyTorch's, unless they are sparse along the first axis.
 
     Args:
-        gradient: Tensor, `tf.IndexedSlices`, JAX's sparse array, or `None`.
+        gradient: Tensor, `tf.IndexedSlices`, sparse array or tensor, or `None`.
     """
+    if ON_TORCH and gradient is not None:
+        return rows.sparse_by_row(gradient)
     if is_sparse(gradient):
         values, ids = gradient.values, gradient.indices
         if ops.is_tensor(values) and ops.is_tensor(ids):
@@ -79,7 +84,7 @@ def check_gradient(gradient: Any, variable: Any) -> None:
     """Checks the dtype and the shape of a gradient.
 
     Args:
-        gradient: Tensor, `tf.IndexedSlices`, or `None`.
+        gradient: Tensor, sparse tensor, or `None`.
         variable: The variable that it belongs to.
 
     Raises:
@@ -93,7 +98,7 @@ def check_gradient(gradient: Any, variable: Any) -> None:
         if "float" not in dtype:
             _refuse_dtype(what, path_of(variable), dtype)
     expected = tuple(variable.shape)
-    if is_sparse(gradient):
+    if ON_TENSORFLOW and is_sparse(gradient):
         received = (*expected[:1], *gradient.values.shape[1:])
     else:
         received = tuple(gradient.shape)

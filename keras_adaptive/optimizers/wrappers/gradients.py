@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW, is_sparse
+from keras_adaptive.optimizers.engine.backend import is_sparse
 from keras_adaptive.optimizers.engine.row_gradient import Rows
-
-if ON_TENSORFLOW:
-    from keras_adaptive.optimizers.engine.tensorflow import rows
+from keras_adaptive.optimizers.engine.sparse.primitives import rows
 
 
 def by_row(gradient: Any, variable: Any) -> tuple[Any, Any]:
@@ -18,9 +16,8 @@ def by_row(gradient: Any, variable: Any) -> tuple[Any, Any]:
     """
     if not is_sparse(gradient):
         return None, gradient
-    summed = rows.coalesce(
-        gradient.indices, gradient.values, int(variable.shape[0]), variable.path
-    )
+    height = int(variable.shape[0])
+    summed = rows.coalesce(*rows.parts(gradient, variable), height, variable.path)
     return summed.ids, summed.values
 
 

@@ -29,6 +29,32 @@ def in_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
+def parts(gradient: tf.IndexedSlices, variable: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the ids and the values of a sparse gradient of a variable."""
+    shape = [None, *variable.shape[1:]]
+    return gradient.indices, tf.ensure_shape(gradient.values, shape)
+
+
+def after(gradient: tf.Tensor, value: Any) -> tf.Tensor:
+    """Returns a value, but not before the forward pass has let go of the table.
+
+    Ids and clocks are known before. Rows of a table that are read while it is held
+    make TensorFlow copy all of it; those of its state may be read at any time.
+
+    Args:
+        gradient: The values of the table's gradient.
+        value: Tensor.
+    """
+    with tf.control_dependencies([gradient]):
+        return tf.identity(value)
+
+
+def replaced(vector: tf.Tensor, place: tf.Tensor, entry: float) -> tf.Tensor:
+    """Returns a vector with another entry at one place."""
+    entries = tf.constant([entry], vector.dtype)
+    return tf.tensor_scatter_nd_update(vector, [[place]], entries)
+
+
 def checked_ids(
     ids: tf.Tensor, height: int, name: str, then: tf.Tensor | None = None
 ) -> tf.Tensor:

@@ -20,7 +20,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import torch
 
 from keras_adaptive.optimizers.contract.slot import PARAMETER
@@ -32,6 +31,7 @@ from keras_adaptive.optimizers.engine.torch.recorded import (
     numbers,
     recorded,
 )
+from keras_adaptive.optimizers.engine.torch.scope import within_scope
 
 SMALL = 16_384
 """Variables with fewer entries are gathered into one array."""
@@ -51,7 +51,9 @@ class FusedUpdates:
     def __init__(self) -> None:
         self._states: Sequence[VariableState] = ()
         self._values: dict[int, torch.Tensor] = {}
-        self._kinds: dict[int, tuple] | None = None
+        self._kinds: dict[int, tuple] = {}
+        self._present: set[int] = set()
+        self._grouped: set[int] | None = None
         self._firsts: dict[tuple, VariableState] = {}
         self._groups: list[_Group] = []
         self._programs: dict[tuple, Program | None] = {}
@@ -80,16 +82,15 @@ class FusedUpdates:
 
     def _in_place(self, pairs: Pairs) -> bool:
         """Returns whether variables are written at once, to the tensors of before."""
-        with keras.StatelessScope(initialize_variables=False) as probe:
-            within_scope = probe.original_scope is not None
-        return not within_scope and all(
+        return not within_scope() and all(
             state.variable.value is self._values[state.index] for _, state in pairs
         )
 
     def _fused(self, pairs: Pairs, context: StepContext) -> Pairs:
         """Updates what programs can update, and returns the rest."""
-        if self._kinds is None:
+        if not self._firsts:
             self._kinds = self._sorted()
+        self._regroup({state.index for _, state in pairs})
         programs = self._programs_by_kind(context)
         gradients = {state.index: gradient for gradient, state in pairs}
         parts: dict[Program, list[Part]] = {}
@@ -119,21 +120,40 @@ class FusedUpdates:
         return left
 
     def _sorted(self) -> dict[int, tuple]:
-        """Groups the small variables, and returns the kinds of all by index."""
-        kinds: dict[tuple, list[VariableState]] = {}
+        """Returns the kinds of variables that keep a number an entry, by index."""
+        kinds: dict[int, tuple] = {}
         for state in self._states:
             slots = state.algorithm.slots.values()
             if not any(slot.row_wise or slot.shape_of for slot in slots):
                 value = self._values[state.index]
                 kind = (id(state.algorithm), state.decays, value.dtype, value.device)
-                kinds.setdefault(kind, []).append(state)
-        self._firsts = {kind: alike[0] for kind, alike in kinds.items()}
-        for alike in kinds.values():
-            small = [s for s in alike if 0 < self._values[s.index].numel() < SMALL]
-            if len(small) > 1:
-                values = [self._values[state.index] for state in small]
-                self._groups.append(_Group(small, values))
-        return {s.index: kind for kind, alike in kinds.items() for s in alike}
+                kinds[state.index] = kind
+                self._firsts.setdefault(kind, state)
+        return kinds
+
+    def _regroup(self, present: set[int]) -> None:
+        """Groups the small variables that have a gradient.
+
+        The others may be frozen, or get sparse gradients. If that changes, groups are
+        made anew at the second call with the same gradients.
+        """
+        if len(present) == 1 or present == self._grouped:
+            return
+        if present != self._present:
+            self._present = present
+            if self._grouped is not None:
+                return
+        alike: dict[tuple, list[VariableState]] = {}
+        for state in self._states:
+            small = 0 < self._values[state.index].numel() < SMALL
+            if small and state.index in present and state.index in self._kinds:
+                alike.setdefault(self._kinds[state.index], []).append(state)
+        self._groups = [
+            _Group(states, [self._values[state.index] for state in states])
+            for states in alike.values()
+            if len(states) > 1
+        ]
+        self._grouped = present
 
     def _programs_by_kind(self, context: StepContext) -> dict[tuple, Program | None]:
         """Returns the programs of this step, recorded where constants have changed."""

@@ -7,23 +7,23 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from keras_adaptive.optimizers.contract.hyper import Hyper
 from keras_adaptive.optimizers.contract.naming import path_of
 from keras_adaptive.optimizers.engine import averaging
-from keras_adaptive.optimizers.engine.backend import raw
+from keras_adaptive.optimizers.engine.backend import is_sparse, values_now
+from keras_adaptive.optimizers.engine.conditional import chosen, nothing
 from keras_adaptive.optimizers.engine.row_gradient import Rows
+from keras_adaptive.optimizers.engine.sparse import catch_up
+from keras_adaptive.optimizers.engine.sparse.primitives import rows
+from keras_adaptive.optimizers.engine.sparse.row_state import RowState
 from keras_adaptive.optimizers.engine.step import (
     Pairs,
     StepContext,
     VariableState,
     advance,
 )
-from keras_adaptive.optimizers.engine.tensorflow import catch_up, rows
-from keras_adaptive.optimizers.engine.tensorflow.fused import FusedUpdates
-from keras_adaptive.optimizers.engine.tensorflow.row_state import RowState
 
 CALLS_PER_TURN = 32
 """A deferred optimizer flushes further rows in turn once in so many calls."""
@@ -45,15 +45,13 @@ class RowUpdates:
     Args:
         add_variable: The optimizer's method. Row state is added when a variable gets
             its first sparse gradient, so a model without any pays nothing.
-        dense: The updates of whole variables.
+        dense: The `FusedUpdates`, which update whole variables.
 
     Attributes:
         kept: The clocks, queues and coefficients.
     """
 
-    def __init__(
-        self, add_variable: Callable[..., keras.Variable], dense: FusedUpdates
-    ) -> None:
+    def __init__(self, add_variable: Callable[..., keras.Variable], dense: Any) -> None:
         self.kept = RowState(add_variable)
         self._dense = dense
 
@@ -71,27 +69,28 @@ class RowUpdates:
         """Returns a gradient as unique rows, or as it is if nothing about it is sparse.
 
         Args:
-            gradient: Tensor or `tf.IndexedSlices`.
+            gradient: Tensor or sparse tensor.
             state: The variable.
             context: The step.
 
         Raises:
             ValueError: The optimizer is lazy, and several replicas train.
         """
-        if isinstance(gradient, tf.IndexedSlices):
+        if is_sparse(gradient):
             return self._coalesced(gradient, state, context)
         if self.kept.has_any(state.index):
-            ids = tf.range(gradient.shape[0], dtype=tf.int64)
+            ids = ops.arange(gradient.shape[0], dtype="int64")
             return Rows(ids, gradient)
         return gradient
 
     def _coalesced(
-        self, gradient: tf.IndexedSlices, state: VariableState, context: StepContext
+        self, gradient: Any, state: VariableState, context: StepContext
     ) -> Any:
         variable = state.variable
         height = int(variable.shape[0])
         name = path_of(variable)
-        values = tf.cast(gradient.values, state.dtype)
+        ids, values = rows.parts(gradient, variable)
+        values = ops.cast(values, state.dtype)
         if context.replicated and context.sparse == "lazy":
             raise ValueError(
                 "sparse='lazy' does not work with several replicas yet. Use "
@@ -106,11 +105,10 @@ class RowUpdates:
         )
         if whole:
             # It sums repeated rows as well.
-            ids = rows.checked_ids(gradient.indices, height, name)
+            ids = rows.checked_ids(ids, height, name)
             return rows.dense(Rows(ids, values), tuple(variable.shape))
         self.kept.prepare(state, context)
-        values = tf.ensure_shape(values, [None, *variable.shape[1:]])
-        return rows.coalesce(gradient.indices, values, height, name)
+        return rows.coalesce(ids, values, height, name)
 
     def _is_small_table(self, state: VariableState, context: StepContext) -> bool:
         entries = np.prod(state.variable.shape)
@@ -128,7 +126,7 @@ class RowUpdates:
         accumulator = state.accumulator
         ids = rows.drain_pending(*self.kept.queue(state.index))
         values = rows.gather(accumulator, ids)
-        rows.scatter(accumulator, ids, tf.zeros_like(values))
+        rows.scatter(accumulator, ids, ops.zeros_like(values))
         values = rows.zero_unused(values, ids, int(accumulator.shape[0]))
         return Rows(ids, values)
 
@@ -153,7 +151,7 @@ class RowUpdates:
     ) -> None:
         """Updates the rows of a gradient or the whole table, whichever costs less."""
         height = int(state.variable.shape[0])
-        late_ids = _when_gradient_is_there(gradient, gradient.ids)
+        late_ids = rows.after(gradient.source, gradient.ids)
 
         def by_row() -> None:
             self._update_rows(gradient, late_ids, state, context)
@@ -165,10 +163,10 @@ class RowUpdates:
         never = not (context.deferred and ROWS_PER_ID) or rows.in_xla()
         if never or (most is not None and most * ROWS_PER_ID < height):
             by_row()
-        elif count is not None and count * ROWS_PER_ID >= height:
-            whole()
+        elif count is not None:
+            (whole if count * ROWS_PER_ID >= height else by_row)()
         else:
-            tf.cond(tf.size(gradient.ids) * ROWS_PER_ID >= height, whole, by_row)
+            chosen(ops.size(gradient.ids) * ROWS_PER_ID >= height, whole, by_row)
 
     def _update_whole(
         self, gradient: Rows, state: VariableState, context: StepContext
@@ -177,18 +175,18 @@ class RowUpdates:
         if clock is not None:
             self.flush_if_behind(state, context)
             # Zeros of this shape would stay in memory as a constant of the graph.
-            clock.assign(tf.maximum(tf.convert_to_tensor(clock), self.kept.calls + 1))
+            clock.assign(ops.maximum(values_now(clock), self.kept.calls + 1))
         gradient = rows.dense(gradient, tuple(state.variable.shape))
         self._dense.update([(gradient, state)], context)
         if state.average is not None and clock is not None:
-            parameter = tf.cast(raw(state.variable), state.average.dtype)
+            parameter = ops.cast(values_now(state.variable), state.average.dtype)
             average = averaging.averaged(state.average, parameter, context)
             state.average.assign(average)
 
     def _update_rows(
         self,
         gradient: Rows,
-        late_ids: tf.Tensor,
+        late_ids: Any,
         state: VariableState,
         context: StepContext,
     ) -> None:
@@ -226,7 +224,7 @@ class RowUpdates:
             for state in filter(self.has_clock, states):
                 self.flush(state, context)
 
-        tf.cond(tf.logical_and(update, changes), flush, lambda: None)
+        chosen(ops.logical_and(update, changes), flush, nothing)
 
     def take_turns(self, pairs: Pairs, context: StepContext) -> None:
         """Brings the next rows of each table up to date, every few calls of `apply`.
@@ -241,33 +239,32 @@ class RowUpdates:
         for gradient, state in pairs:
             cursor = self.kept.cursors.get(state.index)
             if isinstance(gradient, Rows) and cursor is not None:
-                now = _when_gradient_is_there(gradient, self.kept.calls)
-                self._take_turn(cursor, tf.size(gradient.ids), state, context, now)
+                now = rows.after(gradient.source, self.kept.calls)
+                self._take_turn(cursor, ops.size(gradient.ids), state, context, now)
 
     def _take_turn(
         self,
         cursor: Any,
-        touched: tf.Tensor,
+        touched: Any,
         state: VariableState,
         context: StepContext,
-        now: tf.Tensor,
+        now: Any,
     ) -> None:
         height = int(state.variable.shape[0])
         turns = (catch_up.HISTORY - 1) // CALLS_PER_TURN - 1
 
         def flush() -> None:
-            size = tf.clip_by_value(touched, -(-height // turns), height)
+            size = ops.clip(touched, -(-height // turns), height)
             block = rows.next_block(cursor, size, height)
             self._flush_rows(block, state, context)
 
-        its_turn = tf.equal(now % CALLS_PER_TURN, 0)
-        tf.cond(its_turn, flush, lambda: None)
+        chosen(ops.equal(now % CALLS_PER_TURN, 0), flush, nothing)
 
     def flush_if_behind(self, state: VariableState, context: StepContext) -> None:
         """Brings all rows of a variable up to date, or only looks at their clock."""
-        clock = tf.convert_to_tensor(self.kept.clocks[state.index])
-        behind = tf.reduce_min(clock) < self.kept.calls
-        tf.cond(behind, lambda: self.flush(state, context), lambda: None)
+        clock = values_now(self.kept.clocks[state.index])
+        behind = ops.min(clock) < self.kept.calls
+        chosen(behind, lambda: self.flush(state, context), nothing)
 
     def flush(
         self,
@@ -290,7 +287,7 @@ class RowUpdates:
 
     def _flush_rows(
         self,
-        ids: tf.Tensor,
+        ids: Any,
         state: VariableState,
         context: StepContext,
         point: Callable[..., Any] | None = None,
@@ -310,28 +307,28 @@ class RowUpdates:
         state: VariableState,
         context: StepContext,
         hyper: Hyper,
-        ids: tf.Tensor,
+        ids: Any,
     ) -> tuple[Any, dict[str, Any], Any]:
         """Returns rows after the steps that they skipped."""
         clock = rows.gather(self.kept.clocks[state.index], ids)
         direction, dtype, now = None, hyper.dtype, self.kept.calls
         coefficients: dict[str, Any] = {}
         if context.deferred:
-            place = catch_up.place(tf.maximum(clock, now + 1 - catch_up.HISTORY))
+            place = catch_up.place(ops.maximum(clock, now + 1 - catch_up.HISTORY))
             coefficients = {
-                name: tf.cast(rows.gather(column, place), dtype)
+                name: ops.cast(rows.gather(column, place), dtype)
                 for name, column in self.kept.columns(state.decays).items()
                 if name != "power"
             }
         elif context.ema_momentum is not None:
-            begins = clock <= tf.convert_to_tensor(self.kept.numbers["restart"])
+            begins = clock <= values_now(self.kept.numbers["restart"])
             coefficients = catch_up.standing_average(
                 now - clock, begins, context.ema_momentum, dtype
             )
         if catch_up.rows_change(context):
             updates = coefficients.get("steps", now - clock)
             shape = (-1,) + (1,) * (len(parameter.shape) - 1)
-            skipped = tf.reshape(tf.cast(updates, dtype), shape)
+            skipped = ops.reshape(ops.cast(updates, dtype), shape)
             closed_form: Any = context.row_algorithm.catch_up
             direction, slots = closed_form(slots, skipped, hyper.at(parameter))
             if context.cautious:
@@ -344,7 +341,7 @@ class RowUpdates:
     def _write(
         self,
         state: VariableState,
-        ids: tf.Tensor,
+        ids: Any,
         parameter: Any,
         slots: dict[str, Any],
         average: Any,
@@ -357,11 +354,11 @@ class RowUpdates:
             rows.scatter(state.average, ids, average)
         if self.has_clock(state):
             clock = self.kept.clocks[state.index]
-            rows.scatter(clock, ids, tf.zeros_like(ids) + self.kept.calls + seen)
+            rows.scatter(clock, ids, ops.zeros_like(ids) + self.kept.calls + seen)
 
 
 def _read(
-    state: VariableState, ids: tf.Tensor, late_ids: tf.Tensor
+    state: VariableState, ids: Any, late_ids: Any
 ) -> tuple[Any, dict[str, Any], Any]:
     parameter = ops.cast(rows.gather(state.variable, late_ids), state.dtype)
     # A rule may sum over the rows at hand, to which unused places add nothing.
@@ -372,13 +369,3 @@ def _read(
     }
     average = None if state.average is None else rows.gather(state.average, ids)
     return parameter, slots, average
-
-
-def _when_gradient_is_there(gradient: Rows, value: tf.Tensor) -> tf.Tensor:
-    """Returns the value, but not before the forward pass has let go of the table.
-
-    Ids and clocks are known before. Rows of a table that are read while it is held
-    make TensorFlow copy all of it; those of its state may be read at any time.
-    """
-    with tf.control_dependencies([gradient.source]):
-        return tf.identity(value)

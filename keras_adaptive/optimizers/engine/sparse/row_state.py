@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from keras_adaptive.optimizers.contract.hyper import Hyper
 from keras_adaptive.optimizers.engine import averaging
+from keras_adaptive.optimizers.engine.backend import outside_of_graphs, values_now
 from keras_adaptive.optimizers.engine.checkpoint import ROW_STATE
+from keras_adaptive.optimizers.engine.sparse import catch_up
+from keras_adaptive.optimizers.engine.sparse.primitives import rows
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
-from keras_adaptive.optimizers.engine.tensorflow import catch_up
 
 
 class RowState:
@@ -43,9 +44,9 @@ class RowState:
         self.tables: set[int] = set()
 
     @property
-    def calls(self) -> tf.Tensor:
+    def calls(self) -> Any:
         """The calls of `apply` since there are rows."""
-        return tf.convert_to_tensor(self.numbers["calls"])
+        return values_now(self.numbers["calls"])
 
     @property
     def clocks(self) -> dict[int, keras.Variable]:
@@ -82,7 +83,7 @@ class RowState:
             return
         height = int(state.variable.shape[0])
         self._add_clock(state, context)
-        with tf.init_scope():
+        with outside_of_graphs():
             if context.accumulation:
                 shapes = {"queue": (height + 1,), "queued": (height,)}
                 for name, value in _begun_queue(height, context).items():
@@ -113,7 +114,7 @@ class RowState:
         changes = catch_up.rows_change(context)
         drifts = changes and _drift(context, context.row_hyper()) is not None
         counts = changes and context.accumulation is not None
-        with tf.init_scope():
+        with outside_of_graphs():
             if (changes or decays or averages) and i not in self.clocks:
                 self._add_number("calls", 0)
                 if averages and not context.deferred:
@@ -155,9 +156,7 @@ class RowState:
         # the moment it is made, and nothing may overwrite it afterwards.
         return self._add_variable(
             shape=shape,
-            initializer=lambda shape, dtype: tf.broadcast_to(
-                tf.cast(initial, dtype), shape
-            ),
+            initializer=lambda shape, dtype: _filled(initial, dtype, shape),
             dtype=dtype,
             aggregation="only_first_replica",
             name=name,
@@ -245,20 +244,19 @@ class RowState:
             if "old" in columns:
                 numbers["momentum"] = averaging.momentum(context, "float64")
             new = catch_up.advanced(
-                {name: tf.convert_to_tensor(v) for name, v in columns.items()},
+                {name: values_now(v) for name, v in columns.items()},
                 update,
                 **numbers,
             )
             place = catch_up.place(self.calls + 1)
             for name, column in new.items():
-                beginning = tf.constant([catch_up.BEGINNING[name]], column.dtype)
                 # Before it is assigned: that has to wait for the rows' reading it.
-                column = tf.tensor_scatter_nd_update(column, [[place]], beginning)
+                column = rows.replaced(column, place, catch_up.BEGINNING[name])
                 columns[name].assign(column)
         if "restart" in self.numbers:
-            begins = tf.equal(tf.convert_to_tensor(context.iterations), 0)
-            restart = tf.convert_to_tensor(self.numbers["restart"])
-            self.numbers["restart"].assign(tf.where(begins, self.calls, restart))
+            begins = ops.equal(values_now(context.iterations), 0)
+            restart = values_now(self.numbers["restart"])
+            self.numbers["restart"].assign(ops.where(begins, self.calls, restart))
         if self.numbers:
             self.numbers["calls"].assign_add(1)
 
@@ -271,7 +269,7 @@ def _begun_queue(height: int, context: StepContext) -> dict[str, Any]:
     assert context.accumulation is not None
     begun = int(ops.convert_to_numpy(context.calls)) % context.accumulation > 0
     return {
-        "queue": tf.range(height + 1, dtype=tf.int64) if begun else 0,
+        "queue": ops.arange(height + 1, dtype="int64") if begun else 0,
         "queued": begun,
         "queue_length": height if begun else 0,
     }
@@ -287,4 +285,9 @@ def _key(column: str, decays: bool) -> str:
 
 
 def _fill(variable: keras.Variable, value: Any) -> None:
-    variable.assign(tf.broadcast_to(tf.cast(value, variable.dtype), variable.shape))
+    variable.assign(_filled(value, variable.dtype, tuple(variable.shape)))
+
+
+def _filled(value: Any, dtype: str, shape: tuple[int, ...]) -> Any:
+    # A copy: on PyTorch entries of what is broadcast share their memory.
+    return ops.copy(ops.broadcast_to(ops.cast(value, dtype), shape))

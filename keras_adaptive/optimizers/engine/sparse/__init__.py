@@ -1,0 +1,1 @@
+"""Sparse gradients, row by row: the same algorithm on each backend that has them."""
