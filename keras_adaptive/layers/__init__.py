@@ -1,5 +1,6 @@
-"""The layer `SparseDense`, whose gradient is sparse for sparse inputs."""
+"""Layers for large tables and for bags of words."""
 
+from keras_adaptive.layers.embedding import Embedding
 from keras_adaptive.layers.sparse_dense import SparseDense
 
-__all__ = ["SparseDense"]
+__all__ = ["Embedding", "SparseDense"]

@@ -10,7 +10,7 @@ from keras import ops
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    from keras_adaptive.optimizers.engine.tensorflow import csr_products
+    from keras_adaptive.optimizers.engine.tensorflow import csr_products, rows
 
 
 @keras.saving.register_keras_serializable("keras_adaptive")
@@ -39,7 +39,7 @@ class SparseDense(keras.layers.Dense):
         """Returns the outputs of the layer."""
         if not self._is_plain_kernel or not _is_sparse_matrix(inputs):
             return super().call(inputs, training=training)
-        kernel = _by_reference(self._kernel.value)
+        kernel = rows.by_reference(self._kernel)
         matrix = inputs.with_values(tf.cast(inputs.values, kernel.dtype))
         outputs = _product(matrix, kernel)
         outputs.set_shape((inputs.shape[0], self.units))
@@ -62,18 +62,6 @@ def _is_sparse_matrix(inputs: Any) -> bool:
         and isinstance(inputs, tf.SparseTensor)
         and inputs.shape.rank == 2
     )
-
-
-def _by_reference(variable: Any) -> Any:
-    """Returns the value of a variable without a copy.
-
-    After a scatter into a variable, as in Keras's SGD, TensorFlow copies the variable
-    each time it is read, until that is switched off. TensorFlow still makes a copy when
-    the variable is written while its value is in use.
-    """
-    if isinstance(variable, tf.Variable) and not tf.distribute.has_strategy():
-        tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
-    return tf.convert_to_tensor(variable)
 
 
 def _product(matrix: Any, kernel: Any) -> Any:

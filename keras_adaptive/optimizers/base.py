@@ -28,6 +28,7 @@ from keras_adaptive.optimizers.engine.backend import (
 from keras_adaptive.optimizers.engine.checkpoint import SavedByName, set_variables
 from keras_adaptive.optimizers.engine.engine import Engine
 from keras_adaptive.optimizers.engine.gradients import check_variables
+from keras_adaptive.optimizers.engine.sparse import tables
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState
 from keras_adaptive.plain_numbers import plain
 
@@ -141,7 +142,23 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, DecaysVariables):
             averages=self._model_variables_moving_average if self.use_ema else None,
             accumulators=self._accumulated_gradients if accumulates else None,
         )
+        for variable in variables:
+            tables.claim(variable, self)
         self._load_what_waits()
+
+    def rows_now(self, variable: keras.Variable, ids: Any) -> Any:
+        """Returns rows of a variable after all steps so far, and writes nothing.
+
+        A deferred table has rows that are behind. `layers.Embedding` reads them so.
+
+        Args:
+            variable: A variable that the optimizer was built for.
+            ids: int64 tensor of shape `(n,)`, row ids.
+
+        Returns:
+            A tensor of shape `(n, ...)` and of the variable's dtype.
+        """
+        return self._engine.rows_now(self._state_of(variable), ids, self._context())
 
     @override
     def add_variable_from_reference(

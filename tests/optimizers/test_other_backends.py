@@ -14,7 +14,10 @@ HERE = Path(__file__).parent
 CATALOGUE = HERE / "test_catalogue.py"
 PARTS = {
     "catalogue": [CATALOGUE],
-    "others": [HERE, HERE.parent / "callbacks", f"--ignore={CATALOGUE}"],
+    "others": [
+        *(HERE, HERE.parent / "callbacks", HERE.parent / "layers"),
+        f"--ignore={CATALOGUE}",
+    ],
 }
 
 

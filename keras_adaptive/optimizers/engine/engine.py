@@ -22,6 +22,7 @@ from keras_adaptive.optimizers.engine.backend import (
 )
 from keras_adaptive.optimizers.engine.evaluation_point import EvaluationPoint
 from keras_adaptive.optimizers.engine.sparse.row_updates import RowUpdates
+from keras_adaptive.optimizers.engine.sparse.tables import is_registered
 from keras_adaptive.optimizers.engine.step import Pairs, StepContext, VariableState
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 
@@ -123,6 +124,9 @@ class Engine:
             number = self.factory.number(name, dtype, initial=slot.initial)
             self.global_state[name] = number
         self.point.build(self.states, self.factory)
+        if self.rows is not None:
+            for state in filter(lambda s: is_registered(s.variable), updated):
+                self.rows.begin(state, context)
 
     def change_decay(
         self,
@@ -240,6 +244,16 @@ class Engine:
                 (row_state if name in saved_rows else named)[name].assign(value)
         if self.rows is not None and context.accumulation:
             self.rows.kept.queue_all(saved_rows, self.states, context)
+
+    def rows_now(self, state: VariableState, ids: Any, context: StepContext) -> Any:
+        """Returns rows of a variable after all steps so far, and writes nothing.
+
+        Args:
+            state: The variable.
+            ids: int64 tensor of shape `(n,)`.
+            context: The step.
+        """
+        return self.rows.rows_now(state, ids, context)
 
     # Updates.
 

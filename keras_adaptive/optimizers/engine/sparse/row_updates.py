@@ -12,7 +12,11 @@ from keras import ops
 from keras_adaptive.optimizers.contract.hyper import Hyper
 from keras_adaptive.optimizers.contract.naming import path_of
 from keras_adaptive.optimizers.engine import averaging
-from keras_adaptive.optimizers.engine.backend import is_sparse, values_now
+from keras_adaptive.optimizers.engine.backend import (
+    dtype_name,
+    is_sparse,
+    values_now,
+)
 from keras_adaptive.optimizers.engine.conditional import chosen, nothing
 from keras_adaptive.optimizers.engine.row_gradient import Rows
 from keras_adaptive.optimizers.engine.sparse import catch_up
@@ -63,6 +67,21 @@ class RowUpdates:
         """Returns whether a variable has had a sparse gradient or row state."""
         return state.index in self.kept.tables
 
+    def begin(self, state: VariableState, context: StepContext) -> None:
+        """Adds the row state of a table that will get sparse gradients."""
+        if not self._is_updated_whole(state, context):
+            self.kept.prepare(state, context)
+
+    def rows_now(self, state: VariableState, ids: Any, context: StepContext) -> Any:
+        """Returns rows of a variable after all steps so far, and writes nothing."""
+        parameter, slots, average = _read(state, ids, ids)
+        if self.has_clock(state):
+            hyper = state.hyper(context)
+            parameter, _, _ = self._caught_up(
+                parameter, slots, average, state, context, hyper, ids
+            )
+        return ops.cast(parameter, dtype_name(state.variable.dtype))
+
     # From a gradient to rows.
 
     def by_row(self, gradient: Any, state: VariableState, context: StepContext) -> Any:
@@ -97,18 +116,20 @@ class RowUpdates:
                 "sparse='deferred' or sparse='dense': with replicas both update the "
                 "whole table."
             )
-        whole = (
-            context.sparse == "dense"
-            or context.replicated
-            or state.algorithm.dense_only is not None
-            or self._is_small_table(state, context)
-        )
-        if whole:
+        if self._is_updated_whole(state, context):
             # It sums repeated rows as well.
             ids = rows.checked_ids(ids, height, name)
             return rows.dense(Rows(ids, values), tuple(variable.shape))
         self.kept.prepare(state, context)
         return rows.coalesce(ids, values, height, name)
+
+    def _is_updated_whole(self, state: VariableState, context: StepContext) -> bool:
+        return (
+            context.sparse == "dense"
+            or context.replicated
+            or state.algorithm.dense_only is not None
+            or self._is_small_table(state, context)
+        )
 
     def _is_small_table(self, state: VariableState, context: StepContext) -> bool:
         entries = np.prod(state.variable.shape)

@@ -234,3 +234,55 @@ def drain_pending(queue: Any, queued: Any, count: Any) -> tf.Tensor:
     scatter(queued, ids, tf.zeros_like(ids, tf.bool))
     count.assign(0)
     return ids
+
+
+def can_look_up(ids: Any) -> bool:
+    """Returns whether `lookup` works here: not under `tf.distribute`."""
+    return not tf.distribute.has_strategy()
+
+
+def lookup(
+    variable: Any, ids: tf.Tensor, rows_now: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    """Returns rows whose gradient is sparse, with each row once outside of XLA.
+
+    Args:
+        variable: The table, a Keras variable.
+        ids: Integer tensor of any shape.
+        rows_now: Returns the values of distinct rows.
+    """
+    flat_ids = tf.cast(tf.reshape(ids, [-1]), tf.int64)
+    if in_xla():
+        unique, places = flat_ids, tf.range(tf.size(flat_ids, tf.int64))
+    else:
+        unique, places = tf.unique(flat_ids, tf.int64)
+    values = tf.stop_gradient(rows_now(unique))
+    height = int(variable.shape[0])
+
+    @tf.custom_gradient
+    def taken(table: tf.Tensor) -> Any:
+        def backward(upstream: tf.Tensor) -> tf.IndexedSlices:
+            sums = upstream
+            if not in_xla():
+                sums = segment_sum(upstream, places, tf.size(unique, tf.int64))
+            shape = tf.constant([height, *table.shape[1:]], tf.int64)
+            return tf.IndexedSlices(sums, unique, shape)
+
+        return tf.gather(values, places), backward
+
+    shape = tf.concat([tf.shape(ids), tf.shape(values)[1:]], axis=0)
+    outputs = tf.reshape(taken(by_reference(variable)), shape)
+    return tf.ensure_shape(outputs, [*ids.shape, *variable.shape[1:]])
+
+
+def by_reference(variable: Any) -> tf.Tensor:
+    """Returns the value of a variable without a copy.
+
+    After a scatter into a variable, as in Keras's SGD, TensorFlow copies the variable
+    each time it is read, until that is switched off. TensorFlow still makes a copy when
+    the variable is written while its value is in use.
+    """
+    variable = raw(variable)
+    if isinstance(variable, tf.Variable) and not tf.distribute.has_strategy():
+        tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
+    return tf.convert_to_tensor(variable)

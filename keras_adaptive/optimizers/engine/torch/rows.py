@@ -155,3 +155,52 @@ def drain_pending(queue: Any, queued: Any, count: Any) -> torch.Tensor:
     scatter(queued, ids, torch.zeros_like(ids))
     count.assign(0)
     return ids
+
+
+def can_look_up(ids: Any) -> bool:
+    """Returns whether `lookup` works here: not where Keras only asks for shapes."""
+    return not (isinstance(ids, torch.Tensor) and ids.is_meta)
+
+
+def lookup(
+    variable: Any, ids: torch.Tensor, rows_now: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Returns rows whose gradient is sparse, with each row once.
+
+    Args:
+        variable: The table, a Keras variable.
+        ids: Integer tensor of any shape.
+        rows_now: Returns the values of distinct rows.
+    """
+    unique, places = torch.unique(ids.reshape(-1), return_inverse=True)
+    with torch.no_grad():
+        values = rows_now(unique)
+    taken = _Lookup.apply(raw(variable), unique, values, places)
+    return taken.reshape(*ids.shape, *values.shape[1:])
+
+
+class _Lookup(torch.autograd.Function):
+    """Takes rows at places; the gradient goes to the table as a sparse tensor."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        table: torch.Tensor,
+        unique: torch.Tensor,
+        values: torch.Tensor,
+        places: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(unique, places)
+        ctx.shape = table.shape
+        return values.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[Any, None, None, None]:
+        unique, places = ctx.saved_tensors
+        shape = (len(unique), *upstream.shape[1:])
+        sums = torch.zeros(shape, dtype=upstream.dtype, device=upstream.device)
+        sums.index_add_(0, places, upstream)
+        gradient = torch.sparse_coo_tensor(
+            unique[None], sums, ctx.shape, check_invariants=False, is_coalesced=True
+        )
+        return gradient, None, None, None

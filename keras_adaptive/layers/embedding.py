@@ -1,0 +1,84 @@
+"""An embedding whose rows are read as they are after all steps so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_adaptive.optimizers.engine.sparse import tables
+from keras_adaptive.optimizers.engine.sparse.primitives import rows
+
+
+@keras.saving.register_keras_serializable("keras_adaptive")
+class Embedding(keras.layers.Embedding):
+    """`keras.layers.Embedding` for large tables, exact under deferred updates.
+
+    Arguments, weights and files are those of Keras's layer. In a model that is trained
+    by an optimizer of this package, the layer differs in two ways:
+
+    - Its gradient is sparse, also on PyTorch, where Keras's is dense. A step then costs
+      what the batch touches, and not what the table holds.
+    - It reads rows of a `sparse="deferred"` optimizer as they are after all steps so
+      far, although the table holds them as they were when last touched. Training,
+      validation and prediction are then those of `sparse="dense"`, without a callback.
+
+    With any other optimizer, on JAX, in mixed precision, with LoRA, when quantized, and
+    under `tf.distribute`, the layer is Keras's. An `embeddings_regularizer` reads the
+    whole table, with rows that may be behind; use `weight_decay` instead.
+
+    Args:
+        input_dim: Number of rows. This and all other arguments are those of
+            `keras.layers.Embedding`.
+
+    Example:
+
+    >>> import keras, keras_adaptive
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((8,), dtype="int32"),
+    ...         keras_adaptive.layers.Embedding(100_000, 16),
+    ...         keras.layers.GlobalAveragePooling1D(),
+    ...         keras.layers.Dense(1, activation="sigmoid"),
+    ...     ]
+    ... )
+    >>> model.compile(keras_adaptive.optimizers.Adam(0.01), "binary_crossentropy")
+    """
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the table; see Keras."""
+        super().build(input_shape)
+        if self._is_plain:
+            tables.register(self._embeddings)
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the rows of the ids.
+
+        Args:
+            inputs: Integer tensor of any shape.
+
+        Returns:
+            A tensor with one more axis, of the size `output_dim`.
+        """
+        optimizer = None
+        if self._is_plain and rows is not None and rows.can_look_up(inputs):
+            optimizer = tables.optimizer_of(self._embeddings)
+        if optimizer is None:
+            return super().call(inputs)
+        ids = ops.cast(inputs, "int64")
+        ids = ops.where(ids < 0, ids + self.input_dim, ids)
+
+        def rows_now(unique: Any) -> Any:
+            return optimizer.rows_now(self._embeddings, unique)
+
+        taken = rows.lookup(self._embeddings, ids, rows_now)
+        return ops.cast(taken, self.compute_dtype)
+
+    @property
+    def _is_plain(self) -> bool:
+        return (
+            not self.lora_enabled
+            and self.quantization_mode is None
+            and self.compute_dtype == self.variable_dtype
+        )
