@@ -2,6 +2,9 @@
 
 import os
 
-os.environ["KERAS_BACKEND"] = "tensorflow"
+BACKEND_OF_PROCESS = "KERAS_ADAPTIVE_BENCHMARK_BACKEND"
+"""The variable by which `fit_step` tells its processes their backend."""
+
+os.environ["KERAS_BACKEND"] = os.environ.get(BACKEND_OF_PROCESS, "tensorflow")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

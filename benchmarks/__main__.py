@@ -5,8 +5,8 @@
     python -m benchmarks --quick --output /tmp/results
 
 Without `--quick` this rewrites the tables and plots in `benchmarks/results`,
-`README.md` and `docs/speed.md`. Use an idle machine. On two cores it takes about twenty
-minutes.
+`README.md` and `docs/speed.md`. Use an idle machine. On two cores it takes about an
+hour.
 """
 
 import subprocess
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from benchmarks import harness
 
 RUNS = [
+    ["fit_step"],
     ["dense_step"],
     ["bandwidth"],
     ["first_step"],

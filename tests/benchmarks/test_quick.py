@@ -16,6 +16,7 @@ from benchmarks import (
     bandwidth,
     dense_step,
     first_step,
+    fit_step,
     harness,
     memory,
     small_tables,
@@ -48,6 +49,18 @@ def run(tmp_path):
 def assert_measured(summary, name):
     low, middle, high = (summary[f"{name}_{q}"] for q in ("q1", "median", "q3"))
     assert (low > 0).all() and (low <= middle).all() and (middle <= high).all()
+
+
+def test_fit_step(run):
+    summary, page = run(
+        fit_step.main,
+        "fit_step",
+        *("--backends", "torch", "tensorflow", "--families", "Adam", "RAdam"),
+    )
+    assert_measured(summary, "milliseconds")
+    assert summary["backend"].unique().tolist() == ["PyTorch", "TensorFlow"]
+    assert summary["reference"].unique().tolist() == ["Adam"]
+    assert "PyTorch:" in page
 
 
 def test_dense_step(run):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from optimizer_cases import NAMESAKES, Ramp, name_of, parameters
 
+import keras_adaptive
+
 STEPS = 8
 # `ops.maximum` of PyTorch's float64 passes through float32, once a step.
 AMSGRAD = {"adam-amsgrad": 1e-7} if keras.backend.backend() == "torch" else {}
@@ -140,3 +142,12 @@ def test_loads_keras_s_config(case):
     config = case.make_namesake(clipnorm=0.5).get_config()
     ours = case.cls.from_config(config).get_config()
     assert {name: ours[name] for name in config} == config
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gradient_may_be_an_array(dtype):
+    model = [keras.Variable(np.ones((2, 3), "float32"))]
+    optimizer = keras_adaptive.optimizers.SGD(0.5)
+    for _ in range(2):
+        optimizer.apply([np.full((2, 3), 0.25, dtype)], model)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model[0]), 0.75)

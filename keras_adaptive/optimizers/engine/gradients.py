@@ -44,18 +44,20 @@ def in_our_form(gradient: Any) -> Any:
     Args:
         gradient: Tensor, `tf.IndexedSlices`, sparse array or tensor, or `None`.
     """
-    if ON_TORCH and gradient is not None:
-        return rows.sparse_by_row(gradient)
-    if is_sparse(gradient):
+    if gradient is None:
+        return None
+    if is_sparse(gradient) and ON_TENSORFLOW:
         values, ids = gradient.values, gradient.indices
         if ops.is_tensor(values) and ops.is_tensor(ids):
             return gradient
         values = ops.convert_to_tensor(values)
         ids = ops.convert_to_tensor(ids, "int64")
         return type(gradient)(values, ids, gradient.dense_shape)
-    if ON_JAX and gradient is not None:
+    if ON_JAX:
         return ops.convert_to_tensor(gradient, sparse=False)
-    return gradient
+    if not ops.is_tensor(gradient):
+        gradient = ops.convert_to_tensor(gradient)
+    return rows.sparse_by_row(gradient) if ON_TORCH else gradient
 
 
 def check_variables(variables: Iterable[Any]) -> None:
