@@ -36,7 +36,7 @@ from keras_adaptive.optimizers.engine.torch.scope import within_scope
 SMALL = 16_384
 """Variables with fewer entries are gathered into one array."""
 
-BLOCK = 2**18
+BLOCK = 2**19
 """The most entries of a block."""
 
 
