@@ -24,9 +24,10 @@ class Embedding(keras.layers.Embedding):
       far, although the table holds them as they were when last touched. Training,
       validation and prediction are then those of `sparse="dense"`, without a callback.
 
-    With any other optimizer, on JAX, in mixed precision, with LoRA, when quantized, and
-    under `tf.distribute`, the layer is Keras's. An `embeddings_regularizer` reads the
-    whole table, with rows that may be behind; use `weight_decay` instead.
+    With any other optimizer, on JAX, in mixed precision, with LoRA, when quantized,
+    under `tf.distribute` and on PyTorch with `jit_compile=True`, the layer is Keras's.
+    An `embeddings_regularizer` reads the whole table, with rows that may be behind; use
+    `weight_decay` instead.
 
     Args:
         input_dim: Number of rows. This and all other arguments are those of

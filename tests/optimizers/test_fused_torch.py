@@ -1,5 +1,7 @@
 """Dense updates on PyTorch: recorded rules give the same numbers, in few calls."""
 
+import copy
+import shutil
 from collections import Counter
 
 import keras
@@ -9,6 +11,7 @@ import torch
 from optimizer_cases import EVERY, name_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import keras_adaptive
 from keras_adaptive import optimizers
 from keras_adaptive.optimizers import AdaptiveOptimizer
 from keras_adaptive.optimizers.engine.torch import fused
@@ -289,6 +292,45 @@ def test_without_state_of_its_own_nothing_is_written():
         np.testing.assert_array_equal(tensor.numpy(), old)
     for new, expected in zip(after, want[0], strict=True):
         np.testing.assert_allclose(new.detach().numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_compiled_by_torch():
+    def losses(jit_compile):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((4,), dtype="int32"),
+                keras_adaptive.layers.Embedding(20_000, 2),
+                keras.layers.Flatten(),
+                keras.layers.Dense(1),
+            ]
+        )
+        optimizer = optimizers.SGD(0.1, momentum=0.9)
+        model.compile(optimizer, "mse", jit_compile=jit_compile)
+        ids, labels = np.arange(64).reshape(16, 4), np.ones((16, 1))
+        history = model.fit(ids, labels, batch_size=8, shuffle=False, verbose=0)
+        return history.history["loss"]
+
+    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-5)
+
+
+def test_a_hyperparameter_that_changes_at_every_step():
+    optimizer, model = optimizers.SGD(0.1, momentum=0.9), variables()
+    for step in range(fused.MOST_PROGRAMS + 5):
+        optimizer.momentum = 0.5 + step / 1000
+        optimizer.apply(gradients(model, step), model)
+    assert len(optimizer._engine.fused._programs) <= fused.MOST_PROGRAMS
+
+
+def test_a_copy_of_an_optimizer_trains_on():
+    optimizer, model = optimizers.Adam(0.1), variables()
+    train(optimizer, model, steps=2)
+    copied, models = copy.deepcopy((optimizer, model))
+    want = train(optimizer, model, steps=3, first=2)
+    assert_same(train(copied, models, steps=3, first=2), want, rtol=0)
 
 
 def test_a_variable_whose_entries_are_not_in_order():

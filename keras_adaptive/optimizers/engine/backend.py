@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,10 +43,15 @@ def have_values(variables: Sequence[Any]) -> bool:
     )
 
 
-@functools.cache
+_NAMES: dict[Any, str] = {}
+
+
 def dtype_name(dtype: Any) -> str:
     """Returns Keras's name of a backend's dtype, at the price of a look-up."""
-    return str(keras.backend.standardize_dtype(dtype))
+    # `torch.compile` warns of `functools.cache`.
+    if dtype not in _NAMES:
+        _NAMES[dtype] = str(keras.backend.standardize_dtype(dtype))
+    return _NAMES[dtype]
 
 
 def compute_dtype(variable: Any) -> str:

@@ -10,8 +10,9 @@ a rule is recorded once as a `Program`, and then
   one.
 
 Both take a rule that treats each entry by itself; `recorded` finds out whether it does.
-In a `keras.StatelessScope`, with `cautious`, and if the environment variable
-`KERAS_ADAPTIVE_FUSED` is 0, each variable is updated by plain operations.
+Within a `keras.StatelessScope` or `torch.compile` (`jit_compile=True`), with `cautious`,
+and if the environment variable `KERAS_ADAPTIVE_FUSED` is 0, each variable is updated by
+plain operations.
 """
 
 from __future__ import annotations
@@ -39,10 +40,14 @@ SMALL = 16_384
 BLOCK = 2**19
 """The most entries of a block."""
 
+MOST_PROGRAMS = 64
+"""The most programs that are kept; a hyper-parameter may change at every step."""
+
 
 def available() -> bool:
-    """Returns whether rules are recorded."""
-    return os.environ.get("KERAS_ADAPTIVE_FUSED", "1") != "0"
+    """Returns whether rules are recorded: not within `torch.compile`, which fuses."""
+    switched_on = os.environ.get("KERAS_ADAPTIVE_FUSED", "1") != "0"
+    return switched_on and not torch.compiler.is_compiling()
 
 
 class FusedUpdates:
@@ -161,6 +166,8 @@ class FusedUpdates:
         for kind, first in self._firsts.items():
             key = (*kind, *step.constants(first.algorithm, context))
             if key not in self._programs:
+                if len(self._programs) == MOST_PROGRAMS:
+                    self._programs.clear()
                 dtype = self._values[first.index].dtype
                 self._programs[key] = recorded(first, context, dtype)
             programs[kind] = self._programs[key]

@@ -158,8 +158,12 @@ def drain_pending(queue: Any, queued: Any, count: Any) -> torch.Tensor:
 
 
 def can_look_up(ids: Any) -> bool:
-    """Returns whether `lookup` works here: not where Keras only asks for shapes."""
-    return not (isinstance(ids, torch.Tensor) and ids.is_meta)
+    """Returns whether `lookup` works here.
+
+    It does not where Keras only asks for shapes, nor within `torch.compile`.
+    """
+    only_shapes = isinstance(ids, torch.Tensor) and ids.is_meta
+    return not only_shapes and not torch.compiler.is_compiling()
 
 
 def lookup(
