@@ -10,9 +10,9 @@ a rule is recorded once as a `Program`, and then
   one.
 
 Both take a rule that treats each entry by itself; `recorded` finds out whether it does.
-Within a `keras.StatelessScope` or `torch.compile` (`jit_compile=True`), with `cautious`,
-and if the environment variable `KERAS_ADAPTIVE_FUSED` is 0, each variable is updated by
-plain operations.
+Within a `keras.StatelessScope` or `torch.compile` (`jit_compile=True`), with
+`cautious`, and if the environment variable `KERAS_ADAPTIVE_FUSED` is 0, each variable
+is updated by plain operations.
 """
 
 from __future__ import annotations
