@@ -21,8 +21,10 @@ SECONDS_TO_END = 5
 """The time that processes have to end by themselves before they are killed."""
 
 BACKEND_STORE = "MLFLOW_BACKEND_STORE_URI"
-WITHOUT_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
 """The environment variable that tells MLflow's server where the runs are."""
+
+RUNS_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
+"""The environment variable that says whether MLflow's server runs jobs, too."""
 
 EXPERIMENTS = "keras_adaptive.experiments"
 
@@ -171,7 +173,7 @@ def open_ui(port: int) -> int:
     command += ["--port", str(port), "--workers", "1"]
     print(f"MLflow UI of {mask(store)}: http://{LOOPBACK}:{port} (Ctrl-C ends it)")
     # Everybody on the machine can read a command line, but not the environment.
-    environment = {WITHOUT_JOBS: "false", **os.environ, BACKEND_STORE: store}
+    environment = {RUNS_JOBS: "false", **os.environ, BACKEND_STORE: store}
     server = subprocess.Popen(command, env=environment)
     try:
         return server.wait()
