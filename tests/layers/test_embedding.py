@@ -147,6 +147,15 @@ def test_prediction_in_the_middle_of_training_is_up_to_date():
     )
 
 
+def test_rows_now_without_any_that_are_behind():
+    """As on JAX, where there are none."""
+    table = keras.Variable(np.arange(12.0).reshape(6, 2))
+    optimizer = optimizers.Adam(0.1)
+    optimizer.build([table])
+    got = optimizer.rows_now(table, ops.convert_to_tensor([4, 1], "int64"))
+    np.testing.assert_array_equal(ops.convert_to_numpy(got), [[8, 9], [2, 3]])
+
+
 @sparse_rows
 def test_it_resumes_bit_by_bit(tmp_path):
     """Also in the middle, with rows that are behind."""

@@ -253,6 +253,8 @@ class Engine:
             ids: int64 tensor of shape `(n,)`.
             context: The step.
         """
+        if self.rows is None:
+            return ops.take(state.variable, ids, axis=0)
         return self.rows.rows_now(state, ids, context)
 
     # Updates.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from keras import ops
 
 from keras_adaptive.optimizers.engine.backend import raw
 from keras_adaptive.optimizers.engine.row_gradient import Rows
@@ -128,7 +129,7 @@ def next_block(cursor: Any, size: Any, height: int) -> torch.Tensor:
 def for_each_block(height: int, function: Callable[[torch.Tensor], None]) -> None:
     """Calls `function(ids)` for blocks of consecutive rows, the whole table."""
     for start in range(0, height, BLOCK):
-        function(torch.arange(start, min(start + BLOCK, height)))
+        function(ops.arange(start, min(start + BLOCK, height), dtype="int64"))
 
 
 def add_pending(ids: torch.Tensor, queue: Any, queued: Any, count: Any) -> None:
