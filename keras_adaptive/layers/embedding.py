@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_adaptive.layers.plain import is_plain
 from keras_adaptive.optimizers.engine.sparse import tables
 from keras_adaptive.optimizers.engine.sparse.primitives import rows
 
@@ -50,7 +51,7 @@ class Embedding(keras.layers.Embedding):
     def build(self, input_shape: Any = None) -> None:
         """Creates the table; see Keras."""
         super().build(input_shape)
-        if self._is_plain:
+        if is_plain(self):
             tables.register(self._embeddings)
 
     def call(self, inputs: Any) -> Any:
@@ -63,7 +64,7 @@ class Embedding(keras.layers.Embedding):
             A tensor with one more axis, of the size `output_dim`.
         """
         optimizer = None
-        if self._is_plain and rows is not None and rows.can_look_up(inputs):
+        if is_plain(self) and rows is not None and rows.can_look_up(inputs):
             optimizer = tables.optimizer_of(self._embeddings)
         if optimizer is None:
             return super().call(inputs)
@@ -75,11 +76,3 @@ class Embedding(keras.layers.Embedding):
 
         taken = rows.lookup(self._embeddings, ids, rows_now)
         return ops.cast(taken, self.compute_dtype)
-
-    @property
-    def _is_plain(self) -> bool:
-        return (
-            not self.lora_enabled
-            and self.quantization_mode is None
-            and self.compute_dtype == self.variable_dtype
-        )

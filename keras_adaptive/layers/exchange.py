@@ -63,9 +63,9 @@ def exchange(model: keras.Model) -> keras.Model:
 
 
 def _can_be_rebuilt(model: keras.Model) -> bool:
-    tensor = keras.Input((1,))
-    functional = type(keras.Model(tensor, tensor))
-    return type(model) in (keras.Sequential, functional)
+    # Keras does not export the class of functional models.
+    by_keras = type(model).__module__.startswith("keras.")
+    return by_keras and type(model).__name__ in ("Sequential", "Functional")
 
 
 def _ours(layer: keras.layers.Layer) -> Any:

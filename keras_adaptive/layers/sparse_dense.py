@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_adaptive.layers.plain import is_plain
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
@@ -37,7 +39,7 @@ class SparseDense(keras.layers.Dense):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the outputs of the layer."""
-        if not self._is_plain_kernel or not _is_sparse_matrix(inputs):
+        if not is_plain(self) or not _is_sparse_matrix(inputs):
             return super().call(inputs, training=training)
         kernel = rows.by_reference(self._kernel)
         matrix = inputs.with_values(tf.cast(inputs.values, kernel.dtype))
@@ -46,14 +48,6 @@ class SparseDense(keras.layers.Dense):
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)
-
-    @property
-    def _is_plain_kernel(self) -> bool:
-        return (
-            not self.lora_enabled
-            and self.quantization_mode is None
-            and self.compute_dtype == self.variable_dtype
-        )
 
 
 def _is_sparse_matrix(inputs: Any) -> bool:

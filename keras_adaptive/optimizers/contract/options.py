@@ -109,8 +109,9 @@ class Options(Declared):
         `"lazy"` is an error.
 
         By default `"deferred"` where the rule has a closed form, else `"lazy"`. Sparse
-        gradients exist on TensorFlow only, for `Embedding`, `ops.take` and `Dense` on a
-        sparse input; elsewhere every gradient is dense and so is every update.""",
+        gradients exist on TensorFlow, for `Embedding`, `ops.take` and `Dense` on a
+        sparse input, and on PyTorch, for `layers.Embedding`; elsewhere every gradient
+        is dense and so is every update.""",
         default=None,
         kw_only=True,
     )

@@ -8,40 +8,11 @@ from typing import Any
 import keras
 from keras import ops
 
-if keras.backend.backend() == "jax":
-    import jax
+from keras_adaptive.optimizers.contract.choice import choice, is_known
 
 
 def nothing() -> None:
     """Does nothing."""
-
-
-def chosen(
-    predicate: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]
-) -> Any:
-    """Returns what one of two functions returns.
-
-    They have no side effects, but for those on TensorFlow and PyTorch.
-
-    Args:
-        predicate: Bool scalar tensor.
-        if_true: Called if the predicate is true.
-        if_false: Called if the predicate is false.
-    """
-    if _is_known(predicate):
-        return if_true() if predicate else if_false()
-    return ops.cond(predicate, if_true, if_false)
-
-
-def _is_known(predicate: Any) -> bool:
-    """Returns whether Python can decide at once.
-
-    On JAX outside of `jit` a conditional would be compiled at every call, and on
-    PyTorch Keras's takes longer than most of what it decides about.
-    """
-    if keras.backend.backend() == "jax":
-        return not isinstance(predicate, jax.core.Tracer)
-    return keras.backend.backend() == "torch"
 
 
 def branch(
@@ -63,8 +34,8 @@ def branch(
     """
     # `convert_to_tensor` leaves a variable a variable, on TensorFlow.
     predicate = ops.copy(predicate)
-    if keras.backend.backend() == "tensorflow" or _is_known(predicate):
-        chosen(predicate, if_true, if_false)
+    if keras.backend.backend() == "tensorflow" or is_known(predicate):
+        choice(predicate, if_true, if_false)
         return
     changed = variables if changed is None else changed
 

@@ -22,9 +22,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_adaptive.optimizers.contract.choice import choice
 from keras_adaptive.optimizers.contract.slot import PARAMETER
 from keras_adaptive.optimizers.engine.backend import ON_JAX, assign
-from keras_adaptive.optimizers.engine.conditional import chosen, nothing
+from keras_adaptive.optimizers.engine.conditional import nothing
 from keras_adaptive.optimizers.engine.marks import are_replaced, checksum
 from keras_adaptive.optimizers.engine.step import StepContext, VariableState, read
 from keras_adaptive.optimizers.engine.variables import VariableFactory
@@ -102,7 +103,7 @@ class EvaluationPoint:
         self._move("evaluation_point", at_training, states, context, row_updates)
         mark = ops.copy(self.reached)
         self.reached.assign(
-            chosen(
+            choice(
                 at_training,
                 lambda: checksum(s.variable for s in states),
                 lambda: mark,
@@ -122,7 +123,7 @@ class EvaluationPoint:
             # replicas may not assign in one.
             leave()
         else:
-            chosen(marked, leave, nothing)
+            choice(marked, leave, nothing)
 
     def _leave(
         self,
@@ -168,7 +169,7 @@ class EvaluationPoint:
             # every call outside of `jit`.
             move(lambda point: partial(_where, predicate, point))
         else:
-            chosen(predicate, move, nothing)
+            choice(predicate, move, nothing)
 
 
 def _has_other_point(state: VariableState) -> bool:

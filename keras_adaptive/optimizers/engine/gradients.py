@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from keras import ops
 
@@ -46,7 +46,7 @@ def in_our_form(gradient: Any) -> Any:
     """
     if gradient is None:
         return None
-    if is_sparse(gradient) and ON_TENSORFLOW:
+    if ON_TENSORFLOW and is_sparse(gradient):
         values, ids = gradient.values, gradient.indices
         if ops.is_tensor(values) and ops.is_tensor(ids):
             return gradient
@@ -95,10 +95,18 @@ def check_gradient(gradient: Any, variable: Any) -> None:
     """
     if gradient is None:
         return
-    for what, tensor in (("variable", variable), ("gradient", gradient)):
-        dtype = dtype_name(tensor.dtype)
-        if "float" not in dtype:
-            _refuse_dtype(what, path_of(variable), dtype)
+    dtype = dtype_name(variable.dtype)
+    if "float" not in dtype:
+        raise ValueError(
+            f"'{path_of(variable)}' is of the dtype {dtype}, and these optimizers "
+            "update variables of a float dtype only. Set its `trainable` to False."
+        )
+    dtype = dtype_name(gradient.dtype)
+    if "float" not in dtype:
+        raise ValueError(
+            f"The gradient of '{path_of(variable)}' must be of a float dtype. "
+            f"Received: {dtype}."
+        )
     expected = tuple(variable.shape)
     if ON_TENSORFLOW and is_sparse(gradient):
         received = (*expected[:1], *gradient.values.shape[1:])
@@ -113,17 +121,6 @@ def check_gradient(gradient: Any, variable: Any) -> None:
             f"The gradient of '{path_of(variable)}' must have the variable's shape "
             f"{expected}. Received: {received}."
         )
-
-
-def _refuse_dtype(what: str, name: str, dtype: str) -> NoReturn:
-    if what == "variable":
-        raise ValueError(
-            f"'{name}' is of the dtype {dtype}, and these optimizers update variables "
-            "of a float dtype only. Set its `trainable` to False."
-        )
-    raise ValueError(
-        f"The gradient of '{name}' must be of a float dtype. Received: {dtype}."
-    )
 
 
 def after_checks(

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_adaptive.optimizers.contract.choice import choice
 from keras_adaptive.optimizers.engine.backend import dtype_name
-from keras_adaptive.optimizers.engine.conditional import chosen
 
 
 def checksum(variables: Iterable[Any]) -> Any:
@@ -41,7 +41,7 @@ def are_replaced(mark: Any, variables: Iterable[Any]) -> Any:
         variables: The weights. Where the mark is 0, they are not read.
     """
     mark, variables = ops.copy(mark), list(variables)
-    return chosen(
+    return choice(
         ops.not_equal(mark, 0),
         lambda: ops.not_equal(ops.abs(mark), checksum(variables)),
         lambda: ops.zeros((), "bool"),
@@ -58,7 +58,7 @@ def mark_again(mark: Any, variables: Iterable[Any], same: Any) -> None:
     """
     old, variables = ops.copy(mark), list(variables)
     mark.assign(
-        chosen(
+        choice(
             ops.logical_and(same, ops.not_equal(old, 0)),
             lambda: ops.sign(old) * checksum(variables),
             lambda: old,

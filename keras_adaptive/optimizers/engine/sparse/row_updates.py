@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_adaptive.optimizers.contract.choice import choice
 from keras_adaptive.optimizers.contract.hyper import Hyper
 from keras_adaptive.optimizers.contract.naming import path_of
 from keras_adaptive.optimizers.engine import averaging
@@ -17,7 +18,7 @@ from keras_adaptive.optimizers.engine.backend import (
     is_sparse,
     values_now,
 )
-from keras_adaptive.optimizers.engine.conditional import chosen, nothing
+from keras_adaptive.optimizers.engine.conditional import nothing
 from keras_adaptive.optimizers.engine.row_gradient import Rows
 from keras_adaptive.optimizers.engine.sparse import catch_up
 from keras_adaptive.optimizers.engine.sparse.primitives import rows
@@ -187,7 +188,7 @@ class RowUpdates:
         elif count is not None:
             (whole if count * ROWS_PER_ID >= height else by_row)()
         else:
-            chosen(ops.size(gradient.ids) * ROWS_PER_ID >= height, whole, by_row)
+            choice(ops.size(gradient.ids) * ROWS_PER_ID >= height, whole, by_row)
 
     def _update_whole(
         self, gradient: Rows, state: VariableState, context: StepContext
@@ -245,7 +246,7 @@ class RowUpdates:
             for state in filter(self.has_clock, states):
                 self.flush(state, context)
 
-        chosen(ops.logical_and(update, changes), flush, nothing)
+        choice(ops.logical_and(update, changes), flush, nothing)
 
     def take_turns(self, pairs: Pairs, context: StepContext) -> None:
         """Brings the next rows of each table up to date, every few calls of `apply`.
@@ -279,13 +280,13 @@ class RowUpdates:
             block = rows.next_block(cursor, size, height)
             self._flush_rows(block, state, context)
 
-        chosen(ops.equal(now % CALLS_PER_TURN, 0), flush, nothing)
+        choice(ops.equal(now % CALLS_PER_TURN, 0), flush, nothing)
 
     def flush_if_behind(self, state: VariableState, context: StepContext) -> None:
         """Brings all rows of a variable up to date, or only looks at their clock."""
         clock = values_now(self.kept.clocks[state.index])
         behind = ops.min(clock) < self.kept.calls
-        chosen(behind, lambda: self.flush(state, context), nothing)
+        choice(behind, lambda: self.flush(state, context), nothing)
 
     def flush(
         self,

@@ -17,6 +17,7 @@ is updated by plain operations.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -56,10 +57,8 @@ class FusedUpdates:
     def __init__(self) -> None:
         self._states: Sequence[VariableState] = ()
         self._values: dict[int, torch.Tensor] = {}
-        self._kinds: dict[int, tuple] = {}
         self._present: set[int] = set()
         self._grouped: set[int] | None = None
-        self._firsts: dict[tuple, VariableState] = {}
         self._groups: list[_Group] = []
         self._programs: dict[tuple, Program | None] = {}
 
@@ -93,8 +92,6 @@ class FusedUpdates:
 
     def _fused(self, pairs: Pairs, context: StepContext) -> Pairs:
         """Updates what programs can update, and returns the rest."""
-        if not self._firsts:
-            self._kinds = self._sorted()
         self._regroup({state.index for _, state in pairs})
         programs = self._programs_by_kind(context)
         gradients = {state.index: gradient for gradient, state in pairs}
@@ -108,9 +105,9 @@ class FusedUpdates:
         done = {state.index for group in gathered for state in group.states}
         left: Pairs = []
         for gradient, state in pairs if len(done) < len(pairs) else ():
-            kind, value = self._kinds.get(state.index), self._values[state.index]
             if state.index in done:
                 continue
+            kind, value = self._kinds.get(state.index), self._values[state.index]
             program = programs[kind] if kind and value.is_contiguous() else None
             if program:
                 arrays = _flat(state, value, gradient)
@@ -124,8 +121,9 @@ class FusedUpdates:
             group.scatter()
         return left
 
-    def _sorted(self) -> dict[int, tuple]:
-        """Returns the kinds of variables that keep a number an entry, by index."""
+    @functools.cached_property
+    def _kinds(self) -> dict[int, tuple]:
+        """The kinds of the variables that keep a number an entry, by index."""
         kinds: dict[int, tuple] = {}
         for state in self._states:
             slots = state.algorithm.slots.values()
@@ -133,8 +131,13 @@ class FusedUpdates:
                 value = self._values[state.index]
                 kind = (id(state.algorithm), state.decays, value.dtype, value.device)
                 kinds[state.index] = kind
-                self._firsts.setdefault(kind, state)
         return kinds
+
+    @functools.cached_property
+    def _firsts(self) -> dict[tuple, VariableState]:
+        """The first variable of each kind."""
+        states = {state.index: state for state in self._states}
+        return {kind: states[i] for i, kind in reversed(self._kinds.items())}
 
     def _regroup(self, present: set[int]) -> None:
         """Groups the small variables that have a gradient.
