@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from optimizer_cases import CASES, CLASSES
-from training import HEIGHT, WIDTH, batches, gradients, stepper, values, variables
+from sparse_problem import HEIGHT, WIDTH, batches, variables
+from training import gradients, stepper, values
 
 from keras_adaptive import optimizers
 from keras_adaptive.optimizers import AdaptiveOptimizer

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import ops
 from optimizer_cases import CASES, SPARSE_MODES, name_of
-from training import batches, distance, gradients, stepper, trajectory, variables
+from sparse_problem import batches, variables
+from training import distance, gradients, stepper, trajectory
 
 from keras_adaptive.optimizers import DECAY_RATE, Adam, AdaptiveOptimizer, Slot
 

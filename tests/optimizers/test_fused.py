@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fused_cases import NormClipped, PerAxis, variables
 from optimizer_cases import EVERY, name_of
 
 from keras_adaptive import optimizers
@@ -12,22 +13,7 @@ from keras_adaptive.optimizers.engine.tensorflow import fused
 
 pytestmark = pytest.mark.tensorflow
 
-SHAPES = {
-    "kernel": (5, 4),
-    "bias": (4,),
-    "cube": (3, 2, 2),
-    "other": (4, 6),
-    "second_kernel": (5, 4),
-}
 WAYS = {"one call for all": 10**6, "a call for each shape": 0}
-
-
-def variables(dtype="float64", shapes=SHAPES):
-    rng = np.random.default_rng(3)
-    return [
-        keras.Variable(rng.normal(size=shape), dtype=dtype, name=name)
-        for name, shape in shapes.items()
-    ]
 
 
 def gradients(model, step, without=()):
@@ -152,25 +138,6 @@ def test_a_variable_without_a_gradient_stands_still(plain):
     want += train(optimizer, model, steps=2, without=["bias"], first=2)
     for a, b in zip(got[3], want[3], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
-
-
-class NormClipped(AdaptiveOptimizer):
-    def __init__(self, **options):
-        super().__init__(0.1, **options)
-
-    def rule(self, gradient, state, hyper):
-        norm = keras.ops.sqrt(keras.ops.sum(gradient**2))
-        return hyper.learning_rate * gradient / keras.ops.maximum(norm, 1.0), state
-
-
-class PerAxis(AdaptiveOptimizer):
-    """Another step for vectors than for matrices."""
-
-    def __init__(self, **options):
-        super().__init__(0.1, **options)
-
-    def rule(self, gradient, state, hyper):
-        return hyper.learning_rate * gradient * len(gradient.shape), state
 
 
 @pytest.mark.parametrize("cls", [NormClipped, PerAxis])

@@ -2,14 +2,14 @@
 
 import copy
 import shutil
-from collections import Counter
 
 import keras
 import numpy as np
 import pytest
 import torch
+from fused_cases import NormClipped, PerAxis, variables
 from optimizer_cases import EVERY, name_of
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch_calls import Calls
 
 import keras_adaptive
 from keras_adaptive import optimizers
@@ -18,22 +18,7 @@ from keras_adaptive.optimizers.engine.torch import fused
 
 pytestmark = pytest.mark.torch
 
-SHAPES = {
-    "kernel": (5, 4),
-    "bias": (4,),
-    "cube": (3, 2, 2),
-    "other": (4, 6),
-    "second_kernel": (5, 4),
-}
 WAYS = {"gathered": (10**6, 16), "in blocks": (0, 7), "in one block": (0, 10**6)}
-
-
-def variables(dtype="float64", shapes=SHAPES):
-    rng = np.random.default_rng(3)
-    return [
-        keras.Variable(rng.normal(size=shape), dtype=dtype, name=name)
-        for name, shape in shapes.items()
-    ]
 
 
 def gradients(model, step):
@@ -109,23 +94,6 @@ def test_in_fewer_bits(dtype, way, plain, monkeypatch):
     assert_same(got, train(optimizers.AdamW(0.01), variables(dtype)), rtol=1e-6)
 
 
-class Calls(TorchDispatchMode):
-    """Counts the calls of operations, and keeps the sizes of what they return."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = Counter()
-        self.made = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        returned = func(*args, **(kwargs or {}))
-        self.names[func.overloadpacket.__name__] += 1
-        if isinstance(returned, torch.Tensor) and "out" not in (kwargs or {}):
-            aliases = func._schema.returns[0].alias_info is not None
-            self.made += [] if aliases else [returned.numel()]
-        return returned
-
-
 def calls_of_a_step(optimizer, model):
     optimizer.apply(gradients(model, 0), model)
     given = gradients(model, 1)
@@ -167,31 +135,12 @@ def test_nothing_as_large_as_a_variable_is_made(case, monkeypatch):
     assert max(calls.made) <= 32
 
 
-class NormClipped(AdaptiveOptimizer):
-    def __init__(self, **options):
-        super().__init__(0.1, **options)
-
-    def rule(self, gradient, state, hyper):
-        norm = keras.ops.sqrt(keras.ops.sum(gradient**2))
-        return hyper.learning_rate * gradient / keras.ops.maximum(norm, 1.0), state
-
-
 class Cumulative(AdaptiveOptimizer):
     def __init__(self, **options):
         super().__init__(0.1, **options)
 
     def rule(self, gradient, state, hyper):
         return hyper.learning_rate * keras.ops.cumsum(gradient, axis=0), state
-
-
-class PerAxis(AdaptiveOptimizer):
-    """Another step for vectors than for matrices."""
-
-    def __init__(self, **options):
-        super().__init__(0.1, **options)
-
-    def rule(self, gradient, state, hyper):
-        return hyper.learning_rate * gradient * len(gradient.shape), state
 
 
 class Deciding(AdaptiveOptimizer):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 from optimizer_cases import CASES, name_of
-from training import HEIGHT, WIDTH, distance, values
+from sparse_problem import HEIGHT, WIDTH
+from training import distance, values
 
 pytestmark = pytest.mark.tensorflow
 

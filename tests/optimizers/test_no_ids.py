@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from optimizer_cases import MODES
-from training import HEIGHT, WIDTH
+from sparse_problem import HEIGHT, WIDTH
 
 from keras_adaptive import optimizers
 from keras_adaptive.layers import SparseDense

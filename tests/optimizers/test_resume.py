@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from optimizer_cases import CASES, MODES, Ramp, name_of
-from training import batches, stepper, values, variables
+from sparse_problem import batches, variables
+from training import stepper, values
 
 from keras_adaptive import optimizers
 

@@ -5,14 +5,12 @@ import numpy as np
 import pytest
 import torch
 from optimizer_cases import EVERY, Ramp, name_of
-from torch.utils._python_dispatch import TorchDispatchMode
+from sparse_problem import HEIGHT, WIDTH, batches, variables
+from torch_calls import Calls
 
 from keras_adaptive import optimizers
 
 pytestmark = pytest.mark.torch
-
-HEIGHT, WIDTH, COUNT = 11, 3, 9
-CUBE = (7, 2, 2)
 
 OPTIONS = {
     "plain": {},
@@ -38,33 +36,6 @@ OPTIONS = {
 
 def deferrable():
     return [case for case in EVERY if "deferred" in case.modes]
-
-
-def variables(dtype="float64"):
-    rng = np.random.default_rng(1)
-    shapes = {"table": (HEIGHT, WIDTH), "cube": CUBE, "bias": (WIDTH,)}
-    return [
-        keras.Variable(rng.normal(size=shape), dtype=dtype, name=name)
-        for name, shape in shapes.items()
-    ]
-
-
-def batches(steps, seed=0):
-    """Ids, with repetitions, and values that can be added exactly."""
-    rng = np.random.default_rng(seed)
-
-    def values(*shape):
-        return rng.integers(-16, 17, shape) / 8
-
-    return [
-        (
-            rng.integers(0, HEIGHT, COUNT),
-            values(COUNT, WIDTH),
-            rng.integers(0, CUBE[0], 4),
-            values(4, *CUBE[1:]),
-        )
-        for _ in range(steps)
-    ]
 
 
 def sparse(ids, values, variable):
@@ -278,26 +249,6 @@ def test_wrappers_take_them():
         assert_close(got, trained(make("dense"), by_row=False, steps=6), 1e-9)
 
 
-class Sizes(TorchDispatchMode):
-    """Keeps the sizes of the tensors that are made."""
-
-    def __init__(self):
-        super().__init__()
-        self.largest = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        returned = func(*args, **(kwargs or {}))
-        written = "out" in (kwargs or {}) or func._schema.name.endswith("_")
-        if (
-            isinstance(returned, torch.Tensor)
-            and not written
-            and not returned.is_sparse
-        ):
-            aliases = func._schema.returns[0].alias_info is not None
-            self.largest = max(self.largest, 0 if aliases else returned.numel())
-        return returned
-
-
 @pytest.mark.parametrize("mode", ["deferred", "lazy"])
 @pytest.mark.parametrize("options", ["plain", "decay", "average", "accumulation"])
 def test_nothing_as_large_as_a_table_is_made(mode, options):
@@ -312,8 +263,8 @@ def test_nothing_as_large_as_a_table_is_made(mode, options):
 
     for _ in range(3):
         step()
-    with Sizes() as sizes:
+    with Calls() as calls:
         for _ in range(40):
             step()
     # Of its coefficients a deferred table keeps 2^14, and a turn takes 396 rows.
-    assert sizes.largest <= (2**14 if mode == "deferred" else 4 * 160)
+    assert max(calls.made) <= (2**14 if mode == "deferred" else 4 * 160)

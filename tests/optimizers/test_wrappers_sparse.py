@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from optimizer_cases import WRAPPERS, name_of
+from sparse_problem import batches, variables
 from test_resume import END, STOP, assert_equal, model_of, train
-from training import (
-    batches,
-    distance,
-    gradients,
-    stepper,
-    trajectory,
-    values,
-    variables,
-)
+from training import distance, gradients, stepper, trajectory, values
 
 from keras_adaptive.optimizers import SAM, Adam, Lookahead, Mechanic
 
