@@ -75,7 +75,9 @@ class EvaluateAveraged(keras.callbacks.Callback):
                 for o in _plain(attributes)
                 if isinstance(o, keras.optimizers.Optimizer)
             ]
-        movable = [inner for optimizer in found for inner in _movable(optimizer)]
+        movable = [
+            inner for optimizer in found for inner in movable_optimizers(optimizer)
+        ]
         return list({id(optimizer): optimizer for optimizer in movable}.values())
 
     def _to_evaluation(self) -> None:
@@ -104,7 +106,9 @@ class EvaluateAveraged(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Moves the optimizers that Keras does not know of to the evaluation point."""
-        known = {id(o) for o in _movable(getattr(self.model, "optimizer", None))}
+        known = {
+            id(o) for o in movable_optimizers(getattr(self.model, "optimizer", None))
+        }
         for optimizer in self._optimizers():
             if id(optimizer) not in known and optimizer.built:
                 optimizer.finalize_variable_values(optimizer._trainable_variables)
@@ -145,7 +149,7 @@ def _plain(value: Any, depth: int = 5) -> list[Any]:
     return [value]
 
 
-def _movable(optimizer: Any) -> Iterator[keras.optimizers.Optimizer]:
+def movable_optimizers(optimizer: Any) -> Iterator[keras.optimizers.Optimizer]:
     """Yields the optimizers with an evaluation point: this one, or those inside it."""
     if hasattr(optimizer, "to_evaluation"):
         yield optimizer
@@ -153,4 +157,4 @@ def _movable(optimizer: Any) -> Iterator[keras.optimizers.Optimizer]:
     inner = getattr(optimizer, "inner_optimizer", None)
     for wrapped in [inner, *getattr(optimizer, "optimizers", [])]:
         if wrapped is not None:
-            yield from _movable(wrapped)
+            yield from movable_optimizers(wrapped)

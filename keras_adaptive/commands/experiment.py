@@ -98,7 +98,7 @@ class Experiment:
 
 def slice_sizes(workload: Workload) -> list[str]:
     """Returns a line for each slice of a workload with its number of rows."""
-    slices = workload.slices(workload.load()) if workload.slices else {}
+    slices = workload.masks(workload.load())
     return [
         f"{workload.name}: {np.sum(rows):,} of {len(rows):,} test rows are {name}"
         for name, rows in slices.items()

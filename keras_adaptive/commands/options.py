@@ -123,6 +123,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "after another, which gives the most reliable times)",
     )
     parser.add_argument(
+        "--runner",
+        choices=("auto", "compiled", "fit"),
+        default="auto",
+        help="make many runs as one compiled program of JAX, or each by fit (default: "
+        "what is faster)",
+    )
+    parser.add_argument(
         "--retry-failed", action="store_true", help="repeat runs that failed before"
     )
 
@@ -142,10 +149,11 @@ def run_study(study: Study, options: argparse.Namespace, console: Console) -> Re
         options: The parsed command line.
         console: Where the progress is shown.
     """
-    from keras_adaptive.study.execution.executors import InProcess, Processes
+    from keras_adaptive.study.execution.executors import InProcess
+    from keras_adaptive.study.execution.processes import Processes
 
     executor = Processes(options.workers) if options.workers else InProcess()
-    return study.run(executor, console, options.retry_failed)
+    return study.run(executor, console, options.retry_failed, options.runner)
 
 
 def results_folder(study: Study, name: str, options: argparse.Namespace) -> Path:

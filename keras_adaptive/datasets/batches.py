@@ -119,14 +119,14 @@ def _batches(split: Split, batch_size: int, order: Order | None = None) -> Batch
     return _ArrayBatches(split, batch_size, order)
 
 
-def _array(part: np.ndarray) -> np.ndarray:
+def as_fed(part: np.ndarray) -> np.ndarray:
     """Returns an array in Keras's precision, as `fit` itself makes it."""
     if np.issubdtype(part.dtype, np.floating):
         return np.asarray(part, keras.config.floatx())
     return np.asarray(part)
 
 
-def _each(function: Callable[[Any], Any], x: Any) -> Any:
+def each_input(function: Callable[[Any], Any], x: Any) -> Any:
     """Applies a function to the features, or to each of the named inputs."""
     if isinstance(x, dict):
         return {name: function(part) for name, part in x.items()}
@@ -139,7 +139,7 @@ class _ArrayBatches(keras.utils.PyDataset):
     def __init__(self, split: Split, batch_size: int, order: Order | None) -> None:
         super().__init__()
         rows = np.arange(len(split.y))
-        self._x, self._y = _each(_array, split.x), _array(split.y)
+        self._x, self._y = each_input(as_fed, split.x), as_fed(split.y)
         self._batch_size = batch_size
         self._per_epoch = math.ceil(len(split.y) / batch_size)
         self._order = lru_cache(maxsize=1)(order) if order else lambda epoch: rows
@@ -154,7 +154,7 @@ class _ArrayBatches(keras.utils.PyDataset):
         epoch, batch = divmod(index, self._per_epoch)
         start = batch * self._batch_size
         rows = self._order(epoch)[start : start + self._batch_size]
-        return _each(lambda part: part[rows], self._x), self._y[rows]
+        return each_input(lambda part: part[rows], self._x), self._y[rows]
 
 
 def _tensorflow_batches(
@@ -191,7 +191,7 @@ def _tensorflow_batches(
 
     def picker(part: Any) -> Callable[[Any], Any]:
         if not is_sparse_matrix(part):
-            whole = tf.constant(_array(part))
+            whole = tf.constant(as_fed(part))
             return lambda rows: tf.gather(whole, rows)
         if part.shape[1] > 2**31:
             raise InputError(
@@ -202,7 +202,7 @@ def _tensorflow_batches(
         columns, values = (
             # scipy has already validated them.
             tf.RaggedTensor.from_row_splits(each, splits, validate=False)
-            for each in (part.indices.astype(np.int64), _array(part.data))
+            for each in (part.indices.astype(np.int64), as_fed(part.data))
         )
 
         def pick_sparse(rows: Any) -> Any:
@@ -215,11 +215,11 @@ def _tensorflow_batches(
 
         return pick_sparse
 
-    pick_x, pick_y = _each(picker, split.x), picker(split.y)
+    pick_x, pick_y = each_input(picker, split.x), picker(split.y)
 
     @as_it_is
     def pick(rows: Any) -> tuple[Any, Any]:
-        return _each(lambda pick: pick(rows), pick_x), pick_y(rows)
+        return each_input(lambda pick: pick(rows), pick_x), pick_y(rows)
 
     options = tf.data.Options()
     # With tuning, the end of an iterator can wait for the next round of the tuner.

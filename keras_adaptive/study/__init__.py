@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from keras_adaptive.study.design.workload import Steps as Steps
     from keras_adaptive.study.design.workload import Workload as Workload
     from keras_adaptive.study.execution.executors import InProcess as InProcess
-    from keras_adaptive.study.execution.executors import Processes as Processes
+    from keras_adaptive.study.execution.processes import Processes as Processes
     from keras_adaptive.study.results import Results as Results
     from keras_adaptive.study.study import Study as Study
 
@@ -56,7 +56,7 @@ _PLACES = {
     "Epochs": "study.design.workload",
     "InProcess": "study.execution.executors",
     "InputError": "errors",
-    "Processes": "study.execution.executors",
+    "Processes": "study.execution.processes",
     "Protocol": "study.design.protocol",
     "Results": "study.results",
     "RunTable": "study.analysis.run_table",

@@ -20,10 +20,15 @@ from keras_adaptive.study.design.workload import Workload
 from keras_adaptive.study.execution.executors import Executor, InProcess
 from keras_adaptive.study.execution.planning import Plan
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
+from keras_adaptive.study.execution.runner import (
+    Runner,
+    checked_runner,
+    chosen_runner,
+)
 from keras_adaptive.study.execution.schedule import Schedule
 from keras_adaptive.study.ledger.autologging import autologging_off
 from keras_adaptive.study.ledger.connection import quiet_mlflow
-from keras_adaptive.study.ledger.fingerprint import engine
+from keras_adaptive.study.ledger.fingerprint import described
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.record import NONE_WORKED
@@ -120,6 +125,7 @@ class Study:
         executor: Executor | None = None,
         console: Console | None = None,
         retry_failed: bool = False,
+        runner: Runner = "auto",
     ) -> Results:
         """Makes the runs that are not in the ledger yet.
 
@@ -128,19 +134,25 @@ class Study:
         A run with another model, other data or other software versions is a new run.
 
         Args:
-            executor: Makes the runs; `None` for this process.
+            executor: Makes the runs by `fit`; `None` for this process.
             console: Shows the progress; `None` for the terminal.
             retry_failed: Whether runs that failed before are made again.
+            runner: `"compiled"` makes many runs as one program of JAX, in processes of
+                its own, whatever the backend of this one. What cannot be compiled runs
+                by `fit`, and a line says why. `"fit"` compiles nothing. `"auto"`
+                compiles if the study has enough runs and none was made by `fit`
+                before.
 
         Returns:
             The results.
 
         Raises:
             InputError: Before any training, if a model, data, a budget or MLflow's
-                store cannot be used.
+                store cannot be used, or if there is no such runner.
             KeyboardInterrupt: After an interrupt, with a note on how to resume.
         """
         console = console or Console()
+        checked_runner(runner)
         budget = self.protocol.budget
         prepared = [PreparedWorkload.prepare(each, budget) for each in self.workloads]
         plans = [
@@ -154,18 +166,21 @@ class Study:
             names = [each.name for each in self.workloads]
             with ledger.open(self.title, self._description(), names):
                 _tell_of_other_data(prepared, ledger, console)
-                schedule = Schedule(plans, ledger)
-                if retry_failed:
-                    schedule.forget_failed()
-                try:
-                    schedule.finish(executor or InProcess(), console)
-                except KeyboardInterrupt:
-                    say(
-                        console,
-                        f"Interrupted: {schedule.done} of {schedule.total} runs are "
-                        "kept. Run the same study again to go on from there.",
-                    )
-                    raise
+                with chosen_runner(
+                    runner, plans, ledger, executor or InProcess(), console
+                ) as (chosen, all_runs):
+                    schedule = Schedule(chosen, ledger)
+                    if retry_failed:
+                        schedule.forget_failed()
+                    try:
+                        schedule.finish(all_runs, console)
+                    except KeyboardInterrupt:
+                        say(
+                            console,
+                            f"Interrupted: {schedule.done} of {schedule.total} runs "
+                            "are kept. Run the same study again to go on from there.",
+                        )
+                        raise
             self._tell_of_losses(schedule, ledger, console)
         table = RunTable(
             records=schedule.records,
@@ -179,7 +194,7 @@ class Study:
 
     def _description(self) -> dict[str, str]:
         """Returns what is asked for, as the tags of the study's run."""
-        return {**self._plan(), **engine()}
+        return {**self._plan(), **described()}
 
     def _plan(self) -> dict[str, str]:
         """Returns the workloads, the contenders and the protocol in words."""

@@ -14,8 +14,10 @@ import pytest
 from loky.process_executor import BrokenProcessPool
 
 from keras_adaptive.study import Contender, Epochs, Processes, StudyError, Workload
-from keras_adaptive.study.execution import executors
-from keras_adaptive.study.execution.executors import affordable_workers, threads_each
+from keras_adaptive.study.execution import processes, worker_pool
+from keras_adaptive.study.execution.processes import affordable_workers
+from keras_adaptive.study.execution.worker import DataFiles, threads_each
+from keras_adaptive.study.execution.worker_pool import WorkerPool
 
 
 def dense_model(seed):
@@ -83,7 +85,7 @@ def test_processes(jax_workers, workload, dense, trial_of):
         for key, case in cases.items():
             pool.submit(trial_of(case, contender, seed=3, key=key))
         records = {record.key: record for record in pool.results()}
-        folder = Path(next(iter(pool._files.values()))).parent
+        folder = Path(next(iter(pool._files.names.values()))).parent
         assert folder.is_dir()
     assert not folder.exists()
     assert {key: record.status for key, record in records.items()} == {
@@ -110,8 +112,8 @@ def test_as_many_processes_as_processors_and_memory_allow(monkeypatch):
     class Memory:
         available = 10e9
 
-    monkeypatch.setattr(executors.loky, "cpu_count", lambda: 8)
-    monkeypatch.setattr(executors.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(processes.loky, "cpu_count", lambda: 8)
+    monkeypatch.setattr(processes.psutil, "virtual_memory", lambda: Memory)
     assert affordable_workers(0) == 8
     assert affordable_workers(500_000_000) == 4
     assert affordable_workers(10**12) == 1
@@ -154,10 +156,12 @@ class StartingWorker:
     def __init__(self):
         self.is_starting, self.futures, self.told = True, [], []
 
-    def begin(self, trial, file):
+    programs: set[str] = set()
+
+    def call(self, attempt, task, file):
         self.futures.append(futures.Future())
         if len(self.futures) == 2:
-            self.futures[1].set_result("a record")
+            self.futures[1].set_result(["a record"])
         return self.futures[-1]
 
     def say(self, console, line):
@@ -172,9 +176,9 @@ class StartingWorker:
 
 def test_processes_that_start_or_die_are_told(monkeypatch, workload, trial_of):
     worker = StartingWorker()
-    monkeypatch.setattr(executors, "SECONDS_BETWEEN_NOTES", 0.01)
-    monkeypatch.setattr(executors, "say", worker.say)
-    pool = executors._Workers([worker], {"dense": "file"})
+    monkeypatch.setattr(worker_pool, "SECONDS_BETWEEN_NOTES", 0.01)
+    monkeypatch.setattr(worker_pool, "say", worker.say)
+    pool = WorkerPool([worker], DataFiles({"dense": "file"}), None)
     pool.submit(trial_of(workload, Contender("adam", [0.1])))
     assert list(pool.results()) == ["a record"]
     starting, started, died = worker.told

@@ -9,7 +9,7 @@ import pytest
 from keras_adaptive.datasets.batches import epoch_order, evaluation_batches
 from keras_adaptive.datasets.dataset import Dataset, Split
 from keras_adaptive.study import Contender, Epochs, Steps
-from keras_adaptive.study.execution import recorder, training
+from keras_adaptive.study.execution import curve, training
 from keras_adaptive.study.execution.training import attempt, seeded
 
 
@@ -159,7 +159,7 @@ def test_losses_are_means_since_the_point_before(
     workload, make_sgd, run_trial, monkeypatch
 ):
     fine = run_trial(workload, make_sgd(1e-12)).series("train_loss")
-    monkeypatch.setattr(recorder, "POINTS_PER_EVALUATION", 2)
+    monkeypatch.setattr(curve, "POINTS_PER_EVALUATION", 2)
     coarse = run_trial(workload, make_sgd(1e-12)).series("train_loss")
     assert [point.step for point, _ in coarse] == [2, 4, 6, 8, 10, 12]
     one, two, three, last = (value for _, value in fine[:4])

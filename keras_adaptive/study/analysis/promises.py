@@ -90,6 +90,7 @@ def convergence(
     return [
         verdict
         for column in columns
+        if targets[column].any() or not targets.any(axis=None)  # compiled and untimed
         for verdict in judge(
             Measure("convergence", column.replace("_", " "), RATIO),
             pairs(by_run(runs, column, np.inf), reference, times_less, margins),

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from keras_adaptive.errors import InputError, needs_extra
+from keras_adaptive.study.analysis.clock import UNKNOWN, Clock, Whose, clocks
 from keras_adaptive.study.analysis.stats.medians import median
 from keras_adaptive.study.analysis.stats.targets import best, target, to_target
 from keras_adaptive.study.design.setting import column_of
@@ -101,10 +102,16 @@ class RunTable:
         compilation, and `step_seconds`; `state_per_weight`, the numbers that the
         optimizer keeps for each weight.
 
-        A diverged run has the worst possible values, a failed one NaN.
+        A diverged run has the worst possible values, a failed one NaN. The seconds of
+        compiled runs follow from runs that were timed alone, see `clock`; those runs
+        have no row.
         """
         return pd.DataFrame(
-            [_row(record, self.targets[record.workload]) for record in self.records]
+            [
+                _row(record, self.targets[record.workload], self._clock(record))
+                for record in self.records
+                if record.phase != "time"
+            ]
         )
 
     @cached_property
@@ -116,9 +123,26 @@ class RunTable:
         `measure`, one of `train_loss`, `train_metric`, `validation_loss`,
         `validation_metric`, `learning_rate` and `epoch`, with its `value`.
         """
-        rows = [row for record in self.records for row in _curve_rows(record)]
+        rows = [
+            row
+            for record in self.records
+            if record.phase != "time"
+            for row in _curve_rows(record, self._clock(record))
+        ]
         columns = [*CURVE_COLUMNS, *self._extra_hyperparameters]
         return pd.DataFrame(rows, columns=columns)
+
+    @cached_property
+    def _clocks(self) -> dict[Whose, Clock]:
+        return clocks(self.records)
+
+    def _clock(self, record: Record) -> Clock:
+        return self._clocks.get((record.workload, record.contender), UNKNOWN)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether some runs were made by compiled programs, see `clock`."""
+        return any(record.params.get("engine") == "compiled" for record in self.records)
 
     @property
     def _extra_hyperparameters(self) -> list[str]:
@@ -225,7 +249,7 @@ def _identity(record: Record) -> dict[str, Any]:
     }
 
 
-def _row(record: Record, target: float) -> dict[str, Any]:
+def _row(record: Record, target: float, clock: Clock) -> dict[str, Any]:
     numbers = record.numbers
     return {
         **_identity(record),
@@ -233,9 +257,9 @@ def _row(record: Record, target: float) -> dict[str, Any]:
         "reason": record.reason,
         **_metrics_and_losses(record),
         "initial_loss": numbers.get("initial_val_loss", math.nan),
-        **_to_target(record, target),
-        "first_round_seconds": numbers.get("first_round_seconds", math.nan),
-        "step_seconds": numbers.get("step_seconds", math.nan),
+        **_to_target(record, target, clock),
+        "first_round_seconds": numbers.get("first_round_seconds", clock.first_round),
+        "step_seconds": numbers.get("step_seconds", clock.step),
         "state_per_weight": numbers.get("state_per_weight", math.nan),
     }
 
@@ -263,7 +287,7 @@ def _metrics_and_losses(record: Record) -> dict[str, float]:
     }
 
 
-def _to_target(record: Record, target: float) -> dict[str, float]:
+def _to_target(record: Record, target: float, clock: Clock) -> dict[str, float]:
     """Returns where a run first reached the target; a diverged run never did."""
     if record.status == "failed" or math.isnan(target):
         return dict.fromkeys(TO_TARGET, math.nan)
@@ -274,7 +298,7 @@ def _to_target(record: Record, target: float) -> dict[str, float]:
     places: tuple[list[float], ...] = (
         [point.step for point, _ in measured],
         [point.metrics["epoch"] for point, _ in measured],
-        [point.seconds for point, _ in measured],
+        [clock.at(point) for point, _ in measured],
     )
     return {
         name: float(to_target(each, values, target, record.direction))
@@ -282,7 +306,7 @@ def _to_target(record: Record, target: float) -> dict[str, float]:
     }
 
 
-def _curve_rows(record: Record) -> list[dict[str, Any]]:
+def _curve_rows(record: Record, clock: Clock) -> list[dict[str, Any]]:
     sources = {
         "train_loss": "train_loss",
         "train_metric": f"train_{record.metric}",
@@ -295,7 +319,7 @@ def _curve_rows(record: Record) -> list[dict[str, Any]]:
         {
             **_identity(record),
             "step": point.step,
-            "seconds": point.seconds,
+            "seconds": clock.at(point),
             "measure": measure,
             "value": point.metrics[source],
         }

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 
 import keras
@@ -199,6 +200,7 @@ def _default_rate(cls: type) -> float | None:
     return default if isinstance(default, float | int) and default > 0 else None
 
 
+@cache
 def _catalogue(library: ModuleType) -> dict[str, type]:
     """Returns the optimizers of a library that take a learning rate."""
     return {

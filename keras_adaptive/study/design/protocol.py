@@ -44,6 +44,9 @@ class Protocol:
             default is SGD with momentum 0.9.
         widening_trials: Additional trials of each contender, which widen its grid
             while its best learning rate is at an edge.
+        timed_runs: Short additional runs of every chosen setting where runs are
+            compiled. They run alone by `fit` and tell the seconds of a step; 0 for
+            none, and no times.
         target: The validation metric to reach, one for all workloads or one for each
             workload name. `None` takes the median over seeds of the best validation
             metric that the tuned reference reaches within three quarters of its
@@ -65,11 +68,12 @@ class Protocol:
     budget: Budget | None = None
     reference: Contender | str = MOMENTUM
     widening_trials: int = 4
+    timed_runs: int = 3
     target: float | Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers and the seeds."""
-        make_plain(self, "tuning_trials", "widening_trials", "target")
+        make_plain(self, "tuning_trials", "widening_trials", "timed_runs", "target")
         make_plain(self, "tuning_seeds", "seeds")
         for field in ("tuning_seeds", "seeds"):
             if not isinstance(seeds := getattr(self, field), int):
@@ -78,8 +82,9 @@ class Protocol:
             targets = {name: plain(value) for name, value in self.target.items()}
             object.__setattr__(self, "target", targets)
         counted("Protocol: tuning_trials", self.tuning_trials)
-        if self.widening_trials < 0:
-            raise InputError("Protocol: widening_trials is below 0.")
+        for name in ("widening_trials", "timed_runs"):
+            if getattr(self, name) < 0:
+                raise InputError(f"Protocol: {name} is below 0.")
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise InputError(
                 f"Protocol: budget is {self.budget!r}. Expected Epochs(n) or Steps(n)."

@@ -247,6 +247,10 @@ class Workload:
         metric.name = self.metric_name
         return [metric]
 
+    def masks(self, data: Dataset) -> Mapping[str, np.ndarray]:
+        """Returns the masks over the test rows of `data` by the names of the slices."""
+        return self.slices(data) if self.slices else {}
+
     def load(self) -> Dataset:
         """Returns the dataset."""
         return self.data() if callable(self.data) else self.data

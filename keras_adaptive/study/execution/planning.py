@@ -14,7 +14,7 @@ from keras_adaptive.study.design.protocol import Protocol
 from keras_adaptive.study.design.setting import Setting
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.trial import Trial
-from keras_adaptive.study.ledger.fingerprint import digest, engine, machine
+from keras_adaptive.study.ledger.fingerprint import Engine, described, digest, machine
 from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.record import Phase, Record
 from keras_adaptive.study.ledger.run_values import flatten
@@ -56,12 +56,27 @@ class Plan:
         prepared: The workload with its data.
         contender: The contender.
         protocol: The protocol.
+        engine: Makes the runs: `"fit"` or `"compiled"`.
+        why_fit: Why the runs cannot be compiled, if that was tried.
     """
 
     prepared: PreparedWorkload
     contender: Contender
     protocol: Protocol
+    engine: Engine = "fit"
+    why_fit: str = ""
     _trials: dict[tuple[Setting, Phase, int], Trial] = field(default_factory=dict)
+
+    def by(self, engine: Engine, why_fit: str = "") -> Plan:
+        """Returns the same plan for another engine."""
+        return Plan(self.prepared, self.contender, self.protocol, engine, why_fit)
+
+    def samples(self) -> list[Trial]:
+        """Returns the runs of the lowest and of the highest learning rate."""
+        settings = self.contender.grid(self.protocol.tuning_trials)
+        seed = self.protocol.evaluation_seeds[0]
+        ends = dict.fromkeys([settings[0], settings[-1]])
+        return [self._trial(setting, "compare", seed) for setting in ends]
 
     def progress(self, records: Mapping[str, Record]) -> TuningProgress:
         """Returns which runs are done and which are next.
@@ -74,9 +89,8 @@ class Plan:
             records: The runs that are done, by their keys.
         """
         settings = self.contender.grid(self.protocol.tuning_trials)
-        seeds = self.protocol.evaluation_seeds
         if len(settings) == 1:
-            done, missing = self._split(settings, "compare", seeds, records)
+            done, missing = self._judged(settings[0], records)
             return TuningProgress(done, missing, 0, settings[0])
         limit = len(settings) + self.protocol.widening_trials
         while True:
@@ -84,7 +98,8 @@ class Plan:
                 settings, "tune", self.protocol.seeds_to_tune, records
             )
             if missing:
-                return TuningProgress(tuned, missing, len(settings), None, len(seeds))
+                later = len(self.protocol.evaluation_seeds) + len(self._timed_seeds)
+                return TuningProgress(tuned, missing, len(settings), None, later)
             scores = scores_of(tuned)
             wider = self._wider(scores)
             if not wider or len(settings) + len(wider) > limit:
@@ -93,8 +108,24 @@ class Plan:
         best = max(sorted(scores, key=_order), key=lambda setting: scores[setting])
         if scores[best] == HOPELESS:
             return TuningProgress(tuned, [], len(settings), None)
-        done, missing = self._split([best], "compare", seeds, records)
+        done, missing = self._judged(best, records)
         return TuningProgress(tuned + done, missing, len(settings), best)
+
+    def _judged(
+        self, setting: Setting, records: Mapping[str, Record]
+    ) -> tuple[list[Record], list[Trial]]:
+        """Splits the runs that judge a setting, and those that time it."""
+        seeds = self.protocol.evaluation_seeds
+        done, missing = self._split([setting], "compare", seeds, records)
+        timed, untimed = self._split([setting], "time", self._timed_seeds, records)
+        return done + timed, missing + untimed
+
+    @property
+    def _timed_seeds(self) -> Sequence[int]:
+        """The seeds of the runs that are timed, since compiled ones cannot be."""
+        if self.engine == "fit":
+            return ()
+        return self.protocol.evaluation_seeds[: self.protocol.timed_runs]
 
     def _wider(self, scores: Mapping[Setting, Score]) -> list[Setting]:
         """Returns the settings that widen the grid, none if its best is inside."""
@@ -137,12 +168,23 @@ class Plan:
         called = f"The optimizer of {self.contender.label!r}"
         return describe(self.contender.optimizer, called)
 
+    @cached_property
+    def _program(self) -> str:
+        """A digest of what a compiled program is made of."""
+        return digest([self.prepared.description, self.contender.label, self._maker])
+
     def _new_trial(self, setting: Setting, phase: Phase, seed: int) -> Trial:
-        prepared, running_on = self.prepared, engine()
+        prepared = self.prepared
+        engine: Engine = "fit" if phase == "time" else self.engine
+        running_on = described(engine)
+        budget = prepared.timed_budget if phase == "time" else prepared.budget
+        rows, batch_size = len(prepared.data.train.y), prepared.workload.batch_size
+        steps = budget.steps(rows, batch_size)
         optimizer = self.contender.make(setting)
         key = digest(
             {
                 **prepared.description,
+                "steps": steps,
                 "contender": [
                     self.contender.label,
                     self._maker,
@@ -158,9 +200,10 @@ class Plan:
             "data": prepared.data.name,
             "data_digest": prepared.data.digest,
             "data_source": prepared.data.source,
-            "batch_size": str(prepared.workload.batch_size),
-            "steps": str(prepared.steps),
+            "batch_size": str(batch_size),
+            "steps": str(steps),
             **running_on,
+            **({"why_fit": self.why_fit} if self.why_fit else {}),
             **machine(),
             "optimizer": type(optimizer).__name__,
             **flatten(optimizer.get_config(), "optimizer"),
@@ -168,12 +211,13 @@ class Plan:
         return Trial(
             key=key,
             workload=prepared.workload,
-            budget=prepared.budget,
+            budget=budget,
             contender=self.contender,
             setting=setting,
             phase=phase,
             seed=seed,
             params=params,
+            program=self._program if engine == "compiled" else "",
         )
 
 

@@ -14,9 +14,12 @@ import numpy as np
 from keras_adaptive.datasets.batches import evaluation_batches
 from keras_adaptive.datasets.dataset import Dataset
 from keras_adaptive.errors import InputError
-from keras_adaptive.study.design.workload import OF_COMPILE, Budget, Workload
+from keras_adaptive.study.design.workload import OF_COMPILE, Budget, Steps, Workload
 from keras_adaptive.study.execution.training import compile_model, seeded
 from keras_adaptive.study.ledger.reach.graph import describe
+
+TIMED_ROUNDS = 3
+"""The first round compiles; the others give the time of a step."""
 
 SLICE_NAME = re.compile(r"[A-Za-z0-9_ -]+")
 
@@ -42,6 +45,13 @@ class PreparedWorkload:
     def steps(self) -> int:
         """The training steps of a run."""
         return self.budget.steps(len(self.data.train.y), self.workload.batch_size)
+
+    @property
+    def timed_budget(self) -> Steps:
+        """The length of a run that is only timed: a few rounds."""
+        rows, batch_size = len(self.data.train.y), self.workload.batch_size
+        every = self.budget.evaluate_every(rows, batch_size)
+        return Steps(TIMED_ROUNDS * every, every)
 
     @classmethod
     def prepare(cls, workload: Workload, budget: Budget | None) -> PreparedWorkload:
@@ -130,11 +140,9 @@ def checked_slices(workload: Workload, data: Dataset) -> dict[str, np.ndarray]:
     Raises:
         InputError: If a mask does not fit the test rows or selects none of them.
     """
-    if workload.slices is None:
-        return {}
     rows = len(data.test.y)
     masks = {}
-    for name, mask in workload.slices(data).items():
+    for name, mask in workload.masks(data).items():
         if not SLICE_NAME.fullmatch(name):
             raise InputError(
                 f"Workload {workload.name!r}: a slice is called {name!r}. Expected "

@@ -87,6 +87,8 @@ def outcome(record: Record) -> str:
     who += f", seed {record.seed}"
     if record.status != "finished":
         return f"{who}: {record.status}, {record.reason}"
+    if record.phase == "time":
+        return f"{who}: {1e3 * record.numbers['step_seconds']:.3g} ms a step by fit"
     part = "final_val" if record.phase == "tune" else "test"
     value = record.numbers[f"{part}_{record.metric}"]
     shown = {"tune": "validation", "compare": "test"}[record.phase]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import random
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +13,24 @@ import keras
 
 from keras_adaptive.callbacks import EvaluateAveraged
 from keras_adaptive.datasets.batches import (
+    Batches,
     evaluation_batches,
     is_sparse,
     training_batches,
 )
 from keras_adaptive.study.design.workload import Workload
+from keras_adaptive.study.execution.curve import Curve
+from keras_adaptive.study.execution.outcome import (
+    SLICE,
+    diverged,
+    end_numbers,
+    failed,
+    of_part,
+)
 from keras_adaptive.study.execution.recorder import Recorder, steps_per_execution
 from keras_adaptive.study.execution.trial import Trial, milliseconds
 from keras_adaptive.study.ledger.autologging import autologging_off
-from keras_adaptive.study.ledger.record import Point, Record
+from keras_adaptive.study.ledger.record import Record
 
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset
@@ -111,9 +119,10 @@ def train(trial: Trial, data: Dataset) -> Record:
         trial.contender.make(trial.setting),
         steps_per_execution=steps_per_execution(steps, every),
     )
-    recorder = Recorder(rows, workload.batch_size, metric, steps)
+    curve = Curve(rows, workload.batch_size, metric)
+    recorder = Recorder(curve, steps)
     validation = evaluation_batches(data.validation)
-    numbers = _evaluate(model, validation, metric, "initial_val")
+    numbers = of_part("initial_val", evaluated(model, validation), metric)
     with autologging_off():  # a model's module may have turned it on in this process
         model.fit(
             training_batches(data.train, workload.batch_size, trial.seed),
@@ -129,45 +138,22 @@ def train(trial: Trial, data: Dataset) -> Record:
         "step_seconds": recorder.step_seconds(),
         "state_per_weight": state_per_weight(model),
     }
-    curve = tuple(recorder.curve)
-    if recorder.diverged_at is not None:
-        reason = f"not finite at step {recorder.diverged_at}"
-        return trial.record("diverged", started, reason, numbers, curve)
-    numbers |= _final_numbers(model, workload, data, curve)
-    return trial.record("finished", started, "", numbers, curve)
-
-
-def _evaluate(
-    model: keras.Model, batches: Any, metric: str, part: str
-) -> dict[str, float]:
-    """Returns loss and metric on some data, named after the part that they are of."""
-    measured = model.evaluate(batches, verbose=0, return_dict=True)
-    return {f"{part}_{name}": measured[name] for name in ("loss", metric)}
-
-
-def _final_numbers(
-    model: keras.Model, workload: Workload, data: Dataset, curve: Sequence[Point]
-) -> dict[str, float]:
-    """Returns the numbers of a run that finished, see `train`."""
-    metric = workload.metric_name
-    numbers = {
-        **_evaluate(model, evaluation_batches(data.train), metric, "final_train"),
-        **_evaluate(model, evaluation_batches(data.test), metric, "test"),
+    if curve.diverged_at is not None:
+        return diverged(trial, started, numbers, curve)
+    parts = {"final_train": data.train, "test": data.test} | {
+        SLICE + name: data.test.take(mask)
+        for name, mask in workload.masks(data).items()
     }
-    evaluations = [
-        {name: point.metrics[f"val_{name}"] for name in ("loss", metric)}
-        for point in curve
-        if "val_loss" in point.metrics
-    ]
-    numbers |= {f"final_val_{name}": value for name, value in evaluations[-1].items()}
-    best = max if workload.direction == "max" else min
-    numbers[f"best_val_{metric}"] = best(each[metric] for each in evaluations)
-    if workload.slices:
-        for name, mask in workload.slices(data).items():
-            batches = evaluation_batches(data.test.take(mask))
-            part = _evaluate(model, batches, metric, "slice")
-            numbers[f"test_{metric}.{name}"] = part[f"slice_{metric}"]
-    return numbers
+    ends = {
+        part: evaluated(model, evaluation_batches(rows)) for part, rows in parts.items()
+    }
+    numbers |= end_numbers(workload, curve, ends)
+    return trial.record("finished", started, "", numbers, tuple(curve.points))
+
+
+def evaluated(model: keras.Model, batches: Batches) -> Mapping[str, float]:
+    """Returns loss and metric of a model on some rows."""
+    return model.evaluate(batches, verbose=0, return_dict=True)
 
 
 def attempt(trial: Trial, data: Dataset) -> Record:
@@ -182,10 +168,6 @@ def attempt(trial: Trial, data: Dataset) -> Record:
         with seeded(trial.seed):
             return train(trial, data)
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{last.filename}:{last.lineno}"
-        return trial.record(
-            "failed", started, f"{type(error).__name__}: {error} ({place})"
-        )
+        return failed(trial, started, error)
     finally:
         gc.collect()  # models refer to themselves in circles

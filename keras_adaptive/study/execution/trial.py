@@ -21,9 +21,11 @@ class Trial:
         budget: The length of the run.
         contender: The contender.
         setting: The hyper-parameters of the run.
-        phase: The purpose of the run: `"tune"` or `"compare"`.
+        phase: The purpose of the run: `"tune"`, `"compare"` or `"time"`.
         seed: Decides initial weights and batch order, equally for every contender.
         params: Everything that was asked for, by name, as it will be recorded.
+        program: Digest of what the compiled program of the run is made of; empty for
+            a run by `fit`.
     """
 
     key: str
@@ -34,6 +36,7 @@ class Trial:
     phase: Phase
     seed: int
     params: dict[str, str]
+    program: str = ""
 
     def record(
         self,

@@ -12,12 +12,14 @@ import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 import keras_adaptive
 from keras_adaptive.study.ledger.reach.origins import DECIDE_NO_NUMBER, SOFTWARE
+
+Engine = Literal["fit", "compiled"]
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -73,11 +75,15 @@ def source_digest(package: Path) -> str:
     )
 
 
-def engine() -> dict[str, str]:
-    """Returns the backend, its precision and the versions of the software."""
+def described(engine: Engine = "fit") -> dict[str, str]:
+    """Returns an engine, its backend, its precision and the versions of the software.
+
+    Args:
+        engine: `"compiled"` for programs of JAX, `"fit"` for the backend of Keras.
+    """
     return {
-        "engine": "fit",
-        "backend": keras.backend.backend(),
+        "engine": engine,
+        "backend": "jax" if engine == "compiled" else keras.backend.backend(),
         "floatx": keras.config.floatx(),
         "epsilon": repr(keras.config.epsilon()),
         "image_data_format": keras.config.image_data_format(),

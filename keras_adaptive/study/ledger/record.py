@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from keras_adaptive.study.design.setting import Setting
 
-Phase = Literal["tune", "compare"]
+Phase = Literal["tune", "compare", "time"]
 Status = Literal["finished", "diverged", "failed"]
 
 NONE_WORKED = "none worked"
@@ -21,7 +21,7 @@ class Point:
 
     Args:
         step: Training steps so far.
-        seconds: Seconds of training so far, without evaluation.
+        seconds: Seconds of training so far, without evaluation; NaN if unknown.
         timestamp: Milliseconds since 1970.
         metrics: The measured values by name.
     """
@@ -41,7 +41,7 @@ class Record:
         workload: Name of the workload.
         contender: Label of the contender.
         setting: The hyper-parameters of the run.
-        phase: `"tune"` or `"compare"`.
+        phase: `"tune"`, `"compare"`, or `"time"` for a short run that is timed.
         seed: Seed of the initial weights and of the batch order.
         metric: Name of the metric that decides.
         direction: `"max"` if more of the metric is better, `"min"` if less is.

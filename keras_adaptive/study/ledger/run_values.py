@@ -69,13 +69,18 @@ def measurements(record: Record) -> list[Measurement]:
         *(
             Measurement(name, value, point.timestamp, point.step)
             for point in record.curve
-            for name, value in (*point.metrics.items(), (SECONDS, point.seconds))
+            for name, value in (*point.metrics.items(), *_seconds(point))
         ),
         *(
             Measurement(name, value, record.ended, last)
             for name, value in record.numbers.items()
         ),
     ]
+
+
+def _seconds(point: Point) -> list[tuple[str, float]]:
+    """Returns the seconds of a point if they are known."""
+    return [] if math.isnan(point.seconds) else [(SECONDS, point.seconds)]
 
 
 def tags_of(record: Record, measured: Sequence[Measurement]) -> dict[str, str]:
@@ -134,7 +139,9 @@ def curve_of(measured: Sequence[Measurement]) -> tuple[Point, ...]:
     """Returns the points of a curve, in the order of the steps."""
     points: dict[int, Point] = {}
     for each in measured:
-        point = points.setdefault(each.step, Point(each.step, 0.0, each.timestamp, {}))
+        point = points.setdefault(
+            each.step, Point(each.step, math.nan, each.timestamp, {})
+        )
         if each.name == SECONDS:
             points[each.step] = replace(point, seconds=each.value)
         else:

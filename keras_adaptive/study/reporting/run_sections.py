@@ -19,6 +19,8 @@ with needs_extra("study"):
 EXAMPLES = 3
 """The number of reasons that are shown of runs that were lost in the same way."""
 
+PHASES = {"tune": "tuning", "compare": "evaluation", "time": "timing"}
+
 SOFTWARE = {"floatx": "precision"}
 DATA = ("data", "data_source", "data_digest", "batch_size", "steps")
 
@@ -122,7 +124,7 @@ def lost_runs(runs: RunTable) -> Iterator[Markup]:
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in runs.records:
         if record.status != "finished":
-            phase = {"tune": "tuning", "compare": "evaluation"}[record.phase]
+            phase = PHASES[record.phase]
             whose = (record.workload, record.contender, phase, record.status)
             groups.setdefault(whose, []).append(record)
     if not groups:

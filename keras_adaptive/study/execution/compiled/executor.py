@@ -1,0 +1,182 @@
+"""Makes some runs as compiled programs, and leaves the others to another executor."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from keras_adaptive.datasets.batches import is_sparse
+from keras_adaptive.errors import needs_extra
+from keras_adaptive.study.execution.compiled.finding import Finding
+from keras_adaptive.study.execution.compiled.keras_settings import KerasSettings
+from keras_adaptive.study.execution.compiled.work import (
+    attempt_pack,
+    prepare,
+    try_program,
+)
+from keras_adaptive.study.execution.executors import Executor, Pool
+from keras_adaptive.study.execution.processes import affordable_workers
+from keras_adaptive.study.execution.trial import Trial
+from keras_adaptive.study.execution.worker import Worker, data_files, threads_each
+from keras_adaptive.study.execution.worker_pool import WorkerPool, without_data
+from keras_adaptive.study.ledger.record import Record
+
+with needs_extra("study"):
+    import psutil
+
+if TYPE_CHECKING:
+    from keras_adaptive.datasets.dataset import Dataset
+
+NO_JAX = "JAX is not installed; pip install 'keras-adaptive[jax]'"
+SHARE_OF_MEMORY = 0.5
+"""The share of the free memory that the runs of all processes may take."""
+
+
+class CompiledRuns:
+    """Processes with Keras on JAX that make compiled runs.
+
+    Args:
+        data: The dataset of each workload, by the workload's name.
+        pool: The processes and the runs that wait for them.
+        workers: The processes.
+        files: The file of each dataset.
+        replicas: Takes the number of runs side by side of each program.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Dataset],
+        pool: WorkerPool,
+        workers: Sequence[Worker],
+        files: Mapping[str, str],
+        replicas: dict[str, int],
+    ) -> None:
+        self._data = data
+        self.pool = pool
+        self._workers = workers
+        self._files = files
+        self._replicas = replicas
+
+    def reasons(self, samples: Sequence[Sequence[Trial]]) -> list[str]:
+        """Finds out which runs can be compiled.
+
+        Args:
+            samples: For each contender on each workload two runs, with different
+                learning rates if there are any.
+
+        Returns:
+            For each of them why it cannot be compiled; empty if it can.
+        """
+        found: dict[int, Finding] = {}
+        trying: dict[futures.Future, int] = {}
+        free = int(SHARE_OF_MEMORY * psutil.virtual_memory().available)
+        for place, trials in enumerate(samples):
+            first, *_ = trials
+            if is_sparse(self._data[first.workload.name].train.x):
+                found[place] = Finding("its inputs are sparse")
+                continue
+            worker = self._workers[place % len(self._workers)]
+            worker.programs.add(first.program)
+            file = self._files[first.workload.name]
+            sent = [without_data(trial) for trial in trials]
+            each = free // len(self._workers)
+            trying[worker.call(try_program, sent, file, each)] = place
+        for future, place in trying.items():
+            found[place] = _finding(future)
+            self._replicas[samples[place][0].program] = found[place].replicas
+        return [found[place].reason for place in range(len(samples))]
+
+
+def _finding(future: futures.Future) -> Finding:
+    try:
+        result: Finding = future.result()
+        return result
+    except BrokenExecutor as error:
+        return Finding(f"the process that tried it died: {error}")
+    except Exception as error:
+        return Finding(f"it cannot be sent to a process: {error!r}")
+
+
+@contextmanager
+def compiled_runs(data: Mapping[str, Dataset]) -> Iterator[CompiledRuns]:
+    """Keeps processes for compiled runs for the length of a block.
+
+    Args:
+        data: The dataset of each workload, by the workload's name.
+    """
+    settings = KerasSettings.here()
+    environment = {"KERAS_BACKEND": "jax"}
+    if settings.floatx == "float64":
+        environment["JAX_ENABLE_X64"] = "1"
+    replicas: dict[str, int] = {}
+    with data_files(data) as files:
+        count = affordable_workers(files.largest)
+        workers = [
+            Worker(threads_each(count), environment, partial(prepare, settings))
+            for _ in range(count)
+        ]
+        pool = WorkerPool(
+            workers, files, attempt_pack, lambda trial: replicas[trial.program]
+        )
+        with pool.open():
+            for worker in workers:
+                worker.start()
+            yield CompiledRuns(data, pool, workers, files.names, replicas)
+
+
+def has_jax() -> bool:
+    """Says whether JAX is installed, without importing it."""
+    return importlib.util.find_spec("jax") is not None
+
+
+class CompiledFirst:
+    """Makes compiled runs first, and the others afterwards by another executor.
+
+    So the times of the others are measured while no compiled run is made.
+
+    Args:
+        compiled: Makes the compiled runs.
+        others: Makes the others.
+    """
+
+    def __init__(self, compiled: CompiledRuns, others: Executor) -> None:
+        self._compiled = compiled
+        self._others = others
+
+    @contextmanager
+    def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:
+        """Opens a pool, see `Executor`."""
+        with self._others.start(data) as others:
+            yield _TwoPools(self._compiled.pool, others)
+
+
+class _TwoPools:
+    """Compiled runs, and runs that wait for another executor."""
+
+    def __init__(self, compiled: Pool, others: Pool) -> None:
+        self._compiled = compiled
+        self._others = others
+        self._new = False
+
+    def submit(self, trial: Trial) -> None:
+        if trial.program:
+            self._compiled.submit(trial)
+            self._new = True
+        else:
+            self._others.submit(trial)
+
+    def results(self) -> Iterator[Record]:
+        while True:
+            self._new = False
+            yield from self._compiled.results()
+            for record in self._others.results():
+                yield record
+                if self._new:
+                    break
+            if not self._new:
+                return
