@@ -92,13 +92,12 @@ def distance(got, want):
 
 
 TOLERANCE = {
-    "RMSprop, momentum": 1e-12,
-    "Lion": 1e-12,
-    "SGD, momentum": 1e-12,
-    # Its first skipped step is not of the closed form's kind.
-    "Nadam": 3e-4,
+    # Its bias correction grows fast in the first steps, and ε with it.
+    "Nadam": 1e-6,
+    # Keras rounds `ops.maximum` to float32 on PyTorch.
+    "AMSGrad": 1e-6 if BACKEND == "torch" else 1e-9,
+    "Adamax": 1e-6 if BACKEND == "torch" else 1e-9,
 }
-"""Of the others, skipped steps take ε for a share of √v, which decays."""
 
 
 @sparse_rows
@@ -108,7 +107,7 @@ def test_deferred_is_dense(case):
     deferred = make_model(CASES[case](sparse="deferred"))
     dense = make_model(CASES[case](sparse="dense"))
     losses, wanted = fitted(deferred), fitted(dense)
-    tolerance = TOLERANCE.get(case, 5e-5)
+    tolerance = TOLERANCE.get(case, 1e-9)
     assert distance(weights(deferred), weights(dense)) < tolerance
     for name in ("loss", "val_loss"):
         np.testing.assert_allclose(losses[name], wanted[name], rtol=tolerance)

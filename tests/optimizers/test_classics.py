@@ -15,7 +15,6 @@ from keras_adaptive.optimizers import (
     Adam,
     Adamax,
     Ftrl,
-    Hyper,
     Lion,
     Nadam,
 )
@@ -160,36 +159,3 @@ def test_without_a_closed_form_updates_are_lazy(cls, arguments, condition):
     assert cls(**arguments).sparse == "lazy"
     with pytest.raises(ValueError, match=f"{cls.__name__}.*'deferred'.*{condition}"):
         cls(**arguments, sparse="deferred")
-
-
-@pytest.mark.parametrize("cls", [Adamax, Nadam])
-def test_skipped_steps_are_exact_but_for_epsilon(cls):
-    optimizer = cls(beta_1=0.875, beta_2=1 - 2**-6, epsilon=0.125)
-    m, second, count = 0.25, 0.5, 40
-    norm = np.sqrt(second) if cls is Nadam else second
-    root = np.sqrt(optimizer.beta_2) if cls is Nadam else optimizer.beta_2
-    names = list(optimizer.slots)
-    state = {
-        name: ops.convert_to_tensor([value], "float64")
-        for name, value in zip(names, (m, second), strict=True)
-    }
-    skipped = ops.convert_to_tensor([1.0], "float64")
-    globals_ = {"u_product": 0.5} if cls is Nadam else {}
-    hyper = Hyper(optimizer, 0.125, 4, "float64", global_state=globals_)
-    direction = ops.convert_to_numpy(optimizer.catch_up(state, skipped, hyper)[0])
-    power = 1.0
-    for j in range(1, count + 1):
-        hyper = Hyper(optimizer, 0.125, 2 + j, "float64", global_state=globals_)
-        if globals_:
-            globals_ = optimizer.reduce_stats({}, hyper.global_state, hyper)
-            hyper.global_state = globals_
-        exact, state = optimizer.rule(ops.zeros_like(skipped), state, hyper)
-        rate, ratio = (float(ops.convert_to_numpy(x)) for x in optimizer.drift(hyper))
-        power *= ratio
-        too_long = (rate * power * direction / ops.convert_to_numpy(exact) - 1).item()
-        first, now = (
-            np.sqrt(1 - optimizer.beta_2**step) if cls is Nadam else 1
-            for step in (4, 3 + j)
-        )
-        want = 0.125 * (now * root**-j - first) / (norm + 0.125 * first)
-        assert_close(too_long, want, 1e-6)

@@ -232,19 +232,24 @@ def test_coefficients_equal_simulation(calls, start, drifts, decays, averages):
     calls = calls[start:]
     w, x = np.array([[1.5, -0.5]]), np.array([[0.7, 2.0]])
     direction = np.array([[-1.0, 3.0]])
-    names = deferred.columns(False, drifts, decays, averages)
+    kinds = deferred.KINDS[:drifts]
+    names = deferred.columns(False, kinds, decays, averages)
     table = {n: tf.constant([deferred.BEGINNING[n]], tf.float64) for n in names}
     want_w, want_x, power = w, x, 1.0
     for update, rate, ratio, decay, momentum in calls:
         decay, rate = decay * decays, rate * drifts
         table = deferred.advanced(
-            table, tf.constant(update), rate, ratio, decay, momentum
+            table,
+            tf.constant(update),
+            dict.fromkeys(kinds, (rate, ratio)),
+            decay,
+            momentum,
         )
         if update:
             power *= ratio
             want_w = want_w * (1 - decay) - rate * power * direction
         want_x = momentum * want_x + (1 - momentum) * want_w
-    coefficients = {n: c for n, c in table.items() if n != "power"}
+    coefficients = {n: c for n, c in table.items() if not n.startswith("power")}
     got_w, got_x = deferred.caught_up(
         tf.constant(w),
         tf.constant(x) if averages else None,

@@ -19,6 +19,7 @@ from keras_adaptive.optimizers.contract import (
     PACKAGE,
     Hyper,
     LearningRate,
+    Quotient,
     Slot,
     State,
     hyperparameter,
@@ -47,9 +48,9 @@ class Adamax(AdaptiveOptimizer):
 
         -m / (u + ε) · Σⱼ aₜ₊ⱼ rʲ,  aₜ = η / (1 - β₁ᵗ),  r = β₁ / β₂
 
-    The sum is exact but for ε, which is taken to decay with u: the j-th skipped step is
-    too long by the fraction (β₂⁻ʲ - 1) ε / (u + ε). It needs r ≤ 1; otherwise the
-    default is `"lazy"`.
+    if ε is small. It grows relative to u, by 1 / β₂ a step, and takes part with the
+    mean of this growth, as in `Adam`. It needs r ≤ 1; otherwise the default is
+    `"lazy"`.
 
     Raises:
         ValueError: As `AdaptiveOptimizer`; also if `sparse="deferred"` is asked
@@ -92,9 +93,9 @@ class Adamax(AdaptiveOptimizer):
 
     def catch_up(
         self, state: State, skipped_steps: Any, hyper: Hyper
-    ) -> tuple[Any, State]:
+    ) -> tuple[Quotient, State]:
         m, u = state["momentum"], state["norm"]
-        return m / (u + hyper.epsilon), {
+        return Quotient(m, u, hyper.epsilon), {
             "momentum": ops.power(hyper.beta_1, skipped_steps) * m,
             "norm": ops.power(hyper.beta_2, skipped_steps) * u,
         }
@@ -102,3 +103,6 @@ class Adamax(AdaptiveOptimizer):
     def drift(self, hyper: Hyper) -> tuple[Any, Any]:
         ratio = hyper.beta_1 / hyper.beta_2 if self.beta_1 > 0 else hyper.beta_1
         return unbiased(hyper.learning_rate, hyper.beta_1, hyper.step), ratio
+
+    def floor_growth(self, hyper: Hyper) -> tuple[Any, Any]:
+        return 1.0, 1 / hyper.beta_2

@@ -15,6 +15,7 @@ from keras_adaptive.optimizers.contract import (
     PACKAGE,
     Hyper,
     LearningRate,
+    Quotient,
     State,
     hyperparameter,
 )
@@ -88,11 +89,13 @@ class RAdam(AdamRule):
 
     def catch_up(
         self, state: State, skipped_steps: Any, hyper: Hyper
-    ) -> tuple[Any, State]:
-        direction, new = super().catch_up(state, skipped_steps, hyper)
+    ) -> tuple[Quotient, State]:
+        (m, root, epsilon), new = super().catch_up(state, skipped_steps, hyper)
         # No row is behind at the first rectified step; see `changes_direction`.
         rectified = _length(hyper.step, hyper) > 5
-        return ops.where(rectified, direction, state["momentum"]), new
+        root = ops.where(rectified, root, ops.ones_like(root))
+        epsilon = ops.where(rectified, epsilon, ops.zeros_like(epsilon))
+        return Quotient(m, root, epsilon), new
 
     def drift(self, hyper: Hyper) -> tuple[Any, Any]:
         length, factor = rectification(hyper)

@@ -18,6 +18,7 @@ from keras_adaptive.optimizers.contract.constraints import (
 from keras_adaptive.optimizers.contract.hyper import Hyper
 from keras_adaptive.optimizers.contract.hyperparameters import Declared, hyperparameter
 from keras_adaptive.optimizers.contract.options import LearningRate
+from keras_adaptive.optimizers.contract.quotient import Quotient
 from keras_adaptive.optimizers.contract.slot import PARAMETER, Slot
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Hyper",
     "Interval",
     "LearningRate",
+    "Quotient",
     "Slot",
     "State",
     "choice",

@@ -43,6 +43,8 @@ class Algorithm(Options):
       gradient, and `drift(hyper)`, the size of such a step. They make
       `sparse="deferred"` possible. `catch_up = standing_still` says that nothing moves
       while the gradient is zero;
+    - `floor_growth(hyper)`, if `catch_up` returns a `Quotient` such as m / (√v + ε):
+      how ε grows relative to √v while the gradient is zero;
     - `changes_direction(hyper)`: after which steps such rows move along another
       direction, as `RAdam` does once;
     - `why_not_deferred()`: the reason why some hyper-parameters have no closed form;
@@ -108,9 +110,26 @@ class Algorithm(Options):
         `catch_up` returns a direction and the state after `skipped_steps` steps, a
         float tensor that broadcasts against the state. At the j-th skipped step the
         parameter moves by `-direction * rate * ratio**j`, with the rate of that step.
+        If the direction is a `Quotient`, that is without the growth of its floor.
 
         Returns:
             `(rate, ratio)`, or `None` if such a row stands still.
+        """
+        return None
+
+    def floor_growth(self, hyper: Hyper) -> tuple[Any, Any] | None:
+        """Returns how the floor of a direction grows, relative to its root.
+
+        If `catch_up` returns `Quotient(numerator, root, floor)`, the parameter moves at
+        the j-th skipped step by
+
+            -numerator * rate * ratio**j / (root + floor * size * growth**j)
+
+        with `(rate, ratio)` from `drift`, and the rate and the size of that step.
+
+        Returns:
+            `(size, growth)`, both above 0, or `None` if the floor is one part of the
+            denominator as any other.
         """
         return None
 

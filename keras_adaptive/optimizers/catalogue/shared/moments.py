@@ -19,12 +19,6 @@ def unbiased(mean: Any, beta: Any, step: Any) -> Any:
     return mean / (1 - ops.power(beta, step))
 
 
-def first_skipped(skipped_steps: Any, hyper: Hyper) -> Any:
-    """Returns the number of the first of the steps that a row skipped."""
-    # When averages overwrite weights, the last skipped step is `hyper.step`.
-    return ops.maximum(hyper.step - skipped_steps, ops.ones_like(skipped_steps))
-
-
 def decayed_moments(state: State, skipped_steps: Any, hyper: Hyper) -> State:
     """Returns Adam's moments after steps with zero gradient."""
     return {

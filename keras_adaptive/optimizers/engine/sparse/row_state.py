@@ -112,7 +112,7 @@ class RowState:
         decays = context.deferred and state.decays
         averages = context.ema_momentum is not None
         changes = catch_up.rows_change(context)
-        drifts = changes and _drift(context, context.row_hyper()) is not None
+        kinds = tuple(_drifts(context, context.row_hyper())) if changes else ()
         counts = changes and context.accumulation is not None
         with outside_of_graphs():
             if (changes or decays or averages) and i not in self.clocks:
@@ -123,12 +123,12 @@ class RowState:
             if context.deferred and i in self.clocks:
                 if i not in self.cursors:
                     self._add("cursor", i, (), "int64")
-                self._add_coefficients(counts, drifts, decays, averages)
+                self._add_coefficients(counts, kinds, decays, averages)
 
     def _add_coefficients(
-        self, counts: bool, drifts: bool, decays: bool, averages: bool
+        self, counts: bool, kinds: Sequence[str], decays: bool, averages: bool
     ) -> None:
-        for name in catch_up.columns(counts, drifts, decays, averages):
+        for name in catch_up.columns(counts, kinds, decays, averages):
             key = _key(name, decays)
             if key not in self.coefficients:
                 self.coefficients[key] = self._variable(
@@ -236,9 +236,9 @@ class RowState:
             if not columns:
                 continue
             hyper = context.row_hyper()
-            numbers = {}
+            numbers: dict[str, Any] = {}
             if "drift" in columns:
-                numbers["rate"], numbers["ratio"] = _drift(context, hyper)
+                numbers["drifts"] = _drifts(context, hyper)
             if decays:
                 numbers["decay"] = hyper.learning_rate * hyper.weight_decay
             if "old" in columns:
@@ -275,9 +275,16 @@ def _begun_queue(height: int, context: StepContext) -> dict[str, Any]:
     }
 
 
-def _drift(context: StepContext, hyper: Hyper) -> Any:
-    """Returns the drift of rows with zero gradient; a cautious step leaves them."""
-    return None if context.cautious else context.row_algorithm.drift(hyper)
+def _drifts(context: StepContext, hyper: Hyper) -> dict[str, tuple[Any, Any]]:
+    """Returns the drifts of rows with zero gradient, by kind, as `catch_up` sums them.
+
+    A cautious step leaves such rows.
+    """
+    algorithm = context.row_algorithm
+    drift = None if context.cautious else algorithm.drift(hyper)
+    if drift is None:
+        return {}
+    return catch_up.drifts_by_kind(*drift, algorithm.floor_growth(hyper))
 
 
 def _key(column: str, decays: bool) -> str:

@@ -340,7 +340,7 @@ class RowUpdates:
             coefficients = {
                 name: ops.cast(rows.gather(column, place), dtype)
                 for name, column in self.kept.columns(state.decays).items()
-                if name != "power"
+                if not name.startswith("power")
             }
         elif context.ema_momentum is not None:
             begins = clock <= values_now(self.kept.numbers["restart"])
