@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_adaptive.layers.plain import is_plain
+from keras_adaptive.optimizers.engine.backend import in_own_dtype
 from keras_adaptive.optimizers.engine.sparse import tables
 from keras_adaptive.optimizers.engine.sparse.primitives import rows
 
@@ -25,8 +26,12 @@ class Embedding(keras.layers.Embedding):
       far, although the table holds them as they were when last touched. Training,
       validation and prediction are then those of `sparse="dense"`, without a callback.
 
-    With any other optimizer, on JAX, in mixed precision, with LoRA, when quantized,
-    under `tf.distribute` and on PyTorch with `jit_compile=True`, the layer is Keras's.
+    In mixed precision, rows are read in the dtype of the table and then cast. Inside
+    Keras's `LossScaleOptimizer`, which `mixed_float16` adds, a step costs the whole
+    table.
+
+    With any other optimizer, on JAX, with LoRA, when quantized, under `tf.distribute`
+    and on PyTorch with `jit_compile=True`, the layer is Keras's.
     An `embeddings_regularizer` reads the whole table, with rows that may be behind; use
     `weight_decay` instead.
 
@@ -70,9 +75,6 @@ class Embedding(keras.layers.Embedding):
             return super().call(inputs)
         ids = ops.cast(inputs, "int64")
         ids = ops.where(ids < 0, ids + self.input_dim, ids)
-
-        def rows_now(unique: Any) -> Any:
-            return optimizer.rows_now(self._embeddings, unique)
-
-        taken = rows.lookup(self._embeddings, ids, rows_now)
+        with in_own_dtype():
+            taken = rows.lookup(self._embeddings, ids, optimizer)
         return ops.cast(taken, self.compute_dtype)

@@ -6,9 +6,5 @@ from typing import Any
 
 
 def is_plain(layer: Any) -> bool:
-    """Returns whether a layer is in one dtype, without LoRA and not quantized."""
-    return (
-        not layer.lora_enabled
-        and layer.quantization_mode is None
-        and layer.compute_dtype == layer.variable_dtype
-    )
+    """Returns whether a layer is without LoRA and not quantized."""
+    return not layer.lora_enabled and layer.quantization_mode is None

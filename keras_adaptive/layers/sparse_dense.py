@@ -8,86 +8,80 @@ import keras
 from keras import ops
 
 from keras_adaptive.layers.plain import is_plain
-
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-
-    from keras_adaptive.optimizers.engine.tensorflow import csr_products, rows
+from keras_adaptive.optimizers.engine.backend import in_own_dtype
+from keras_adaptive.optimizers.engine.sparse import tables
+from keras_adaptive.optimizers.engine.sparse.primitives import bags, rows
 
 
-@keras.saving.register_keras_serializable("keras_adaptive")
+@keras.saving.register_keras_serializable("keras_adaptive", name="SparseDense")
 class SparseDense(keras.layers.Dense):
-    """`keras.layers.Dense` with a faster path for sparse matrices on TensorFlow.
+    """`keras.layers.Dense` for sparse matrices, such as bags of words.
 
-    Arguments, weights and results are those of `Dense`. With a sparse input
-    (`keras.Input(shape, sparse=True)`) the layer reads only the rows of the kernel that
-    occur in the batch, and the gradient has each of these rows once.
-    `benchmarks/bag_of_words.py` measures the gain. All other inputs, other backends,
-    mixed precision, LoRA and quantization take the path of `Dense`.
+    Arguments, weights, results and files are those of `Dense`. With a sparse input, a
+    step costs what the batch touches:
+
+    - The layer reads only the rows of the kernel that occur in the batch. The gradient
+      has each of these rows once. On PyTorch it is sparse in a model that is trained by
+      an optimizer of this package, and dense with any other.
+    - It reads rows of a `sparse="deferred"` optimizer as they are after all steps so
+      far, as `layers.Embedding` does. Training, validation and prediction are then
+      those of `sparse="dense"`, without a callback.
+
+    On TensorFlow, a sparse input is a `tf.SparseTensor`: say
+    `keras.Input(shape, sparse=True)`, and give `fit` a SciPy matrix. On PyTorch, it is
+    a sparse COO or CSR tensor of two axes. Keras makes a SciPy matrix dense there, so
+    give `fit` batches of sparse tensors; `docs/sparse_gradients.md` shows how.
+
+    In mixed precision, the product is computed in the dtype of the kernel. Dense
+    inputs, JAX, LoRA and quantization take the path of `Dense`, and so does PyTorch
+    with `jit_compile=True`. A `kernel_regularizer` reads the whole kernel, with rows
+    that may be behind; use `weight_decay` instead.
 
     Args:
         units: Number of outputs. This and all other arguments are those of
             `keras.layers.Dense`.
 
+    Raises:
+        tensorflow.errors.InvalidArgumentError: The rows of a `tf.SparseTensor` are not
+            in order.
+
     Example:
 
     >>> import keras, keras_adaptive
-    >>> words = keras.Input((10_000,), sparse=True)
+    >>> sparse = keras.backend.backend() == "tensorflow"
+    >>> words = keras.Input((10_000,), sparse=sparse)
     >>> hidden = keras_adaptive.layers.SparseDense(64, activation="relu")(words)
     >>> model = keras.Model(words, keras.layers.Dense(2)(hidden))
     """
 
+    def build(self, input_shape: Any) -> None:
+        """Creates the weights; see Keras."""
+        super().build(input_shape)
+        if is_plain(self):
+            tables.register(self._kernel)
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Returns the outputs of the layer."""
-        if not is_plain(self) or not _is_sparse_matrix(inputs):
+        """Returns the outputs of the layer.
+
+        Args:
+            inputs: Sparse matrix of shape `(batch, features)`, or what `Dense` takes.
+            training: Not used, as in `Dense`.
+
+        Returns:
+            A tensor of shape `(batch, units)` and of the layer's compute dtype.
+        """
+        if bags is None or not is_plain(self) or not bags.is_matrix(inputs):
             return super().call(inputs, training=training)
-        kernel = rows.by_reference(self._kernel)
-        matrix = inputs.with_values(tf.cast(inputs.values, kernel.dtype))
-        outputs = _product(matrix, kernel)
-        outputs.set_shape((inputs.shape[0], self.units))
+        optimizer = None
+        if rows.can_look_up(inputs):
+            optimizer = tables.optimizer_of(self._kernel)
+        with in_own_dtype():
+            outputs = bags.product(inputs, self._kernel, optimizer)
+        outputs = ops.cast(outputs, self.compute_dtype)
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
         return outputs if self.activation is None else self.activation(outputs)
 
 
-def _is_sparse_matrix(inputs: Any) -> bool:
-    return (
-        keras.backend.backend() == "tensorflow"
-        and isinstance(inputs, tf.SparseTensor)
-        and inputs.shape.rank == 2
-    )
-
-
-def _product(matrix: Any, kernel: Any) -> Any:
-    """Returns the product, whose gradient has only the rows of the kernel in use."""
-    texts, words = tf.unstack(matrix.indices, axis=1)
-    unsorted = (
-        "SparseDense: the rows of a sparse input have to come in order. Call "
-        "`tf.sparse.reorder` on it."
-    )
-    in_order = tf.reduce_all(texts[1:] >= texts[:-1])
-    check = tf.debugging.Assert(in_order, [unsorted])
-
-    @tf.custom_gradient
-    def product(values: Any, kernel: Any) -> Any:
-        def backward(upstream: Any) -> tuple[Any, Any]:
-            terms = tf.gather(upstream, texts) * tf.gather(kernel, words)
-            # These operations do not depend on the product.
-            ids, places = tf.unique(words, tf.int64)
-            taken = tf.SparseTensor(
-                csr_products.pairs(texts, places),
-                values,
-                [matrix.dense_shape[0], tf.size(ids, tf.int64)],
-            )
-            rows = csr_products.transposed_product(taken, upstream)
-            return (
-                tf.reduce_sum(terms, axis=1),
-                tf.IndexedSlices(rows, ids, tf.shape(kernel, tf.int64)),
-            )
-
-        result = csr_products.product(matrix.with_values(values), kernel)
-        # The product runs beside the check; only its result waits for the check.
-        with tf.control_dependencies([check]):
-            return tf.identity(result), backward
-
-    return product(matrix.values, kernel)
+# Keras names weights in files by the class of their layer.
+SparseDense.__name__ = keras.layers.Dense.__name__

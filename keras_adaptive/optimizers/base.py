@@ -21,7 +21,9 @@ from keras_adaptive.optimizers.contract.options import LearningRate, check_setta
 from keras_adaptive.optimizers.contract.override import override
 from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
+    ON_TORCH,
     compute_dtype,
+    in_own_dtype,
     outside_of_step,
     raw,
 )
@@ -96,6 +98,7 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, DecaysVariables):
         )
         for name, value in options.items():
             setattr(self, name, value)
+        self._loss_scaled_outside = False
         self._engine = Engine(self.add_variable, self._beside)
         self.complete()
         self.sparse = self.checked_sparse_mode()
@@ -112,6 +115,8 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, DecaysVariables):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "learning_rate":
             check_settable(self, plain(value))
+        if name == "loss_scale_factor" and "_engine" in vars(self):
+            self._loss_scaled_outside = value is None
         super().__setattr__(name, value)
 
     # State.
@@ -158,7 +163,26 @@ class AdaptiveOptimizer(EvaluatesElsewhere, SavedByName, DecaysVariables):
         Returns:
             A tensor of shape `(n, ...)` and of the variable's dtype.
         """
-        return self._engine.rows_now(self._state_of(variable), ids, self._context())
+        with in_own_dtype():
+            state, context = self._state_of(variable), self._context()
+            return self._engine.rows_now(state, ids, context)
+
+    def may_be_behind(self, variable: keras.Variable) -> bool:
+        """Returns whether `rows_now` may differ from the rows in the table.
+
+        Args:
+            variable: A variable that the optimizer was built for.
+        """
+        return self._engine.has_clock(self._state_of(variable))
+
+    @property
+    def sees_sparse_gradients(self) -> bool:
+        """Whether a layer may give sparse gradients to this optimizer.
+
+        On PyTorch, Keras's `LossScaleOptimizer` cannot look for infinities in them. It
+        sets the `loss_scale_factor` of the optimizer inside it to `None`.
+        """
+        return not (ON_TORCH and self._loss_scaled_outside)
 
     @override
     def add_variable_from_reference(

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_adaptive import layers
+from keras_adaptive import layers, optimizers
 from keras_adaptive.layers import exchange
 
 WORDS = 50
@@ -75,6 +75,80 @@ def test_dense_on_a_sparse_input():
     first, second = exchange(model).layers[1:]
     assert type(first) is layers.SparseDense
     assert type(second) is keras.layers.Dense
+
+
+def bag(dense):
+    """A table and a bag of words, with a dense layer after it."""
+    ids = keras.Input((3,), dtype="int32", name="ids")
+    words = keras.Input((WORDS,), sparse=ON_TENSORFLOW, name="words")
+    both = keras.layers.Concatenate()(
+        [
+            keras.layers.Flatten()(keras.layers.Embedding(WORDS, 4)(ids)),
+            dense(3)(words),
+        ]
+    )
+    return keras.Model([ids, words], keras.layers.Dense(2)(both))
+
+
+@pytest.mark.parametrize("kind", ["weights.h5", "keras"])
+@pytest.mark.parametrize("trained", [False, True], ids=["compiled", "trained"])
+def test_files_of_either_load_into_the_other(tmp_path, kind, trained):
+    """Keras names weights by the class of their layer, and numbers the rest."""
+
+    def compiled(model):
+        model.compile(optimizers.Adam(0.1, sparse="dense"), "mse", jit_compile=False)
+        if trained:
+            rng = np.random.default_rng(0)
+            x = [rng.integers(0, WORDS, (5, 3)), rng.random((5, WORDS), "float32")]
+            for _ in range(2):
+                model.train_on_batch([x[0], as_words(x[1])], np.ones((5, 2)))
+        return model
+
+    theirs = compiled(bag(keras.layers.Dense))
+    if ON_TENSORFLOW:
+        ours = compiled(exchange(theirs))
+    else:  # Keras has no sparse inputs here: `exchange` cannot know.
+        ours = compiled(bag(layers.SparseDense))
+    assert layers.SparseDense in {type(layer) for layer in ours.layers}
+    for source, target in ((theirs, ours), (ours, theirs)):
+        path = str(tmp_path / f"model.{kind}")
+        source.save(path) if kind == "keras" else source.save_weights(path)
+        for weight in target.weights:
+            weight.assign(weight + 1)
+        target.load_weights(path)
+        assert_same(target.get_weights(), source.get_weights())
+        if trained:
+            got, want = slots(target.optimizer), slots(source.optimizer)
+            assert got.keys() == want.keys() and len(want) > 8
+            assert_same(got.values(), want.values())
+
+
+def test_a_saved_model_has_our_layers_again(tmp_path):
+    model = bag(layers.SparseDense)
+    path = str(tmp_path / "model.keras")
+    exchange(model).save(path)
+    again = keras.saving.load_model(path)
+    kinds = {type(layer) for layer in again.layers}
+    assert {layers.SparseDense, layers.Embedding, keras.layers.Dense} <= kinds
+
+
+def as_words(x):
+    if not ON_TENSORFLOW:
+        return x
+    import tensorflow as tf
+
+    return tf.sparse.from_dense(x)
+
+
+def slots(optimizer):
+    """The state but the names of the layers, which Keras numbers."""
+    state = optimizer.get_state()
+    return {name: v for name, v in state.items() if np.asarray(v).dtype.kind == "f"}
+
+
+def assert_same(got, want):
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_what_cannot_be_exchanged_is_refused():

@@ -228,9 +228,16 @@ def test_saved_and_loaded(tmp_path):
     )
 
 
-def test_mixed_precision_is_left_to_dense():
+def test_mixed_precision_reads_the_kernel_by_row():
+    """`Dense` casts all of it first, and rounds every entry on the way."""
     want, got = (
         layer(cls, dtype="mixed_float16")(tensor(words())) for cls in CLASSES.values()
     )
     assert got.dtype == "float16"
-    np.testing.assert_array_equal(got, want)
+    np.testing.assert_allclose(got, want, rtol=2e-3, atol=1e-3)
+    made = layer(SparseDense, dtype="mixed_float16")
+    spec = tf.SparseTensorSpec([None, FEATURES])
+    graph = tf.function(made).get_concrete_function(spec).graph
+    casts = [op for op in graph.get_operations() if op.type == "Cast"]
+    assert casts
+    assert all(FEATURES not in (op.outputs[0].shape or ()) for op in casts)

@@ -15,6 +15,7 @@ import keras_adaptive
 from keras_adaptive import optimizers
 from keras_adaptive.optimizers.adapter.applying import AppliesGradients
 from keras_adaptive.optimizers.adapter.decaying import DecaysVariables
+from keras_adaptive.optimizers.engine.backend import in_own_dtype
 
 BACKEND = keras.backend.backend()
 OPTIMIZER = keras.optimizers.Optimizer
@@ -118,6 +119,25 @@ def test_the_adapter_marks_its_overrides():
     functions = {n: getattr(member, "__func__", member) for n, member in own.items()}
     marked = {n for n, each in functions.items() if hasattr(each, "__override__")}
     assert marked == OVERRIDDEN.keys() & own.keys()
+
+
+def test_variables_are_cast_by_a_global_attribute():
+    """The private name that `in_own_dtype` unsets."""
+    table = keras.Variable(np.ones(2), dtype="float64")
+    read = []
+
+    class Layer(keras.layers.Layer):
+        def call(self, inputs):
+            read.append(table.value.dtype)
+            with in_own_dtype():
+                read.append(table.value.dtype)
+                read.append(table.dtype)
+            read.append(table.value.dtype)
+            return inputs
+
+    Layer(dtype="mixed_float16")(np.ones(2))
+    names = [keras.backend.standardize_dtype(dtype) for dtype in read[-4:]]
+    assert names == ["float16", "float64", "float64", "float16"]
 
 
 @pytest.mark.tensorflow

@@ -8,7 +8,7 @@ from optimizer_cases import EVERY, Ramp, name_of
 from sparse_problem import HEIGHT, WIDTH, batches, variables
 from torch_calls import Calls
 
-from keras_adaptive import optimizers
+from keras_adaptive import layers, optimizers
 
 pytestmark = pytest.mark.torch
 
@@ -240,15 +240,6 @@ def test_a_gradient_of_another_shape_is_refused():
         optimizers.SGD(0.1).apply([gradient], model)
 
 
-def test_wrappers_take_them():
-    for make in (
-        lambda mode: optimizers.Lookahead(optimizers.SGD(0.1, sparse=mode)),
-        lambda mode: optimizers.Mechanic(optimizers.SGD(0.1, sparse=mode)),
-    ):
-        got = trained(make("lazy"), steps=6)
-        assert_close(got, trained(make("dense"), by_row=False, steps=6), 1e-9)
-
-
 @pytest.mark.parametrize("mode", ["deferred", "lazy"])
 @pytest.mark.parametrize("options", ["plain", "decay", "average", "accumulation"])
 def test_nothing_as_large_as_a_table_is_made(mode, options):
@@ -268,3 +259,23 @@ def test_nothing_as_large_as_a_table_is_made(mode, options):
             step()
     # Of its coefficients a deferred table keeps 2^14, and a turn takes 396 rows.
     assert max(calls.made) <= (2**14 if mode == "deferred" else 4 * 160)
+
+
+def test_a_bag_of_words_makes_nothing_as_large_as_its_kernel():
+    height, layer = 200_000, layers.SparseDense(4)
+    layer.build((None, height))
+    optimizer, variables = optimizers.Adam(sparse="lazy"), layer.trainable_variables
+    optimizer.build(variables)
+    rng = np.random.default_rng(0)
+
+    def step():
+        places = np.stack([np.arange(50) // 7, rng.integers(0, height, 50)])
+        x = torch.sparse_coo_tensor(places, rng.random(50, "float32"), (8, height))
+        (layer(x) ** 2).sum().backward()
+        optimizer.apply([v.value.grad for v in variables], variables)
+        layer.zero_grad()
+
+    step()
+    with Calls() as calls:
+        step()
+    assert max(calls.made) <= 50 * 4

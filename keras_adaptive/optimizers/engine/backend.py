@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import ops
+from keras.src.backend.common import global_state
 
 from keras_adaptive.optimizers.engine.row_gradient import Rows
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 ON_JAX = keras.backend.backend() == "jax"
 ON_TORCH = keras.backend.backend() == "torch"
+
+AUTOCAST = "autocast_scope"
+"""Keras's name of the scope in which it casts variables."""
 
 if ON_TENSORFLOW:
     import tensorflow as tf
@@ -103,6 +107,21 @@ def assign(variable: Any, value: Any) -> None:
 def raw(variable: Any) -> Any:
     """Returns the backend's own variable of a Keras variable."""
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+@contextlib.contextmanager
+def in_own_dtype() -> Iterator[None]:
+    """A scope in which variables are read in their own dtype.
+
+    In a layer of mixed precision, Keras casts every variable that is read, and all of
+    it. There is no public way out; `AutocastScope(None)` takes float64 for float32.
+    """
+    scope = global_state.get_global_attribute(AUTOCAST)
+    global_state.set_global_attribute(AUTOCAST, None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(AUTOCAST, scope)
 
 
 def waiting_for(tensors: Sequence[Any]) -> contextlib.AbstractContextManager[Any]:

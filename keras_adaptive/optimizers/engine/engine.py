@@ -358,13 +358,12 @@ class Engine:
             return []
         present = {state.index for _, state in pairs}
         left_out = (state for state in self.states if state.index not in present)
-        return [state for state in left_out if self._has_clock(state)]
+        return [state for state in left_out if self.has_clock(state)]
 
     def flush(self, states: Iterable[VariableState], context: StepContext) -> None:
         """Brings the rows of variables up to date, wherever any may be behind."""
-        for state in states:
-            if self._has_clock(state):
-                self.rows.flush(state, context)
+        for state in filter(self.has_clock, states):
+            self.rows.flush(state, context)
 
     def update_averages(
         self, states: Iterable[VariableState], context: StepContext
@@ -372,7 +371,7 @@ class Engine:
         """Takes the moving averages one call further; rows catch up by themselves."""
         averaged = [s for s in states if s.average is not None]
         averaging.update_averages(
-            (s for s in averaged if not self._has_clock(s)), context
+            (s for s in averaged if not self.has_clock(s)), context
         )
 
     def overwrite_by_averages(
@@ -380,12 +379,13 @@ class Engine:
     ) -> None:
         """Overwrites variables by their averages, with all rows up to date."""
         for state in states:
-            if self._has_clock(state):
+            if self.has_clock(state):
                 self.rows.flush(state, context, averaging.at_average)
             elif state.average is not None:
                 averaging.overwrite_by_average(state)
 
-    def _has_clock(self, state: VariableState) -> bool:
+    def has_clock(self, state: VariableState) -> bool:
+        """Returns whether the rows of a variable may be behind."""
         return self.rows is not None and self.rows.has_clock(state)
 
     def to_evaluation(self, context: StepContext) -> None:

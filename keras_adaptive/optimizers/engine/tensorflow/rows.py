@@ -241,38 +241,60 @@ def can_look_up(ids: Any) -> bool:
     return not tf.distribute.has_strategy()
 
 
-def lookup(
-    variable: Any, ids: tf.Tensor, rows_now: Callable[[tf.Tensor], tf.Tensor]
-) -> tf.Tensor:
-    """Returns rows whose gradient is sparse, with each row once outside of XLA.
+def lookup(variable: Any, ids: tf.Tensor, optimizer: Any) -> tf.Tensor:
+    """Returns rows as they are now. Their gradient has each row once outside of XLA.
 
     Args:
         variable: The table, a Keras variable.
         ids: Integer tensor of any shape.
-        rows_now: Returns the values of distinct rows.
+        optimizer: The optimizer that updates the table.
     """
     flat_ids = tf.cast(tf.reshape(ids, [-1]), tf.int64)
     if in_xla():
         unique, places = flat_ids, tf.range(tf.size(flat_ids, tf.int64))
     else:
         unique, places = tf.unique(flat_ids, tf.int64)
-    values = tf.stop_gradient(rows_now(unique))
+    taken = _at(distinct(variable, unique, optimizer), places)
+    shape = tf.concat([tf.shape(ids), tf.shape(taken)[1:]], axis=0)
+    outputs = tf.reshape(taken, shape)
+    return tf.ensure_shape(outputs, [*ids.shape, *variable.shape[1:]])
+
+
+def distinct(variable: Any, ids: tf.Tensor, optimizer: Any) -> tf.Tensor:
+    """Returns rows as they are now. Their gradient is sparse and has the same ids.
+
+    Args:
+        variable: The table, a Keras variable.
+        ids: int64 tensor of shape `(n,)`, without repetitions outside of XLA.
+        optimizer: The optimizer that updates the table.
+    """
+    values = tf.stop_gradient(optimizer.rows_now(variable, ids))
     height = int(variable.shape[0])
 
     @tf.custom_gradient
-    def taken(table: tf.Tensor) -> Any:
+    def stand_for(table: tf.Tensor) -> Any:
         def backward(upstream: tf.Tensor) -> tf.IndexedSlices:
-            sums = upstream
-            if not in_xla():
-                sums = segment_sum(upstream, places, tf.size(unique, tf.int64))
             shape = tf.constant([height, *table.shape[1:]], tf.int64)
-            return tf.IndexedSlices(sums, unique, shape)
+            return tf.IndexedSlices(upstream, ids, shape)
+
+        return tf.identity(values), backward
+
+    return stand_for(by_reference(variable))
+
+
+def _at(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Returns rows at places, of which XLA has each one once."""
+
+    @tf.custom_gradient
+    def taken(values: tf.Tensor) -> Any:
+        def backward(upstream: tf.Tensor) -> tf.Tensor:
+            if in_xla():
+                return upstream
+            return segment_sum(upstream, places, tf.shape(values, tf.int64)[0])
 
         return tf.gather(values, places), backward
 
-    shape = tf.concat([tf.shape(ids), tf.shape(values)[1:]], axis=0)
-    outputs = tf.reshape(taken(by_reference(variable)), shape)
-    return tf.ensure_shape(outputs, [*ids.shape, *variable.shape[1:]])
+    return taken(values)
 
 
 def by_reference(variable: Any) -> tf.Tensor:

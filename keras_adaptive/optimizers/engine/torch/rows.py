@@ -167,45 +167,51 @@ def can_look_up(ids: Any) -> bool:
     return not only_shapes and not torch.compiler.is_compiling()
 
 
-def lookup(
-    variable: Any, ids: torch.Tensor, rows_now: Callable[[torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
-    """Returns rows whose gradient is sparse, with each row once.
+def lookup(variable: Any, ids: torch.Tensor, optimizer: Any) -> torch.Tensor:
+    """Returns rows as they are now. Their gradient has each row once.
 
     Args:
         variable: The table, a Keras variable.
         ids: Integer tensor of any shape.
-        rows_now: Returns the values of distinct rows.
+        optimizer: The optimizer that updates the table.
     """
     unique, places = torch.unique(ids.reshape(-1), return_inverse=True)
+    taken = distinct(variable, unique, optimizer).index_select(0, places)
+    return taken.reshape(*ids.shape, *taken.shape[1:])
+
+
+def distinct(variable: Any, ids: torch.Tensor, optimizer: Any) -> torch.Tensor:
+    """Returns distinct rows as they are now.
+
+    Args:
+        variable: The table, a Keras variable.
+        ids: int64 tensor of shape `(n,)`, without repetitions, in ascending order.
+        optimizer: The optimizer that updates the table.
+    """
     with torch.no_grad():
-        values = rows_now(unique)
-    taken = _Lookup.apply(raw(variable), unique, values, places)
-    return taken.reshape(*ids.shape, *values.shape[1:])
+        values = optimizer.rows_now(variable, ids)
+    return _Distinct.apply(raw(variable), ids, values, optimizer.sees_sparse_gradients)
 
 
-class _Lookup(torch.autograd.Function):
-    """Takes rows at places; the gradient goes to the table as a sparse tensor."""
+class _Distinct(torch.autograd.Function):
+    """Stands for rows of a table, which gets their gradient, sparse or dense."""
 
     @staticmethod
     def forward(
         ctx: Any,
         table: torch.Tensor,
-        unique: torch.Tensor,
+        ids: torch.Tensor,
         values: torch.Tensor,
-        places: torch.Tensor,
+        sparse: bool,
     ) -> torch.Tensor:
-        ctx.save_for_backward(unique, places)
-        ctx.shape = table.shape
-        return values.index_select(0, places)
+        ctx.save_for_backward(ids)
+        ctx.shape, ctx.sparse = table.shape, sparse
+        return values
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[Any, None, None, None]:
-        unique, places = ctx.saved_tensors
-        shape = (len(unique), *upstream.shape[1:])
-        sums = torch.zeros(shape, dtype=upstream.dtype, device=upstream.device)
-        sums.index_add_(0, places, upstream)
+        (ids,) = ctx.saved_tensors
         gradient = torch.sparse_coo_tensor(
-            unique[None], sums, ctx.shape, check_invariants=False, is_coalesced=True
+            ids[None], upstream, ctx.shape, check_invariants=False, is_coalesced=True
         )
-        return gradient, None, None, None
+        return gradient if ctx.sparse else gradient.to_dense(), None, None, None
