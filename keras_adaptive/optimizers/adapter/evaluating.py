@@ -38,6 +38,21 @@ class EvaluatesElsewhere:
             states = [self._state_of(variable) for variable in variables]
         self._engine.flush(states, self._context())
 
+    def flush_rows(self, variable: Any, ids: Any | None) -> None:
+        """Brings some rows of a variable up to date, if it has rows that are behind.
+
+        Args:
+            variable: A variable. Nothing happens to one of another optimizer.
+            ids: int64 tensor of shape `(n,)` without repetitions, or `None` for all.
+        """
+        for state in self._engine.states:
+            if state.variable is not variable or not self._engine.has_clock(state):
+                continue
+            if ids is None:
+                self._engine.rows.flush_if_behind(state, self._context())
+            else:
+                self._engine.rows.flush_rows(ids, state, self._context())
+
     @property
     def evaluating(self) -> bool:
         """Whether the variables are at an evaluation point apart from training's."""

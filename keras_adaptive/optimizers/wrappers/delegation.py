@@ -84,6 +84,17 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
         """Brings deferred rows up to date, if the wrapped optimizer has any."""
         self._call("flush")
 
+    def flush_rows(self, variable: Any, ids: Any | None) -> None:
+        """Brings some rows of a variable up to date, if they are behind.
+
+        Args:
+            variable: The variable.
+            ids: int64 tensor of shape `(n,)` without repetitions, or `None` for all.
+        """
+        for part in self._parts():
+            if hasattr(part, "flush_rows"):
+                part.flush_rows(variable, ids)
+
     def to_evaluation(self) -> None:
         """Moves the variables to the evaluation point; see `evaluating`.
 

@@ -15,14 +15,11 @@ from keras_adaptive.optimizers.contract import (
     hyperparameter,
 )
 from keras_adaptive.optimizers.contract.override import override
-from keras_adaptive.optimizers.engine.backend import ON_TENSORFLOW
+from keras_adaptive.optimizers.engine.sparse.primitives import rows
 from keras_adaptive.optimizers.engine.variables import VariableFactory
 from keras_adaptive.optimizers.wrappers.gradients import by_row
 from keras_adaptive.optimizers.wrappers.two_points import TwoPointWrapper
 from keras_adaptive.optimizers.wrappers.weights import norm, write
-
-if ON_TENSORFLOW:
-    from keras_adaptive.optimizers.engine.tensorflow import rows
 
 
 class SharpnessAware(TwoPointWrapper):
@@ -62,12 +59,17 @@ class SharpnessAware(TwoPointWrapper):
 
     def _ascend(self, grads: list[Any], variables: list[Any]) -> None:
         """Moves the variables to the worst point."""
+        touched = list(self._touched(grads, variables))
+        for variable, ids, _ in touched:
+            # What is added to rows that are behind would decay as they catch up.
+            self.flush_rows(variable, ids)
         for i, kept in self._kept.items():
             write(kept, self._trainable_variables[i])
-        touched = list(self._touched(grads, variables))
-        scaled = [self.scaled(gradient, w) for _, _, gradient, w in touched]
+        weights = [self._weights_at(variable, ids) for variable, ids, _ in touched]
+        pairs = zip(touched, weights, strict=True)
+        scaled = [self.scaled(gradient, w) for (_, _, gradient), w in pairs]
         distance = self.rho / norm(scaled)
-        for (variable, ids, _, w), values in zip(touched, scaled, strict=True):
+        for (variable, ids, _), values, w in zip(touched, scaled, weights, strict=True):
             w = w + ops.cast(distance, w.dtype) * self.scaled(values, w)
             if ids is None:
                 write(variable, w)
@@ -77,16 +79,18 @@ class SharpnessAware(TwoPointWrapper):
 
     def _touched(
         self, grads: list[Any], variables: list[Any]
-    ) -> Iterator[tuple[Any, Any, Any, Any]]:
-        """Yields variable, ids of rows or `None`, values and weights by gradient."""
+    ) -> Iterator[tuple[Any, Any, Any]]:
+        """Yields variable, ids of rows or `None`, and values of each gradient."""
         for gradient, variable in zip(grads, variables, strict=True):
             i = self._get_variable_index(variable)
-            if gradient is None or i not in self._kept:
-                continue
-            ids, values = by_row(gradient, variable)
-            w = ops.copy(variable) if ids is None else rows.gather(variable, ids)
-            dtype = self._kept[i].dtype
-            yield variable, ids, ops.cast(values, dtype), ops.cast(w, dtype)
+            if gradient is not None and i in self._kept:
+                ids, values = by_row(gradient, variable)
+                yield variable, ids, ops.cast(values, self._kept[i].dtype)
+
+    def _weights_at(self, variable: Any, ids: Any | None) -> Any:
+        """Returns a variable, or rows of it, in the dtype of the kept weights."""
+        w = ops.copy(variable) if ids is None else rows.gather(variable, ids)
+        return ops.cast(w, self._kept[self._get_variable_index(variable)].dtype)
 
     def _descend(self, apply: Callable[[], None]) -> None:
         """Moves the variables back, and lets the wrapped optimizer step."""

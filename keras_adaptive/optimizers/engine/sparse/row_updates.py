@@ -278,7 +278,7 @@ class RowUpdates:
         def flush() -> None:
             size = ops.clip(touched, -(-height // turns), height)
             block = rows.next_block(cursor, size, height)
-            self._flush_rows(block, state, context)
+            self.flush_rows(block, state, context)
 
         choice(ops.equal(now % CALLS_PER_TURN, 0), flush, nothing)
 
@@ -304,16 +304,17 @@ class RowUpdates:
         """
         rows.for_each_block(
             int(state.variable.shape[0]),
-            lambda ids: self._flush_rows(ids, state, context, point),
+            lambda ids: self.flush_rows(ids, state, context, point),
         )
 
-    def _flush_rows(
+    def flush_rows(
         self,
         ids: Any,
         state: VariableState,
         context: StepContext,
         point: Callable[..., Any] | None = None,
     ) -> None:
+        """Brings distinct rows up to date, and moves them; see `flush`."""
         values, hyper = _read(state, ids, ids), state.hyper(context)
         if self.has_clock(state):
             values = self._caught_up(*values, state, context, hyper, ids)
