@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import keras
@@ -17,6 +16,7 @@ from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
     cast,
     is_rows,
+    is_sparse,
     map_values,
 )
 from keras_adaptive.optimizers.engine.conditional import branch
@@ -78,12 +78,15 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
             self._engine.factory.fill_late_slots(
                 ops.not_equal(self._iterations, 0), self._context().replicated
             )
+        if not self._engine.has_tables and not any(map(is_sparse, grads)):
+            super().apply(grads, trainable_variables)
+            return
         try:
             states = [self._state_of(variable) for variable in variables]
         except KeyError:
             self._check_variables_are_known(variables)
             raise
-        by_row = self._engine.by_row(grads, states, self._context)
+        by_row = self._engine.by_row(grads, states, self._context())
         with after_checks(grads, by_row):
             super().apply(by_row, trainable_variables)
 
@@ -95,7 +98,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
         engine.has_stepped = True
         states = [self._state_of(variable) for variable in trainable_variables]
         grads = [
-            map_values(partial(cast, dtype=state.dtype), gradient)
+            map_values(cast, gradient, state.dtype)
             for gradient, state in zip(grads, states, strict=True)
         ]
         if context.replicated:
@@ -149,6 +152,8 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
 
     @override
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
+        if not self._engine.has_tables:
+            return list(super()._clip_gradients(grads))
         # The zeros that a sparse gradient leaves out change no norm.
         clipped = super()._clip_gradients(
             [g.values if is_rows(g) else g for g in grads]

@@ -76,11 +76,11 @@ def is_rows(gradient: Any) -> bool:
     return isinstance(gradient, Rows)
 
 
-def map_values(function: Callable[[Any], Any], gradient: Any) -> Any:
+def map_values(function: Callable[..., Any], gradient: Any, *arguments: Any) -> Any:
     """Applies a function to a gradient, or to the values of its rows."""
-    if is_rows(gradient):
-        return gradient.replace(function(gradient.values))
-    return function(gradient)
+    if isinstance(gradient, Rows):
+        return gradient.replace(function(gradient.values, *arguments))
+    return function(gradient, *arguments)
 
 
 def values_now(variable: Any) -> Any:

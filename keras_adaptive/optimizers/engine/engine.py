@@ -18,7 +18,6 @@ from keras_adaptive.optimizers.engine.backend import (
     ON_TENSORFLOW,
     ON_TORCH,
     is_rows,
-    is_sparse,
 )
 from keras_adaptive.optimizers.engine.evaluation_point import EvaluationPoint
 from keras_adaptive.optimizers.engine.sparse.row_updates import RowUpdates
@@ -259,25 +258,26 @@ class Engine:
 
     # Updates.
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether a variable has had a sparse gradient or row state."""
+        return self.rows is not None and bool(self.rows.kept.tables)
+
     def by_row(
         self,
         gradients: Sequence[Any],
         states: Sequence[VariableState],
-        context: Callable[[], StepContext],
+        context: StepContext,
     ) -> list[Any]:
         """Returns the gradients with the sparse ones summed by row.
 
         Args:
             gradients: Tensors, `tf.IndexedSlices`, or `None`.
             states: Their variables.
-            context: Returns a step; called only if anything is sparse.
+            context: The step.
         """
-        tables = () if self.rows is None else self.rows.kept.tables
-        if not tables and not any(map(is_sparse, gradients)):
-            return list(gradients)
-        now = context()
         return [
-            None if gradient is None else self.rows.by_row(gradient, state, now)
+            None if gradient is None else self.rows.by_row(gradient, state, context)
             for gradient, state in zip(gradients, states, strict=True)
         ]
 
@@ -333,7 +333,7 @@ class Engine:
             pairs: The gradients of the call and their variables.
             context: The step.
         """
-        if self.rows is not None:
+        if self.has_tables:
             self.rows.kept.advance(update, context)
             self.rows.change_direction(update, self.states, context)
             self.rows.take_turns(pairs, context)
@@ -354,7 +354,7 @@ class Engine:
         self, pairs: Pairs, context: StepContext
     ) -> list[VariableState]:
         # A moving average follows all variables, as in Keras.
-        if self.rows is None or context.ema_momentum is not None:
+        if not self.has_tables or context.ema_momentum is not None:
             return []
         present = {state.index for _, state in pairs}
         left_out = (state for state in self.states if state.index not in present)

@@ -263,9 +263,9 @@ def new_global_state(pairs: Pairs, context: StepContext, algorithm: Algorithm) -
 
 def constants(algorithm: Algorithm, context: StepContext) -> tuple:
     """Returns what becomes a constant in a compiled or recorded rule."""
-    attributes = (
+    attributes = [
         (name, value)
         for name, value in vars(algorithm).items()
-        if isinstance(value, (int, float, str, type(None))) and name[0] != "_"
-    )
+        if name[0] != "_" and isinstance(value, (int, float, str, type(None)))
+    ]
     return id(algorithm), context.cautious, context.sparse, *attributes
