@@ -1,5 +1,8 @@
 """What JAX users do with optimizers: `stateless_apply`, `jit` and `vmap`."""
 
+import re
+from collections import Counter
+
 import jax
 import keras
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from jax.experimental.sparse import BCOO
 from optimizer_cases import CASES, EVERY, NAMESAKES, name_of
 
+from keras_adaptive import optimizers
 from keras_adaptive.optimizers import SAM, Adagrad
 
 pytestmark = pytest.mark.jax
@@ -110,6 +114,34 @@ def test_accumulation_and_average_in_fit():
         fit(case.make(**options)), fit(case.make_namesake(**options)), strict=True
     ):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+def compiled_step(optimizer):
+    """The operations of a compiled step that pass over memory, and the bytes of all."""
+    rng = np.random.default_rng(0)
+    kernels = [
+        keras.Variable(rng.normal(size=shape), dtype="float32")
+        for shape in [(64, 64), (64,), (64, 10)]
+    ]
+    optimizer.build(kernels)
+    state = [v.value for v in optimizer.variables]
+    values = [v.value for v in kernels]
+    step = jax.jit(optimizer.stateless_apply, donate_argnums=(0, 2))
+    compiled = step.lower(state, values, values).compile()
+    _, entry = compiled.as_text().split("\nENTRY ")
+    passes = Counter(re.findall(r"= \S+ ([a-z-]+)\(", entry))
+    return passes, compiled.cost_analysis()["bytes accessed"]
+
+
+@pytest.mark.parametrize(
+    "family", ["Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adamax", "Nadam", "Lion"]
+)
+def test_a_compiled_step_moves_no_more_than_keras_s(family):
+    options = {"momentum": 0.9} if family == "SGD" else {}
+    passes, moved = compiled_step(getattr(optimizers, family)(**options))
+    most, most_moved = compiled_step(getattr(keras.optimizers, family)(**options))
+    assert passes - most == Counter()
+    assert moved <= most_moved
 
 
 @pytest.mark.parametrize("how", ["apply", "jit"])
