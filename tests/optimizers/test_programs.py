@@ -23,6 +23,7 @@ UNARY = {
     "root": lambda a: torch.sqrt(torch.abs(a) + 1),
     "zeros": lambda a: torch.zeros_like(a) + a,
     "copy": torch.clone,
+    "opposite": torch.neg,
     "narrow": lambda a: a.to(torch.float32).to(torch.float64),
 }
 NAMES = ("a", "b", "c")
@@ -105,6 +106,23 @@ def test_what_depends_on_nothing_is_computed_when_it_is_recorded():
 
     program = Program(function, numbers(0), random(6, 0))
     assert calls_of(program, [random(4, 0)]) == {"mul": 1}
+
+
+def test_what_no_result_needs_is_not_computed():
+    def function(numbers, arrays):
+        torch.exp(numbers[0]), torch.sqrt(arrays["b"])
+        return {"a": arrays["a"] * 2}
+
+    program = Program(function, numbers(0), random(6, 0))
+    assert calls_of(program, [random(4, 0)]) == {"mul": 1}
+
+
+def test_a_negated_value_is_added_where_it_was_subtracted():
+    def function(numbers, arrays):
+        return {"a": arrays["a"] - (-arrays["b"])}
+
+    program = Program(function, numbers(0), random(6, 0))
+    assert calls_of(program, [random(4, 0)]) == {"add": 1}
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,10 @@ class Program:
         for name, place in self._results.items():
             if place in written - {self._arrays[name]}:
                 raise CannotRecord(f"`{name}` becomes an array that is overwritten.")
+        self._each = _without_negations(self._each)
+        needed = set(self._results.values())
+        self._each = _needed(self._each, needed)
+        self._once = _needed(self._once, needed)
         self._plan = _Plan(self._each, self._arrays, self._results)
         del self._kept, self._places
 
@@ -225,6 +229,35 @@ class Program:
                     each.call(values)
             for name, place in self._plan.copies.items():
                 part[name].copy_(values[place])
+
+
+def _without_negations(calls: Sequence[Call]) -> list[Call]:
+    """Returns calls with `a + b` for each `a - (-b)`, which is the same number."""
+    opposites = {
+        call.target: call.arguments[0] for call in calls if call.function is torch.neg
+    }
+
+    def simpler(call: Call) -> Call:
+        subtracted = call.arguments[1:]
+        if call.function is not torch.sub or call.keywords or len(subtracted) != 1:
+            return call
+        place = subtracted[0].index if isinstance(subtracted[0], Place) else None
+        if place not in opposites:
+            return call
+        arguments = (call.arguments[0], opposites[place])
+        return dataclasses.replace(call, function=torch.add, arguments=arguments)
+
+    return [simpler(call) for call in calls]
+
+
+def _needed(calls: Sequence[Call], places: set[int]) -> list[Call]:
+    """Returns the calls that some places depend on, and adds what these read."""
+    kept: list[Call] = []
+    for call in reversed(calls):
+        if call.target in places:
+            kept.append(call)
+            places.update(call.sources)
+    return kept[::-1]
 
 
 def _takes_out(
