@@ -13,7 +13,7 @@ from keras_adaptive.optimizers.engine.tensorflow import fused
 
 pytestmark = pytest.mark.tensorflow
 
-WAYS = {"one call for all": 10**6, "a call for each shape": 0}
+WAYS = {"one group": (10**6, 2**15), "groups": (10**6, 44), "compiled": (0, 2**15)}
 
 
 def gradients(model, step, without=()):
@@ -48,8 +48,9 @@ def plain(monkeypatch):
 @pytest.mark.parametrize("case", EVERY, ids=name_of)
 def test_the_same_numbers_as_the_plain_way(case, monkeypatch, plain):
     ways = []
-    for small in WAYS.values():
+    for small, group in WAYS.values():
         monkeypatch.setattr(fused, "SMALL", small)
+        monkeypatch.setattr(fused, "GROUP", group)
         ways.append(train(case.make(), variables()))
     plain()
     want = train(case.make(), variables())
@@ -78,13 +79,69 @@ def operations(optimizer, shapes):
     return graph.get_operations()
 
 
-def test_small_variables_share_one_call():
+def count(found, *kinds):
+    return len([op for op in found if op.type in kinds])
+
+
+def test_small_variables_share_the_operations_of_a_rule():
     shapes = {f"layer{n}": (n + 1, 3) for n in range(20)}
     found = operations(optimizers.Adam(), shapes)
-    calls = [op for op in found if op.type == "StatefulPartitionedCall"]
-    assert len(calls) == 1
-    assert calls[0].get_attr("_XlaMustCompile")
-    assert not [op for op in found if op.type in ("Sqrt", "Square")]
+    assert count(found, "Square") == 1
+    assert count(found, "StatefulPartitionedCall", "PartitionedCall") == 0
+
+
+SMALL_MODEL = {
+    name: shape
+    for i, shape in enumerate([(64, 64), (64, 64), (64, 10)])
+    for name, shape in {f"kernel{i}": shape, f"bias{i}": shape[1:]}.items()
+}
+ELEMENTWISE = ["Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adamax", "Nadam", "Lion"]
+
+
+@pytest.mark.parametrize("family", ELEMENTWISE)
+def test_a_small_model_needs_fewer_operations_than_with_keras(family):
+    options = {"momentum": 0.9} if family == "SGD" else {}
+
+    def of(library):
+        optimizer = getattr(library, family)(**options)
+        return [
+            op
+            for op in operations(optimizer, SMALL_MODEL)
+            if op.type not in ("Const", "Placeholder", "Identity")
+        ]
+
+    assert len(of(optimizers)) < len(of(keras.optimizers))
+
+
+@pytest.mark.parametrize("family", ELEMENTWISE)
+def test_a_small_model_compiles_nothing(family, monkeypatch):
+    monkeypatch.setattr(fused.FusedUpdates, "_compile", None)
+    monkeypatch.setattr(fused, "_xla_works", None)
+    model = variables("float32", SMALL_MODEL)
+    got = train(getattr(optimizers, family)(), model, steps=1)
+    assert len(got) == 1
+
+
+def test_groups_hold_a_limited_number_of_entries():
+    shapes = {f"layer{n}": (100, 100) for n in range(7)}
+    optimizer = optimizers.Adam()
+    optimizer.build(variables("float32", shapes))
+    groups = optimizer._engine.fused.groups
+    assert [group.indices for group in groups] == [[0, 1, 2], [3, 4, 5]]
+    assert max(sum(group.sizes) for group in groups) <= fused.GROUP
+    names = [variable.name for variable in optimizer.variables]
+    assert len(set(names)) == len(names)
+
+
+def test_several_groups_give_the_same_numbers(monkeypatch, plain):
+    monkeypatch.setattr(fused, "GROUP", 44)
+    optimizer = optimizers.Adam(0.1)
+    got = train(optimizer, variables())
+    assert len(optimizer._engine.fused.groups) == 2
+    plain()
+    for a, b in zip(got, train(optimizers.Adam(0.1), variables()), strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-12)
 
 
 def test_large_variables_of_a_shape_share_calls_and_compilations():
@@ -116,7 +173,7 @@ def test_without_it_the_operations_are_the_rule_s(plain):
     assert [op for op in found if op.type == "Sqrt"]
 
 
-def test_op_determinism_takes_the_plain_way(monkeypatch):
+def test_op_determinism_compiles_nothing(monkeypatch):
     monkeypatch.setattr(fused, "is_op_determinism_enabled", lambda: True)
     found = operations(optimizers.Adam(), {"a": (130, 130), "b": (3,)})
     assert not [op for op in found if op.type == "StatefulPartitionedCall"]

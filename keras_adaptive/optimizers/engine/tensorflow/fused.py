@@ -1,17 +1,18 @@
 """Dense updates on TensorFlow in few passes over memory, by the same rules.
 
 `fit` on a CPU does not compile, so each operation of a rule is a pass over memory of
-its own, and each variable pays for a dozen operations. Here XLA compiles the rule by
-itself, inside an ordinary step:
+its own, and each variable pays for a dozen operations. Inside an ordinary step,
 
-- large variables are written in place with their slots, up to sixteen of one shape in
-  a call; one compilation serves all such calls;
-- small variables of one kind share flat slots and one call. That takes a rule which
-  treats each entry by itself; `elementwise` finds out whether it does.
+- XLA compiles the rule by itself for large variables. They are written in place with
+  their slots, up to sixteen of one shape in a call; one compilation serves all such
+  calls;
+- small variables of one kind share flat slots and the rule's operations, in groups.
+  That takes a rule which treats each entry by itself; `elementwise` finds out whether
+  it does. Nothing is compiled for them.
 
-Under `tf.distribute`, without XLA, with op determinism, and if the environment variable
-`KERAS_ADAPTIVE_FUSED` is 0, each variable is updated by plain operations. Inside of XLA
-the same code runs without a call of its own.
+Under `tf.distribute`, and if the environment variable `KERAS_ADAPTIVE_FUSED` is 0, each
+variable is updated by plain operations. Without XLA and with op determinism large
+variables are. Inside of XLA the same code runs without a call of its own.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ from keras_adaptive.optimizers.engine.variables import VariableFactory
 SMALL = 16_384
 """Variables with fewer entries share flat slots."""
 
+GROUP = 2**15
+"""The most entries of a group. The operations of a smaller one cost less than a call of
+XLA, and groups are updated while the gradients of others are still computed."""
+
 COPIES_MATTER = 2**17
 """Copies of arrays with fewer entries stay in the cache, and save calls."""
 
@@ -56,13 +61,15 @@ TENSORS = (
 
 
 def available() -> bool:
+    """Returns whether variables are updated together here."""
+    switched_on = os.environ.get("KERAS_ADAPTIVE_FUSED", "1") != "0"
+    return switched_on and not tf.distribute.has_strategy()
+
+
+def _compiles() -> bool:
     """Returns whether rules can be compiled by themselves here."""
-    return (
-        os.environ.get("KERAS_ADAPTIVE_FUSED", "1") != "0"
-        and not is_op_determinism_enabled()
-        and not tf.distribute.has_strategy()
-        and _xla_works()
-    )
+    together = available() and not rows.in_xla()
+    return together and not is_op_determinism_enabled() and _xla_works()
 
 
 @functools.cache
@@ -109,10 +116,10 @@ class FusedUpdates:
         if not available() or context.cautious:
             return
         for alike in self._kinds(states, context, global_slots):
-            if len(alike) > 1:
-                group = _group(alike, factory)
+            for together in filter(lambda part: len(part) > 1, _parts(alike)):
+                group = _group(together, factory)
                 self.groups.append(group)
-                variables = [state.variable for state in alike]
+                variables = [state.variable for state in together]
                 for i, name, part in group.slices(variables, factory.name):
                     self._states[i].slots[name] = part
 
@@ -122,7 +129,7 @@ class FusedUpdates:
         context: StepContext,
         global_slots: Sequence[str],
     ) -> list[list[VariableState]]:
-        """Returns the small variables that one call can update, by kind."""
+        """Returns the small variables that can be updated together, by kind."""
         kinds: dict[tuple, list[VariableState]] = {}
         elementwise: dict[int, bool] = {}
         for state in states:
@@ -146,13 +153,14 @@ class FusedUpdates:
         """
         gradients = {state.index: gradient for gradient, state in pairs}
         tensors = {name: _tensors(getattr(context, name)) for name in TENSORS}
+        context = dataclasses.replace(context, **tensors)
         done: set[int] = set()
         for group in self.groups:
             for present in self._present(group, gradients):
-                self._update_group(group, present, gradients, context, tensors)
+                self._update_group(group, present, gradients, context)
                 done.update(present)
-        left = [state for _, state in pairs if state.index not in done]
-        for alike in _large(left) if self._compiles else ():
+        large = _large([state for _, state in pairs if state.index not in done])
+        for alike in large if large and _compiles() else ():
             self._update_alike(alike, gradients, context, tensors)
             done.update(state.index for state in alike)
         for gradient, state in pairs:
@@ -221,63 +229,59 @@ class FusedUpdates:
         present: tuple[int, ...],
         gradients: dict[int, Any],
         context: StepContext,
-        tensors: dict[str, Any],
     ) -> None:
         """Updates the small variables of a group that have a gradient."""
         states = [self._states[i] for i in group.indices]
         first, variables = self._states[present[0]], [s.variable for s in states]
-
-        def kept(old: Any, new: Any) -> Any:
-            """Returns the old values of variables without a gradient, else the new."""
-            if len(present) == len(group.indices):
-                return new
-            mask = np.repeat([i in present for i in group.indices], group.sizes)
-            return tf.where(mask, new, old)
-
-        def update(parameter: Any, slots: Any, gradient: Any, tensors: Any) -> Any:
-            now = dataclasses.replace(context, **tensors)
-            old = {name: tf.convert_to_tensor(slot) for name, slot in slots.items()}
-            hyper, start = first.hyper(now), tf.cast(parameter, first.dtype)
-            new, new_slots = step.advance(first, now, hyper, start, old, gradient)
-            for name, slot in slots.items():
-                slot.assign(kept(old[name], new_slots[name]))
-            return tf.cast(new, parameter.dtype)
-
+        slots = {name: raw(group.slots[name]) for name in first.algorithm.slots}
         values = [
             gradients[state.index]
             if state.index in present
             else tf.zeros(state.variable.shape, first.dtype)
             for state in states
         ]
-        slots = {name: raw(group.slots[name]) for name in first.algorithm.slots}
-        key = (present, first.decays, *step.constants(first.algorithm, context))
-        compiled = self._compile(key, update)
-        new = compiled(flat(variables), slots, flat(values), tensors)
-        parts = tf.split(new, group.sizes)
-        for state, part in zip(states, parts, strict=True):
+        parameter, old = step.tensors(flat(variables), slots, first.dtype)
+        hyper = first.hyper(context)
+        new, new_slots = step.advance(
+            first, context, hyper, parameter, old, flat(values)
+        )
+        moves = np.repeat([i in present for i in group.indices], group.sizes)
+        for name, slot in slots.items():
+            value = new_slots[name]
+            slot.assign(value if moves.all() else tf.where(moves, value, old[name]))
+        new = tf.cast(new, raw(first.variable).dtype)
+        for state, part in zip(states, tf.split(new, group.sizes), strict=True):
             if state.index in present:
                 shape = tuple(state.variable.shape)
                 state.variable.assign(reshaped(part, shape))
 
-    @property
-    def _compiles(self) -> bool:
-        return available() and not rows.in_xla()
-
     def _compile(self, key: tuple, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns the function as XLA compiles it, or as it is where XLA is not used.
+        """Returns the function as XLA compiles it.
 
         Args:
             key: What decides what it does. Of functions with one key the first is
                 compiled.
             function: A function of tensors, `tf.Variable`s and structures of them.
         """
-        if not self._compiles:
-            return function
         if key not in self._compiled:
             self._compiled[key] = tf.function(
                 function, jit_compile=True, autograph=False
             )
         return self._compiled[key]
+
+
+def _parts(alike: Sequence[VariableState]) -> list[list[VariableState]]:
+    """Returns variables in the parts that become groups, in their order."""
+    parts: list[list[VariableState]] = []
+    entries = 0
+    for state in alike:
+        size = int(np.prod(state.variable.shape))
+        entries += size
+        if not parts or entries > GROUP:
+            parts.append([])
+            entries = size
+        parts[-1].append(state)
+    return parts
 
 
 def _group(alike: list[VariableState], factory: VariableFactory) -> Group:
