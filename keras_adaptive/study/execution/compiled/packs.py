@@ -105,14 +105,18 @@ class Packs:
         """Returns the program of a run, made for the first of those that share it."""
         key = trial.program + structure
         if key not in self._programs:
-            optimizer = trial.contender.make(trial.setting)
-            model = self.models(trial).template(trial, optimizer)
-            self._programs[key] = Compiled(
-                Program(model, self.order(trial).rest),
-                state_per_weight(model),
-                replicas_of(model),
-            )
+            self._programs[key] = self.new_program(trial)
         return self._programs[key]
+
+    def new_program(self, trial: Trial) -> Compiled:
+        """Returns a program that is made of a run."""
+        optimizer = trial.contender.make(trial.setting)
+        model = self.models(trial).template(trial, optimizer)
+        return Compiled(
+            Program(model, self.order(trial).rest),
+            state_per_weight(model),
+            replicas_of(model),
+        )
 
     def models(self, trial: Trial) -> Models:
         """Returns the models of the workload of a run."""
@@ -153,7 +157,7 @@ class Packs:
             return of_each(logs)
 
         validation = self.resident.rows("validation")
-        initial = evaluated(program.validate, validation)
+        initial = evaluated(program.evaluate_start, validation)
         curves = [Curve(rows, workload.batch_size, metric) for _ in trials]
         steps = budget.steps(rows, workload.batch_size)
         every = budget.evaluate_every(rows, workload.batch_size)
@@ -169,7 +173,7 @@ class Packs:
             logs, rates = jax.device_get((logs, rates))
             for place, curve in enumerate(curves):
                 of_round = {name: value[place] for name, value in logs.items()}
-                _add_round(curve, before, of_round, rates[place], ends[place])
+                _add_round(curve, before, every, of_round, rates[place], ends[place])
             if all(curve.diverged_at is not None for curve in curves):
                 break
         parts = {name: self.resident.rows(name) for name in ("train", "test")}
@@ -196,6 +200,7 @@ class Packs:
 def _add_round(
     curve: Curve,
     before: int,
+    every: int,
     logs: Mapping[str, np.ndarray],
     rates: np.ndarray,
     validation: Mapping[str, float],
@@ -205,6 +210,7 @@ def _add_round(
     Args:
         curve: The curve; it stays as it is if the run has diverged.
         before: The number of steps before the round.
+        every: The number of steps of a whole round.
         logs: The metrics of the round so far, after each of its steps.
         rates: The learning rates after each of its steps.
         validation: The metrics on the validation data at the end of the round.
@@ -216,7 +222,7 @@ def _add_round(
     end = int(lost[0]) if len(lost) else count - 1
     curve.begin_round(before)
     for place in range(end + 1):
-        if place == end or is_recorded(place, place, count):
+        if place == end or is_recorded(place, place, every):
             loss, rate = float(losses[place]), float(rates[place])
             curve.add_training(before + place + 1, loss, rate, math.nan)
     if len(lost):

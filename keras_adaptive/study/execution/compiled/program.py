@@ -37,6 +37,9 @@ class Program:
         self.train = jax.jit(over_replicas(self.train_one), donate_argnums=0)
         over_replicas = partial(jax.vmap, in_axes=(0, 0, None, None, None))
         self.validate = jax.jit(over_replicas(self.validate_one))
+        moves = any(movable_optimizers(model.optimizer))
+        start = jax.jit(over_replicas(self._evaluate_start_one))
+        self.evaluate_start = start if moves else self.validate
         self.evaluate_end = jax.jit(over_replicas(self.evaluate_end_one))
 
     def train_one(
@@ -91,6 +94,12 @@ class Program:
             state_mapping=list(zip(model.optimizer.variables, optimizer, strict=True))
         ):
             return jnp.asarray(model.optimizer.learning_rate)
+
+    def _evaluate_start_one(
+        self, state: State, numbers: Arrays, data: Rows, batches: Any, last: Any
+    ) -> Logs:
+        """Evaluates a replica before its training; see `validate_one`."""
+        return self._evaluate(state.trained, state.others, data, batches, last)
 
     def validate_one(
         self, state: State, numbers: Arrays, data: Rows, batches: Any, last: Any

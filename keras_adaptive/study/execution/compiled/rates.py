@@ -17,6 +17,9 @@ import keras
 
 LEARNING_RATE = "learning_rate"
 
+INNER = ("inner_optimizer", "optimizer")
+"""Attributes that hold the optimizer inside another one."""
+
 NO_CONSTANTS = (LEARNING_RATE, "name")
 """Parts of a configuration that are no constants of a program."""
 
@@ -29,8 +32,8 @@ def schedules_of(optimizer: Any) -> list[Any]:
         if isinstance(own, keras.optimizers.schedules.LearningRateSchedule)
         else []
     )
-    inner = getattr(optimizer, "inner_optimizer", None)
-    for each in [inner, *getattr(optimizer, "optimizers", [])]:
+    inner = [getattr(optimizer, name, None) for name in INNER]
+    for each in [*inner, *getattr(optimizer, "optimizers", [])]:
         if each is not None:
             found += schedules_of(each)
     return found

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from keras_adaptive.study.execution.compiled.finding import Finding
-from keras_adaptive.study.execution.compiled.packs import Packs
+from keras_adaptive.study.execution.compiled.packs import Compiled, Packs
 from keras_adaptive.study.execution.compiled.rates import structure_of
 from keras_adaptive.study.execution.compiled.replicas import State
 from keras_adaptive.study.execution.trial import Trial
@@ -28,7 +28,11 @@ def traced(packs: Packs, trials: Sequence[Trial], free_bytes: int) -> Finding:
         trials: Runs of one contender, with different learning rates if there are any.
         free_bytes: The memory that a run may take.
     """
-    made = [_trace(packs, trial) for trial in trials]
+    first, *others = trials
+    shared = packs.program(first, _structure(first))
+    # A program of its own shows whether another rate makes another step.
+    made = [_trace(packs, first, shared)]
+    made += [_trace(packs, trial, packs.new_program(trial)) for trial in others]
     texts = {structure: str(jaxpr) for structure, jaxpr, _ in made}
     if any(str(jaxpr) != texts[structure] for structure, jaxpr, _ in made):
         return Finding("its step is another one for another learning rate")
@@ -41,13 +45,16 @@ def traced(packs: Packs, trials: Sequence[Trial], free_bytes: int) -> Finding:
         return Finding(
             f"a run takes {needed / 1e9:.1f} GB, and {free_bytes / 1e9:.1f} are free"
         )
-    return Finding(replicas=packs.program(trials[0], structure).replicas)
+    return Finding(replicas=shared.replicas)
 
 
-def _trace(packs: Packs, trial: Trial) -> tuple[str, Any, State]:
+def _structure(trial: Trial) -> str:
+    return structure_of(trial.contender.make(trial.setting))
+
+
+def _trace(packs: Packs, trial: Trial, made: Compiled) -> tuple[str, Any, State]:
     """Returns the structure of a run, a step and an evaluation of it, and its state."""
-    structure = structure_of(trial.contender.make(trial.setting))
-    program = packs.program(trial, structure).program
+    program = made.program
     start = packs.start(trial)
     order, data = packs.order(trial), packs.resident.all
     rows, smaller = order.steps([trial.seed], 0, 1), order.are_smaller(0, 1)
@@ -61,4 +68,4 @@ def _trace(packs: Packs, trial: Trial) -> tuple[str, Any, State]:
 
     numbers = [np.float32(each) for each in start.numbers]
     jaxpr = jax.make_jaxpr(step_and_evaluation)(start.state, numbers)
-    return structure, jaxpr, start.state
+    return _structure(trial), jaxpr, start.state
