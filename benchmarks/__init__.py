@@ -3,8 +3,9 @@
 import os
 
 BACKEND_OF_PROCESS = "KERAS_ADAPTIVE_BENCHMARK_BACKEND"
-"""The variable by which `fit_step` tells its processes their backend."""
+"""The variable by which `backends` tells its processes their backend."""
 
 os.environ["KERAS_BACKEND"] = os.environ.get(BACKEND_OF_PROCESS, "tensorflow")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -5,8 +5,8 @@
     python -m benchmarks --quick --output /tmp/results
 
 Without `--quick` this rewrites the tables and plots in `benchmarks/results`,
-`README.md` and `docs/speed.md`. Use an idle machine. On two cores it takes about an
-hour.
+`README.md` and `docs/speed.md`. Use an idle machine. On two cores it takes one to two
+hours.
 """
 
 import subprocess
@@ -23,6 +23,7 @@ RUNS = [
     ["first_step"],
     ["sparse_step"],
     ["sparse_step", "--training", "--families", "Adam"],
+    ["embedding_layer"],
     ["small_tables"],
     ["sparse_products"],
     ["bag_of_words"],

@@ -1,16 +1,19 @@
 """Time of each element-wise optimizer relative to the limit of the memory bandwidth.
 
     python -m benchmarks.bandwidth
+    python -m benchmarks.bandwidth --backends torch
 
 An update has to read the gradient, and to read and write the parameter and each slot.
 The limit is the time in which this machine copies as many bytes (a copied byte counts
 as one read and one written). It is measured in the same rounds, with one thread a core.
+Each backend has a process of its own; TensorFlow tells which optimizers are
+element-wise.
 """
 
 import functools
 import gc
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,19 +21,23 @@ import keras
 import numpy as np
 import pandas as pd
 
-from benchmarks import harness
-from benchmarks.dense_step import Case, Problem, keras_steps
+from benchmarks import backends, harness
+from benchmarks.dense_contenders import Case, Problem, keras_steps
 from keras_adaptive import optimizers
-from keras_adaptive.optimizers.engine.tensorflow.elementwise import is_elementwise
 
 CASE = Case(1, 4096)
 QUICK_CASE = Case(1, 256)
 COPIED_BYTES = 2**28
 """Much more than the caches can hold."""
 
+FAR = 2
+"""The times of the limit from which on the page names an optimizer."""
+
 
 def is_elementwise_class(cls: type) -> bool:
     """Says whether the default rule treats each entry of a variable independently."""
+    from keras_adaptive.optimizers.engine.tensorflow.elementwise import is_elementwise
+
     if "optimizer" in inspect.signature(cls).parameters:
         return False
     optimizer = cls()
@@ -78,70 +85,100 @@ def moved_bytes(optimizer: keras.optimizers.Optimizer, problem: Problem) -> int:
     return parameters + 2 * (parameters + state)
 
 
-def measure(name: str, cls: type, problem: Problem, seconds: float) -> dict[str, Any]:
-    """Measures one optimizer in turns with the copy, and returns its record."""
-    optimizer = cls()
-    steps = keras_steps(optimizer, problem)
-    samples = harness.measure({"copy": copy_steps(), "step": steps}, seconds)
-    moved = moved_bytes(optimizer, problem)
-    bytes_a_millisecond = 2 * COPIED_BYTES / samples["copy"]
-    limit = moved / bytes_a_millisecond
-    return {
-        "optimizer": name,
-        "variable": str(problem.case),
-        "bytes": moved / problem.start[0].size,
-        "rounds": len(samples),
-    } | harness.quartiles(
-        milliseconds=samples["step"],
-        limit=limit,
-        times_the_limit=samples["step"] / limit,
-        gigabytes_a_second=bytes_a_millisecond / 1e6,
-    )
+def measure(
+    backend: str, names: Sequence[str], case: Case, seconds: float
+) -> pd.DataFrame:
+    """Measures each optimizer in turns with the copy, in a process of one backend."""
+    problem = Problem(case)
+    records = []
+    for name in names:
+        optimizer = getattr(optimizers, name)()
+        steps = {"copy": copy_steps(), "step": keras_steps(optimizer, problem)}
+        samples = harness.measure(steps, seconds)
+        moved = moved_bytes(optimizer, problem)
+        bytes_a_millisecond = 2 * COPIED_BYTES / samples["copy"]
+        limit = moved / bytes_a_millisecond
+        record = {
+            "optimizer": name,
+            "backend": backends.BACKENDS[backend],
+            "variable": str(case),
+            "bytes": moved / problem.start[0].size,
+            "rounds": len(samples),
+        } | harness.quartiles(
+            milliseconds=samples["step"],
+            limit=limit,
+            times_the_limit=samples["step"] / limit,
+            gigabytes_a_second=bytes_a_millisecond / 1e6,
+        )
+        records.append(record)
+        times = harness.number(record["times_the_limit_median"])
+        print(f"{record['backend']}, {name}: {times} times the limit", flush=True)
+        del steps, optimizer
+        keras.backend.clear_session()
+        gc.collect()
+    return pd.DataFrame(records)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark."""
     parser = harness.parser(__doc__)
-    found = catalogue()
+    backends.add_option(parser)
+    found = list(catalogue())
     parser.add_argument(
-        "--optimizers",
-        nargs="+",
-        choices=list(found),
-        default=list(found),
-        metavar="NAME",
+        "--optimizers", nargs="+", choices=found, default=found, metavar="NAME"
     )
     options = parser.parse_args(argv)
-    problem = Problem(QUICK_CASE if options.quick else CASE)
-    records = []
-    for name in options.optimizers:
-        records.append(
-            measure(name, found[name], problem, seconds=0 if options.quick else 2)
+    case = QUICK_CASE if options.quick else CASE
+    seconds = 0 if options.quick else 2
+    parts = [
+        backends.in_process_of(
+            backend, measure, backend, options.optimizers, case, seconds
         )
-        gc.collect()
-    summary = pd.DataFrame(records).sort_values("bytes", kind="stable")
+        for backend in options.backends
+    ]
+    report(pd.concat(parts, ignore_index=True)).publish(options)
 
-    copied = np.quantile(summary["gigabytes_a_second_median"], [0.5, 0, 1])
+
+def report(summary: pd.DataFrame) -> harness.Report:
+    """Returns the measurements in words, a table and a plot."""
+    names = list(dict.fromkeys(summary["backend"]))
+    summary = summary.sort_values("bytes", kind="stable")
+    records = {(row.backend, row.optimizer): row for _, row in summary.iterrows()}
+
+    def cell(backend: str) -> Callable[[pd.Series], str]:
+        def write(row: pd.Series) -> str:
+            record = records[backend, row.optimizer]
+            spread = harness.with_spread(record, "times_the_limit")
+            return f"{harness.number(record.milliseconds_median)}, {spread}×"
+
+        return write
+
     table = harness.listing(
-        summary,
+        summary.drop_duplicates("optimizer"),
         {
             "optimizer": lambda row: row.optimizer,
             "bytes a parameter": lambda row: f"{row.bytes:.0f}",
-            "ms a step": lambda row: harness.with_spread(row, "milliseconds"),
-            "limit, ms": lambda row: harness.with_spread(row, "limit"),
-            "times the limit": lambda row: harness.with_spread(row, "times_the_limit"),
-        },
+        }
+        | {name: cell(name) for name in names},
     )
+    slow = {
+        name: part["optimizer"][part["times_the_limit_median"] > FAR]
+        for name, part in summary.groupby("backend", sort=False)
+    }
+    far = "; ".join(f"{name}: {', '.join(slow[name]) or 'none'}" for name in names)
+    copied = np.quantile(summary["gigabytes_a_second_median"], [0.5, 0, 1])
     page = (
-        f"One variable of {problem.case}, float32, arguments at their defaults; "
-        f"{harness.rounds_of(summary)}. A copy on {harness.threads()} threads moves "
-        f"{copied[0]:.1f} GB/s, read and written (over all optimizers: "
+        f"One variable of {summary['variable'].iloc[0]}, float32, arguments at their "
+        f"defaults; {harness.rounds_of(summary)}. A copy on {harness.threads()} "
+        f"threads moves {copied[0]:.1f} GB/s, read and written (over all optimizers: "
         f"{copied[1]:.1f} to {copied[2]:.1f}). {harness.machine()}.\n\n"
-        f"Median (quartiles):\n\n{table}"
+        "Milliseconds a step, and how many times the limit, median (quartiles). More "
+        f"than {FAR} times the limit: {far}.\n\n{table}"
     )
     figure = harness.bars(
-        summary, "optimizer", "variable", "times_the_limit", "time over limit"
+        summary, "optimizer", "backend", "times_the_limit", "time over limit"
     )
-    harness.Report("bandwidth", summary, page, figure).publish(options)
+    return harness.Report("bandwidth", summary, page, figure)
 
 
 if __name__ == "__main__":

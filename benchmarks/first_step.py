@@ -13,7 +13,7 @@ import pandas as pd
 import tensorflow as tf
 
 from benchmarks import harness
-from benchmarks.dense_step import Case, Problem, contenders
+from benchmarks.dense_contenders import Case, Problem, contenders
 
 CASES = [Case(1, 4096), Case(200, 64)]
 QUICK_CASES = [Case(3, 8)]

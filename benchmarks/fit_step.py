@@ -10,7 +10,6 @@ beginning and end.
 """
 
 import gc
-import os
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,9 +19,8 @@ import numpy as np
 import pandas as pd
 
 import keras_adaptive
-from benchmarks import BACKEND_OF_PROCESS, harness
+from benchmarks import backends, harness
 
-BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 BATCH_SIZE = 32
 CLASSES = 10
 ARGUMENTS: dict[str, dict[str, float]] = {"SGD": {"momentum": 0.9}}
@@ -108,11 +106,6 @@ def measure(
     backend: str, families: Sequence[str], networks: Sequence[Network], rounds: int
 ) -> pd.DataFrame:
     """Measures one backend, in a process of its own."""
-    assert keras.backend.backend() == backend
-    if backend == "torch":
-        import torch
-
-        torch.set_num_threads(harness.threads())
     records = []
     for network in networks:
         for family in families:
@@ -123,7 +116,7 @@ def measure(
                 times_as_fast=taken["keras"] / taken["ours"],
             )
             record = {
-                "backend": BACKENDS[backend],
+                "backend": backends.BACKENDS[backend],
                 "model": network.name,
                 "optimizer": family,
                 "reference": reference_of(family),
@@ -131,7 +124,7 @@ def measure(
             }
             records.append(record | spread)
             print(
-                f"{BACKENDS[backend]}, {network.name}, {family}: "
+                f"{backends.BACKENDS[backend]}, {network.name}, {family}: "
                 f"{spread['times_as_fast_median']:.2f}",
                 flush=True,
             )
@@ -143,9 +136,7 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark."""
     parser = harness.parser(__doc__)
-    parser.add_argument(
-        "--backends", nargs="+", choices=list(BACKENDS), default=list(BACKENDS)
-    )
+    backends.add_option(parser)
     parser.add_argument(
         "--families",
         nargs="+",
@@ -157,14 +148,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     rounds = options.rounds or (2 if options.quick else 9)
     networks = QUICK_NETWORKS if options.quick else NETWORKS
-    parts = []
-    try:
-        for backend in options.backends:
-            os.environ[BACKEND_OF_PROCESS] = backend
-            arguments = backend, options.families, networks, rounds
-            parts.append(harness.in_fresh_process(measure, *arguments))
-    finally:
-        del os.environ[BACKEND_OF_PROCESS]
+    parts = [
+        backends.in_process_of(
+            backend, measure, backend, options.families, networks, rounds
+        )
+        for backend in options.backends
+    ]
     report(pd.concat(parts, ignore_index=True)).publish(options)
 
 
@@ -176,10 +165,11 @@ def report(summary: pd.DataFrame) -> harness.Report:
         times += harness.number(row.milliseconds_median)
         return f"{times}, {harness.with_spread(row, 'times_as_fast')}×"
 
-    tables = ""
-    for backend, part in summary.groupby("backend", sort=False):
-        table = harness.markdown(part, "optimizer", "model", cell)
-        tables += f"{backend}:\n\n{table}\n"
+    tables = harness.sections(
+        summary,
+        "backend",
+        lambda part: harness.markdown(part, "optimizer", "model", cell),
+    )
     others = summary["optimizer"][summary["optimizer"] != summary["reference"]]
     compared = f" {', '.join(others.unique())}: compared with Keras's Adam."
     page = (

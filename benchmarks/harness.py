@@ -141,11 +141,17 @@ def with_spread(
 
 
 def time_and_ratio(row: pd.Series) -> str:
-    """Formats milliseconds, and the speed relative to the reference for all others."""
+    """Formats milliseconds, and the speed relative to the reference for all others.
+
+    Without milliseconds the contender ran out of memory.
+    """
+    if np.isnan(row.milliseconds_median):
+        return "out of memory"
     cell = with_spread(row, "milliseconds")
-    if row.times_as_fast_q1 == row.times_as_fast_q3 == 1:
+    is_reference = row.times_as_fast_q1 == row.times_as_fast_q3 == 1
+    if is_reference or np.isnan(row.times_as_fast_median):
         return cell
-    return f"{cell}, {number(row.times_as_fast_median)}×"
+    return f"{cell}, {with_spread(row, 'times_as_fast')}×"
 
 
 # The machine.
@@ -210,6 +216,15 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
+def sections(
+    summary: pd.DataFrame, by: str, write: Callable[[pd.DataFrame], str]
+) -> str:
+    """Returns what `write` makes of the records of each value of a field."""
+    return "\n".join(
+        f"{value}:\n\n{write(part)}" for value, part in summary.groupby(by, sort=False)
+    )
+
+
 def listing(
     summary: pd.DataFrame, columns: dict[str, Callable[[pd.Series], str]]
 ) -> str:
@@ -228,31 +243,45 @@ def error_bars(records: pd.DataFrame, name: str) -> list[pd.Series]:
 
 
 def bars(
-    summary: pd.DataFrame, row: str, column: str, name: str, axis: str
+    summary: pd.DataFrame,
+    row: str,
+    column: str,
+    name: str,
+    axis: str,
+    by: str | None = None,
 ) -> plt.Figure:
-    """Draws a panel for each value of `column` with a bar for each value of `row`."""
+    """Draws a panel for each value of `column` with a bar for each value of `row`.
+
+    With `by` there is a line of panels for each value of that field.
+    """
+    parts = {"": summary} if by is None else dict([*summary.groupby(by, sort=False)])
     heads = list(dict.fromkeys(summary[column]))
-    names = list(dict.fromkeys(summary[row]))
+    names = [list(dict.fromkeys(part[row])) for part in parts.values()]
+    heights = [1.2 + 0.22 * len(bars) for bars in names]
     figure, axes = plt.subplots(
-        1,
+        len(parts),
         len(heads),
-        figsize=(2 + 3.4 * len(heads), 1.2 + 0.22 * len(names)),
-        sharey=True,
+        figsize=(2 + 3.4 * len(heads), sum(heights)),
+        height_ratios=heights,
+        sharey="row",
         squeeze=False,
         layout="constrained",
     )
-    for panel, head in zip(axes[0], heads, strict=True):
-        records = summary[summary[column] == head]
-        panel.barh(
-            [names.index(label) for label in records[row]],
-            records[f"{name}_median"],
-            xerr=error_bars(records, name),
-            color=[COLORS.get(label.split()[0], "tab:blue") for label in records[row]],
-        )
-        panel.set(title=head, xlabel=axis)
-        panel.set_yticks(range(len(names)), names)
-        panel.grid(alpha=0.3, axis="x")
-    axes[0][0].invert_yaxis()
+    for panels, labels, (value, part) in zip(axes, names, parts.items(), strict=True):
+        for panel, head in zip(panels, heads, strict=True):
+            records = part[part[column] == head]
+            panel.barh(
+                [labels.index(label) for label in records[row]],
+                records[f"{name}_median"],
+                xerr=error_bars(records, name),
+                color=[
+                    COLORS.get(label.split()[0], "tab:blue") for label in records[row]
+                ],
+            )
+            panel.set(title=f"{value}: {head}" if value else head, xlabel=axis)
+            panel.set_yticks(range(len(labels)), labels)
+            panel.grid(alpha=0.3, axis="x")
+        panels[0].invert_yaxis()
     return figure
 
 

@@ -11,11 +11,7 @@ cannot be assigned to a stage.
 
 import gc
 import os
-import re
-import resource
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -24,8 +20,9 @@ import pandas as pd
 import tensorflow as tf
 
 import keras_adaptive
-from benchmarks import harness
-from benchmarks.sparse_step import Problem, Table, keras_steps
+from benchmarks import harness, on_tables
+from benchmarks.on_tables import Table
+from benchmarks.sparse_contenders import Problem, keras_steps
 
 TABLE = Table(10**7, 16)
 QUICK_TABLE = Table(10**6, 16)
@@ -71,13 +68,6 @@ SETTINGS = [
 QUICK_SETTINGS = [SETTINGS[0], SETTINGS[5]]
 
 
-def process_memory(field: str) -> int:
-    """Returns the bytes of this process: now (`VmRSS`) or at the peak (`VmHWM`)."""
-    status = Path("/proc/self/status").read_text()
-    (kilobytes,) = re.findall(rf"{field}:\s+(\d+) kB", status)
-    return 1024 * int(kilobytes)
-
-
 def peak(work: Callable[[], object]) -> int:
     """Returns the peak of the bytes that TensorFlow allocates during some work."""
     tf.config.experimental.reset_memory_stats("CPU:0")
@@ -94,13 +84,12 @@ def kept_bytes(optimizer: keras.optimizers.Optimizer) -> int:
 
 def peaks(setting: Setting, table: Table) -> dict[str, float]:
     """Returns the peaks in this process by stage, in bytes beyond table and state."""
-    resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
     warm_up = setting.make()
     next(keras_steps(warm_up, Problem(Table(table.rows // 100, table.width), IDS)))
     finish(warm_up)
     del warm_up
     gc.collect()
-    process = process_memory("VmRSS")
+    process = on_tables.memory("VmRSS")
     before = tf.config.experimental.get_memory_info("CPU:0")["current"]
 
     problem = Problem(table, IDS)
@@ -110,7 +99,7 @@ def peaks(setting: Setting, table: Table) -> dict[str, float]:
         "made": peak(lambda: next(steps)) - before,
         "step": peak(lambda: [next(steps) for _ in range(STEPS)]) - before,
         "flush": peak(lambda: finish(optimizer)) - before,
-        "process": process_memory("VmHWM") - process,
+        "process": on_tables.memory("VmHWM") - process,
     }
     kept = 4 * table.rows * table.width + kept_bytes(optimizer)
     return {stage: most - kept for stage, most in found.items()} | {"kept": kept}
@@ -124,10 +113,8 @@ def finish(optimizer: keras.optimizers.Optimizer) -> None:
 
 def record(setting: Setting, table: Table) -> dict[str, Any]:
     """Returns the record of an optimizer; without numbers if it ran out of memory."""
-    try:
-        found = harness.in_fresh_process(peaks, setting, table)
-    except (BrokenProcessPool, MemoryError, tf.errors.ResourceExhaustedError):
-        found = dict.fromkeys(["kept", *STAGES], float("nan"))
+    found = on_tables.if_it_fits("tensorflow", peaks, setting, table, limit=LIMIT)
+    found = found or dict.fromkeys(["kept", *STAGES], float("nan"))
     return {"optimizer": str(setting), "library": setting.library, **found}
 
 

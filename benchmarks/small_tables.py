@@ -18,7 +18,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from benchmarks import harness
-from benchmarks.sparse_step import LEARNING_RATE, Problem, Table, keras_steps
+from benchmarks.on_tables import Table
+from benchmarks.sparse_contenders import LEARNING_RATE, Problem, keras_steps
 from keras_adaptive.optimizers import Adam
 from keras_adaptive.optimizers.engine.sparse import row_updates as sparse
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 if keras.backend.backend() != "tensorflow":
-    pytest.skip("benchmarks are of TensorFlow", allow_module_level=True)
+    pytest.skip("benchmarks start on TensorFlow", allow_module_level=True)
 
 from benchmarks import harness
 
@@ -48,10 +48,24 @@ def test_numbers_have_two_digits_or_are_whole(value, text):
 
 def test_ratios_stand_beside_all_but_the_reference():
     row = summary().iloc[0]
-    assert harness.time_and_ratio(row) == "3.0 (2.0–4.0), 3.3×"
+    assert harness.time_and_ratio(row) == "3.0 (2.0–4.0), 3.3 (2.5–5.0)×"
     for quartile in ("q1", "median", "q3"):
         row[f"times_as_fast_{quartile}"] = 1.0
     assert harness.time_and_ratio(row) == "3.0 (2.0–4.0)"
+
+
+def test_who_ran_out_of_memory_has_no_time_and_no_ratio():
+    row = summary().iloc[0]
+    for quartile in ("q1", "median", "q3"):
+        row[f"times_as_fast_{quartile}"] = np.nan  # the reference has no time
+    assert harness.time_and_ratio(row) == "3.0 (2.0–4.0)"
+    row.milliseconds_median = np.nan
+    assert harness.time_and_ratio(row) == "out of memory"
+
+
+def test_a_section_for_each_value_in_order():
+    found = harness.sections(summary(), "case", lambda part: f"{len(part)}\n")
+    assert found == "x:\n\n1\n\ny:\n\n2\n"
 
 
 def test_a_table_has_a_dash_where_nothing_was_measured():
@@ -122,6 +136,13 @@ def test_bars_have_a_panel_for_each_case():
     figure = harness.bars(summary(), "optimizer", "case", "milliseconds", "ms")
     assert [panel.get_title() for panel in figure.axes] == ["x", "y"]
     assert [len(panel.patches) for panel in figure.axes] == [1, 2]
+
+
+def test_bars_have_a_line_of_panels_for_each_value():
+    bars = harness.bars(summary(), "case", "optimizer", "milliseconds", "ms", by="case")
+    titles = [panel.get_title() for panel in bars.axes]
+    assert titles == ["x: a", "x: b", "y: a", "y: b"]
+    assert [len(panel.patches) for panel in bars.axes] == [1, 0, 1, 1]
 
 
 def test_a_page_that_is_not_there_is_refused_before_anything_runs(capsys):

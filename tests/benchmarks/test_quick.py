@@ -8,17 +8,19 @@ import pandas as pd
 import pytest
 
 if keras.backend.backend() != "tensorflow":
-    pytest.skip("benchmarks are of TensorFlow", allow_module_level=True)
+    pytest.skip("benchmarks start on TensorFlow", allow_module_level=True)
 
 from benchmarks import (
     __main__,
     bag_of_words,
     bandwidth,
     dense_step,
+    embedding_layer,
     first_step,
     fit_step,
     harness,
     memory,
+    on_tables,
     small_tables,
     sparse_step,
 )
@@ -29,6 +31,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def short_samples(monkeypatch):
     monkeypatch.setattr(harness, "SAMPLE_SECONDS", 1e-4)
+    # The threads of PyTorch wait by spinning, and other tests run beside these.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
@@ -66,35 +70,135 @@ def test_fit_step(run):
 def test_dense_step(run):
     summary, page = run(dense_step.main, "dense_step", "--families", "Adam")
     assert_measured(summary, "milliseconds")
-    assert len(summary) == 3 * len(dense_step.contenders("Adam"))
-    assert (
-        (summary["times_as_fast_median"][summary["optimizer"] == "Keras Adam"])
-        .eq(1)
-        .all()
-    )
-    assert "| Adam | " in page and "| Keras Adam | " in page
+    measured = summary.groupby("backend", sort=False)["optimizer"].unique()
+    ours = ["Keras Adam", "Adam", "as many bytes as Adam"]
+    in_torch = ["torch Adam, fused", "torch Adam, foreach"]
+    assert {backend: list(names) for backend, names in measured.items()} == {
+        "TensorFlow": [*ours, *in_torch, "optax adam, jit"],
+        "PyTorch": [*ours, *in_torch],
+        "JAX": [*ours, "optax adam, jit"],
+    }
+    assert (summary.groupby(["backend", "optimizer"]).size() == 3).all()
+    reference = summary["times_as_fast_median"][summary["optimizer"] == "Keras Adam"]
+    assert len(reference) == 9 and reference.eq(1).all()
+    assert page.index("TensorFlow:") < page.index("PyTorch:") < page.index("JAX:")
+    assert page.count("| Keras Adam | ") == 3
+
+
+TINY = ["--tables", "100x4", "1e3x4"]
+
+
+@pytest.fixture
+def one_process_each(monkeypatch):
+    """Makes a table of 10³ × 4 a large one, and one round enough."""
+    monkeypatch.setattr(on_tables, "LARGE", 10**4)
+    monkeypatch.setattr(on_tables, "ROUNDS_ALONE", 1)
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_sparse_step(run, training):
     name = "training_step" if training else "sparse_step"
-    arguments = ["--families", "Adam", "--tables", "100x4", "1e3x4", "--ids", "16"]
+    arguments = ["--families", "Adam", *TINY, "--ids", "16"]
     arguments += ["--training"] if training else []
     summary, page = run(sparse_step.main, name, *arguments)
     assert_measured(summary, "growth")
     assert set(summary["table"]) == {"10² × 4", "10³ × 4"}
+    measured = summary.groupby("backend", sort=False)["label"].unique()
+    ours = ["Keras", "deferred", "lazy"]
+    on_tensorflow = [*ours, "deferred, row-wise"]
+    expected = {
+        "TensorFlow": [*on_tensorflow, "torch", "bare operations"],
+        "PyTorch": [*ours, "torch"],
+        "JAX": ["Keras", "dense", "optax"],
+    }
+    if training:
+        expected = {"TensorFlow": on_tensorflow}
+    assert {backend: list(names) for backend, names in measured.items()} == expected
     assert "| Adam, deferred | " in page
+
+
+def test_a_large_table_has_one_contender_at_a_time(run, one_process_each):
+    arguments = ["--backends", "torch", *TINY]
+    summary, page = run(embedding_layer.main, "embedding_layer", *arguments)
+    assert_measured(summary, "growth")
+    is_alone = summary["table"] == "10³ × 4"
+    assert is_alone.sum() == len(embedding_layer.CONTENDERS["torch"])
+    assert (summary["rounds"][is_alone] == 1).all()
+    assert (summary["rounds"][~is_alone] >= 5).all()
+    assert "10³ × 4: 1 round, each contender alone" in page
+    assert "same deferred Adam" not in page
+
+
+def test_embedding_layer(run):
+    summary, page = run(embedding_layer.main, "embedding_layer", *TINY)
+    assert_measured(summary, "growth")
+    measured = summary.groupby("backend", sort=False)["label"].unique()
+    assert {backend: list(names) for backend, names in measured.items()} == {
+        "TensorFlow": [
+            "Keras Adam, Keras's layer",
+            "Adam, deferred, Keras's layer",
+            "Adam, deferred, our layer",
+        ],
+        "PyTorch": ["Keras Adam, Keras's layer", "Adam, deferred, our layer"],
+    }
+    compared = summary[summary["over_keras_layer_median"].notna()]
+    assert_measured(compared, "over_keras_layer")
+    assert list(compared["label"]) == 2 * ["Adam, deferred, our layer"]
+    assert set(compared["backend"]) == {"TensorFlow"}
+    assert page.count("| Adam, deferred, our layer | ") == 5
+
+
+def test_the_models_have_the_layers_and_optimizers_that_they_say():
+    table = on_tables.Table(1000, 4)
+    for contender in embedding_layer.CONTENDERS["tensorflow"]:
+        model = contender.model(table)
+        for part, whose in [
+            (model.layers[0], contender.layer),
+            (model.optimizer, contender.optimizer),
+        ]:
+            is_ours = type(part).__module__.startswith("keras_adaptive.")
+            assert is_ours == (whose == "ours"), contender
+        assert model.layers[0].embeddings.shape == table
 
 
 def test_bandwidth(run):
     chosen = ["Adam", "Lion"]
     summary, page = run(bandwidth.main, "bandwidth", "--optimizers", *chosen)
     assert_measured(summary, "times_the_limit")
-    assert dict(zip(summary["optimizer"], summary["bytes"], strict=True)) == {
-        "Lion": pytest.approx(20, abs=0.01),
-        "Adam": pytest.approx(28, abs=0.01),
-    }
+    assert (summary.groupby("optimizer").size() == 3).all()
+    for name, moved in [("Lion", 20), ("Adam", 28)]:
+        found = summary["bytes"][summary["optimizer"] == name]
+        np.testing.assert_allclose(found, moved, atol=0.01)
+    assert "| optimizer | bytes a parameter | TensorFlow | PyTorch | JAX |" in page
     assert "| Lion | 20 | " in page
+
+
+def test_the_page_names_who_is_far_from_the_limit():
+    summary = pd.DataFrame(
+        {
+            "optimizer": name,
+            "backend": backend,
+            "variable": "v",
+            "bytes": 28.0,
+            "rounds": 5,
+        }
+        | harness.quartiles(
+            milliseconds=pd.Series([1.0]),
+            limit=pd.Series([1.0]),
+            times_the_limit=pd.Series([times]),
+            gigabytes_a_second=pd.Series([1.0]),
+        )
+        for name, backend, times in [
+            ("Adam", "TensorFlow", 1.0),
+            ("Ftrl", "TensorFlow", 1.9),
+            ("Adam", "PyTorch", 2.1),
+            ("Ftrl", "PyTorch", 3.0),
+        ]
+    )
+    page = bandwidth.report(summary).page
+    far = "More than 2 times the limit: TensorFlow: none; PyTorch: Adam, Ftrl."
+    assert far in page
+    assert "| Ftrl | 28 | 1.0, 1.9 (1.9–1.9)× | 1.0, 3.0 (3.0–3.0)× |" in page
 
 
 def test_the_limit_is_for_rules_that_take_entries_alone():
