@@ -28,8 +28,13 @@ RUNS = [
     ["sparse_products"],
     ["bag_of_words"],
     ["memory"],
+    ["study"],
 ]
-PAGES = [harness.ROOT / "README.md", harness.ROOT / "docs" / "speed.md"]
+PAGES = [
+    harness.ROOT / "README.md",
+    harness.ROOT / "docs" / "speed.md",
+    harness.ROOT / "docs" / "studies.md",
+]
 
 
 def commands(argv: Sequence[str] | None = None) -> list[list[str]]:

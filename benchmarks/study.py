@@ -12,7 +12,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -115,8 +114,12 @@ PROBLEMS = [
 QUICK_PROBLEMS = [Problem("tiny: 64-4-10", dense(64, 4), digits, 200, 1, 3, 1, 1)]
 
 
-def loop(problem: Problem) -> tuple[int, float]:
+BY_NAME = {problem.name: problem for problem in [*PROBLEMS, *QUICK_PROBLEMS]}
+
+
+def loop(name: str) -> tuple[int, float]:
     """Returns the runs of a plain loop over `fit`, and its seconds."""
+    problem = BY_NAME[name]
     quarter = problem.train_rows // 4
     x, y = problem.rows(problem.train_rows + 2 * quarter)
     ends = [problem.train_rows, problem.train_rows + quarter]
@@ -140,8 +143,9 @@ def loop(problem: Problem) -> tuple[int, float]:
     return problem.looped, time.perf_counter() - start
 
 
-def study(problem: Problem, folder: str) -> int:
+def study(name: str, folder: str) -> int:
     """Returns the number of runs of a study, which is made in a folder."""
+    problem = BY_NAME[name]
     from keras_adaptive.study import Dataset, Epochs, Protocol, Split, Study, Workload
 
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
@@ -184,14 +188,14 @@ def measure(problem: Problem) -> pd.DataFrame:
 
     for backend, way in LOOPS.items():
         os.environ[BACKEND_OF_PROCESS] = backend
-        add(way, *harness.in_fresh_process(loop, problem))
+        add(way, *harness.in_fresh_process(loop, problem.name))
     os.environ[BACKEND_OF_PROCESS] = "tensorflow"
     with tempfile.TemporaryDirectory() as cache:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
         for way in (NO_CACHE, CACHED):
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
-                runs = harness.in_fresh_process(study, problem, folder)
+                runs = harness.in_fresh_process(study, problem.name, folder)
                 add(way, runs, time.perf_counter() - start)
     del os.environ["JAX_COMPILATION_CACHE_DIR"], os.environ[BACKEND_OF_PROCESS]
     return pd.DataFrame(records).assign(problem=problem.name)
@@ -226,9 +230,9 @@ def report(measured: pd.DataFrame) -> harness.Report:
     page = (
         f"Batches of {BATCH_SIZE}; contenders: {', '.join(CONTENDERS)}. "
         f"{harness.machine()}.\n\n"
-        "Runs a minute. A study: with everything from the start of its process, and how "
-        "many times as many as the loops over `fit` on TensorFlow and on JAX make. Once "
-        "with an empty folder of compiled programs, once with a filled one.\n\n"
+        "Runs a minute. A study: with everything from the start of its process, and "
+        "how many times as many as the loops over `fit` on TensorFlow and on JAX make. "
+        "Once with an empty folder of compiled programs, once with a filled one.\n\n"
         f"{table}"
     )
     return harness.Report("study", measured, page)

@@ -42,11 +42,23 @@ UNKNOWN = Clock(math.nan, 0, math.nan)
 
 
 def clocks(records: Sequence[Record]) -> dict[Whose, Clock]:
-    """Returns the clock of each contender that was timed, on each workload."""
+    """Returns the clock of each contender that was timed, on each workload.
+
+    A workload has none if some contender with finished runs could not be timed there:
+    its seconds would be compared with nothing.
+    """
     timed: dict[Whose, list[Record]] = {}
     for record in records:
         if record.phase == "time" and record.status == "finished":
             timed.setdefault((record.workload, record.contender), []).append(record)
+    untimed = {
+        record.workload
+        for record in records
+        if record.phase == "compare"
+        and record.status == "finished"
+        and record.params.get("engine") == "compiled"
+        and (record.workload, record.contender) not in timed
+    }
     return {
         whose: Clock(
             statistics.median(r.numbers["first_round_seconds"] for r in runs),
@@ -54,4 +66,5 @@ def clocks(records: Sequence[Record]) -> dict[Whose, Clock]:
             statistics.median(r.numbers["step_seconds"] for r in runs),
         )
         for whose, runs in timed.items()
+        if whose[0] not in untimed
     }

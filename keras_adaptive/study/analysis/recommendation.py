@@ -106,7 +106,8 @@ def _criteria(
     upward = with_upward(runs, table.directions, "test_metric")
     metric = f"test {table.metrics[workload]}"
     criteria = {metric: by_run(upward, "test_metric", -math.inf)}
-    if not math.isnan(table.targets[workload]):
+    # Without a target, or if compiled runs were not timed, there are no seconds.
+    if runs["seconds_to_target"].notna().any():
         seconds = by_run(runs, "seconds_to_target", math.inf)
         criteria["time to the target"] = seconds.assign(value=-seconds["value"])
     return criteria

@@ -292,7 +292,11 @@ def _to_target(record: Record, target: float, clock: Clock) -> dict[str, float]:
     if record.status == "failed" or math.isnan(target):
         return dict.fromkeys(TO_TARGET, math.nan)
     if record.status == "diverged":
-        return dict.fromkeys(TO_TARGET, math.inf)
+        never = dict.fromkeys(TO_TARGET, math.inf)
+        # Where no run is timed, a lost run has no seconds either.
+        return never | (
+            {"seconds_to_target": math.nan} if _has_no_seconds(record) else {}
+        )
     measured = record.series(f"val_{record.metric}")
     values = [value for _, value in measured]
     places: tuple[list[float], ...] = (
@@ -304,6 +308,10 @@ def _to_target(record: Record, target: float, clock: Clock) -> dict[str, float]:
         name: float(to_target(each, values, target, record.direction))
         for name, each in zip(TO_TARGET, places, strict=True)
     }
+
+
+def _has_no_seconds(record: Record) -> bool:
+    return all(math.isnan(point.seconds) for point in record.curve)
 
 
 def _curve_rows(record: Record, clock: Clock) -> list[dict[str, Any]]:
