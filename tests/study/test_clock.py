@@ -75,11 +75,14 @@ def test_medians_of_timed_runs_give_the_seconds():
     assert measures(runs) == {"steps to target", "seconds to target"}
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["finished", "one run diverged"])
-def test_without_timed_runs_only_steps_are_judged(lost):
+@pytest.mark.parametrize("case", ["finished", "one diverged", "one missed the target"])
+def test_without_timed_runs_only_steps_are_judged(case):
     records = list(COMPILED)
-    if lost:
+    if case == "one diverged":
         records[0] = replace(records[0], status="diverged")
+    if case == "one missed the target":
+        low = EVALUATED | {"val_accuracy": 0.1}
+        records[0] = replace(records[0], curve=(Point(10, math.nan, 0, low),))
     assert measures(table(records)) == {"steps to target"}
 
 

@@ -291,27 +291,24 @@ def _to_target(record: Record, target: float, clock: Clock) -> dict[str, float]:
     """Returns where a run first reached the target; a diverged run never did."""
     if record.status == "failed" or math.isnan(target):
         return dict.fromkeys(TO_TARGET, math.nan)
-    if record.status == "diverged":
-        never = dict.fromkeys(TO_TARGET, math.inf)
-        # Where no run is timed, a lost run has no seconds either.
-        return never | (
-            {"seconds_to_target": math.nan} if _has_no_seconds(record) else {}
-        )
     measured = record.series(f"val_{record.metric}")
     values = [value for _, value in measured]
+    seconds = [clock.at(point) for point, _ in measured]
     places: tuple[list[float], ...] = (
         [point.step for point, _ in measured],
         [point.metrics["epoch"] for point, _ in measured],
-        [clock.at(point) for point, _ in measured],
+        seconds,
     )
-    return {
-        name: float(to_target(each, values, target, record.direction))
-        for name, each in zip(TO_TARGET, places, strict=True)
-    }
-
-
-def _has_no_seconds(record: Record) -> bool:
-    return all(math.isnan(point.seconds) for point in record.curve)
+    if record.status == "diverged":
+        reached = dict.fromkeys(TO_TARGET, math.inf)
+    else:
+        reached = {
+            name: float(to_target(each, values, target, record.direction))
+            for name, each in zip(TO_TARGET, places, strict=True)
+        }
+    if any(map(math.isnan, seconds)):  # a compiled run that nobody timed
+        reached["seconds_to_target"] = math.nan
+    return reached
 
 
 def _curve_rows(record: Record, clock: Clock) -> list[dict[str, Any]]:
