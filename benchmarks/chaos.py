@@ -70,7 +70,12 @@ def run(seeds):
     protocol = Protocol(seeds=seeds, reference="adam")
     contenders = [Contender(each, [0.1]) for each in ("adam", "lion")]
     study = Study("chaos", [workload], contenders, protocol)
-    study.run(Processes(2), Console(file=sys.stdout, width=200), retry_failed=True)
+    study.run(
+        Processes(2),
+        Console(file=sys.stdout, width=200),
+        retry_failed=True,
+        runner="fit",
+    )
     return 0
 
 describe(keras.optimizers.SGD())  # Keras imports what it needs for that
