@@ -87,8 +87,7 @@ class Yogi(AdaptiveOptimizer):
     def rule(self, gradient: Any, state: State, hyper: Hyper) -> tuple[Any, State]:
         m = averaged(state["momentum"], gradient, hyper.beta_1)
         v = _moved(state["velocity"], self.squared(gradient), hyper)
-        rate, _ = self.drift(hyper)
-        floor = hyper.epsilon * _root(hyper.step, hyper)
+        (rate, _), floor = self.drift(hyper), hyper.epsilon * _root(hyper.step, hyper)
         step = rate * m / (ops.sqrt(v) + floor)
         return step, {"momentum": m, "velocity": v}
 
