@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import pandas as pd
 
 from benchmarks import BACKEND_OF_PROCESS, harness
 
@@ -20,6 +21,20 @@ def add_option(
     parser.add_argument(
         "--backends", nargs="+", choices=choices, default=choices, metavar="NAME"
     )
+
+
+def measured_on(
+    chosen: Sequence[str], measure: Callable[..., pd.DataFrame], *arguments: Any
+) -> pd.DataFrame:
+    """Returns the measurements of several backends, each in a process of its own.
+
+    Args:
+        chosen: The backends.
+        measure: Measures the backend that is its first argument.
+        *arguments: Its other arguments.
+    """
+    parts = [in_process_of(each, measure, each, *arguments) for each in chosen]
+    return pd.concat(parts, ignore_index=True)
 
 
 def in_process_of(backend: str, function: Callable[..., Any], *arguments: Any) -> Any:

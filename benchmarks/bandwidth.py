@@ -130,13 +130,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     case = QUICK_CASE if options.quick else CASE
     seconds = 0 if options.quick else 2
-    parts = [
-        backends.in_process_of(
-            backend, measure, backend, options.optimizers, case, seconds
-        )
-        for backend in options.backends
-    ]
-    report(pd.concat(parts, ignore_index=True)).publish(options)
+    arguments = options.optimizers, case, seconds
+    summary = backends.measured_on(options.backends, measure, *arguments)
+    report(summary).publish(options)
 
 
 def report(summary: pd.DataFrame) -> harness.Report:

@@ -6,7 +6,7 @@ donated buffers.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -155,8 +155,13 @@ def torch_steps(problem: Problem, way: str) -> Iterator[Any]:
         yield optimizer.step()
 
 
-def optax_steps(problem: Problem) -> Iterator[Any]:
-    """Yields steps of optax's Adam under `jax.jit`."""
+def optax_steps(start: Sequence[Any], gradients: Sequence[Any]) -> Iterator[Any]:
+    """Yields steps of optax's Adam under `jax.jit`.
+
+    Args:
+        start: The parameters at the start, as arrays.
+        gradients: Their gradients, the same in every step.
+    """
     import jax
     import optax
 
@@ -167,8 +172,8 @@ def optax_steps(problem: Problem) -> Iterator[Any]:
         updates, state = adam.update(gradients, state, parameters)
         return optax.apply_updates(parameters, updates), state
 
-    parameters = [jax.numpy.array(start) for start in problem.start]
-    gradients = [jax.numpy.array(slope) for slope in problem.slopes]
+    parameters = [jax.numpy.array(each) for each in start]
+    gradients = [jax.numpy.asarray(each) for each in gradients]
     state = adam.init(parameters)
     while True:
         parameters, state = step(parameters, state, gradients)
@@ -197,5 +202,7 @@ def contenders(family: str) -> dict[str, Callable[[Problem], Iterator[Any]]]:
         for way in ("fused", "foreach"):
             found[f"torch Adam, {way}"] = functools.partial(torch_steps, way=way)
     if "optax" in peers and harness.installed("optax"):
-        found["optax adam, jit"] = optax_steps
+        found["optax adam, jit"] = lambda problem: optax_steps(
+            problem.start, problem.slopes
+        )
     return found

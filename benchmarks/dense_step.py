@@ -81,13 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     seconds = options.seconds or (0 if options.quick else 10)
     cases = QUICK_CASES if options.quick else CASES
-    parts = [
-        backends.in_process_of(
-            backend, measure, backend, options.families, cases, seconds
-        )
-        for backend in options.backends
-    ]
-    report(pd.concat(parts, ignore_index=True)).publish(options)
+    arguments = options.families, cases, seconds
+    summary = backends.measured_on(options.backends, measure, *arguments)
+    report(summary).publish(options)
 
 
 def report(summary: pd.DataFrame) -> harness.Report:

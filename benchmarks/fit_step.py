@@ -148,13 +148,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     rounds = options.rounds or (2 if options.quick else 9)
     networks = QUICK_NETWORKS if options.quick else NETWORKS
-    parts = [
-        backends.in_process_of(
-            backend, measure, backend, options.families, networks, rounds
-        )
-        for backend in options.backends
-    ]
-    report(pd.concat(parts, ignore_index=True)).publish(options)
+    arguments = options.families, networks, rounds
+    summary = backends.measured_on(options.backends, measure, *arguments)
+    report(summary).publish(options)
 
 
 def report(summary: pd.DataFrame) -> harness.Report:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import keras_adaptive
-from benchmarks import harness
+from benchmarks import dense_contenders, harness
 from benchmarks.on_tables import Table, drawn
 
 LEARNING_RATE = 1e-3
@@ -180,22 +180,9 @@ def torch_steps(problem: Problem) -> Iterator[Any]:
 
 
 def optax_steps(problem: Problem) -> Iterator[Any]:
-    """Yields steps of optax's Adam under `jax.jit`."""
-    import jax
-    import optax
-
-    adam = optax.adam(LEARNING_RATE)
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(table: Any, state: Any, gradient: Any) -> Any:
-        updates, state = adam.update(gradient, state, table)
-        return optax.apply_updates(table, updates), state
-
-    table = jax.numpy.zeros(problem.table, "float32")
-    state = adam.init(table)
-    while True:
-        table, state = step(table, state, problem.dense_gradient)
-        yield jax.block_until_ready(table)
+    """Yields steps of optax's Adam by the gradient of the whole table."""
+    start = np.zeros(problem.table, "float32")
+    return dense_contenders.optax_steps([start], [problem.dense_gradient])
 
 
 def bare_steps(problem: Problem) -> Iterator[Any]:

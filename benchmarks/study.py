@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits as digits_of_sklearn
 
-from benchmarks import BACKEND_OF_PROCESS, harness
+from benchmarks import backends, harness
 
 BATCH_SIZE = 32
 CLASSES = 10
@@ -143,11 +143,18 @@ def loop(name: str) -> tuple[int, float]:
     return problem.looped, time.perf_counter() - start
 
 
-def study(name: str, folder: str) -> int:
-    """Returns the number of runs of a study, which is made in a folder."""
+def study(name: str, folder: str, cache: str) -> int:
+    """Returns the number of runs of a study.
+
+    Args:
+        name: The problem.
+        folder: Where the study is made.
+        cache: The folder of compiled programs.
+    """
     problem = BY_NAME[name]
     from keras_adaptive.study import Dataset, Epochs, Protocol, Split, Study, Workload
 
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.chdir(folder)
     quarter = problem.train_rows // 4
@@ -187,17 +194,16 @@ def measure(problem: Problem) -> pd.DataFrame:
         records.append({"way": way, "runs": runs, "seconds": seconds})
 
     for backend, way in LOOPS.items():
-        os.environ[BACKEND_OF_PROCESS] = backend
-        add(way, *harness.in_fresh_process(loop, problem.name))
-    os.environ[BACKEND_OF_PROCESS] = "tensorflow"
+        add(way, *backends.in_process_of(backend, loop, problem.name))
     with tempfile.TemporaryDirectory() as cache:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
         for way in (NO_CACHE, CACHED):
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
-                runs = harness.in_fresh_process(study, problem.name, folder)
+                places = folder, cache
+                runs = backends.in_process_of(
+                    "tensorflow", study, problem.name, *places
+                )
                 add(way, runs, time.perf_counter() - start)
-    del os.environ["JAX_COMPILATION_CACHE_DIR"], os.environ[BACKEND_OF_PROCESS]
     return pd.DataFrame(records).assign(problem=problem.name)
 
 

@@ -22,7 +22,7 @@ from keras_adaptive.study.execution.planning import Plan
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.runner import (
     Runner,
-    checked_runner,
+    check_runner,
     chosen_runner,
 )
 from keras_adaptive.study.execution.schedule import Schedule
@@ -152,7 +152,7 @@ class Study:
             KeyboardInterrupt: After an interrupt, with a note on how to resume.
         """
         console = console or Console()
-        checked_runner(runner)
+        check_runner(runner)
         budget = self.protocol.budget
         prepared = [PreparedWorkload.prepare(each, budget) for each in self.workloads]
         plans = [

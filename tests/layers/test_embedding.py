@@ -5,6 +5,7 @@ import gc
 import keras
 import numpy as np
 import pytest
+from compared_models import distance, resumed_bit_by_bit, weights
 from keras import ops
 
 import keras_adaptive
@@ -48,10 +49,6 @@ def make_model(optimizer, layer=keras_adaptive.layers.Embedding, **options):
     return model
 
 
-def weights(model):
-    return [np.array(ops.convert_to_numpy(v), "float64") for v in model.weights]
-
-
 def fitted(model, epochs=EPOCHS, **options):
     ids, labels = texts()
     history = model.fit(
@@ -83,12 +80,6 @@ CASES = {
         0.02, gradient_accumulation_steps=3, **o
     ),
 }
-
-
-def distance(got, want):
-    return max(
-        np.abs(a - b).max() / np.abs(b).max() for a, b in zip(got, want, strict=True)
-    )
 
 
 TOLERANCE = {
@@ -184,15 +175,8 @@ def test_it_resumes_bit_by_bit(tmp_path):
             part = slice(8 * batch, 8 * batch + 8)
             model.train_on_batch(ids[part], labels[part])
 
-    model = make_model(optimizers.AdamW(0.02))
-    train(model, range(6))
     path = str(tmp_path / "model.keras")
-    model.save(path)
-    train(model, range(6, 12))
-    again = keras.saving.load_model(path)
-    train(again, range(6, 12))
-    for got, want in zip(weights(again), weights(model), strict=True):
-        np.testing.assert_array_equal(got, want)
+    resumed_bit_by_bit(make_model(optimizers.AdamW(0.02)), train, path)
 
 
 @pytest.mark.parametrize(

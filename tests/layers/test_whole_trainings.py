@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from compared_models import distance
 from keras import ops
 
 import keras_adaptive
@@ -95,13 +96,6 @@ def trained(layers, make, size, dtype="float64", **options):
     )
     weights = [ops.convert_to_numpy(v).astype("float64") for v in model.weights]
     return weights, history.history
-
-
-def distance(got, want):
-    """The largest difference in any variable, relative to its largest entry."""
-    return max(
-        np.abs(a - b).max() / np.abs(b).max() for a, b in zip(got, want, strict=True)
-    )
 
 
 def differences(layers, make, size, dtype="float64"):

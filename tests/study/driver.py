@@ -60,7 +60,8 @@ def study(name):
 
 
 def run(name, executor):
-    study(name).run(executor, Console(file=sys.stdout, width=120))
+    console = Console(file=sys.stdout, width=120)
+    study(name).run(executor, console, runner="fit")
     return 0
 
 

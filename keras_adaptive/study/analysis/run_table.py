@@ -140,11 +140,6 @@ class RunTable:
         return self._clocks.get((record.workload, record.contender), UNKNOWN)
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether some runs were made by compiled programs, see `clock`."""
-        return any(record.params.get("engine") == "compiled" for record in self.records)
-
-    @property
     def _extra_hyperparameters(self) -> list[str]:
         extras = (record.setting.extra_hyperparameter for record in self.records)
         return list(dict.fromkeys(column_of(extra[0]) for extra in extras if extra))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from keras_adaptive.study.design.contender import Contender
 from keras_adaptive.study.design.grid import beyond_the_edge
@@ -48,6 +49,18 @@ class TuningProgress:
         return len(self.done) + len(self.missing) + self.later
 
 
+class OptimizerOfSetting(NamedTuple):
+    """What the runs of a setting record of their optimizer, whatever their seed.
+
+    Args:
+        digest: A digest of everything that it reaches.
+        params: Its class and its configuration.
+    """
+
+    digest: str
+    params: dict[str, str]
+
+
 @dataclass
 class Plan:
     """The runs of a contender on a workload.
@@ -66,10 +79,11 @@ class Plan:
     engine: Engine = "fit"
     why_fit: str = ""
     _trials: dict[tuple[Setting, Phase, int], Trial] = field(default_factory=dict)
+    _optimizers: dict[Setting, OptimizerOfSetting] = field(default_factory=dict)
 
     def by(self, engine: Engine, why_fit: str = "") -> Plan:
         """Returns the same plan for another engine."""
-        return Plan(self.prepared, self.contender, self.protocol, engine, why_fit)
+        return replace(self, engine=engine, why_fit=why_fit, _trials={})
 
     def samples(self) -> list[Trial]:
         """Returns the runs of the lowest and of the highest learning rate."""
@@ -173,6 +187,17 @@ class Plan:
         """A digest of what a compiled program is made of."""
         return digest([self.prepared.description, self.contender.label, self._maker])
 
+    def _optimizer(self, setting: Setting) -> OptimizerOfSetting:
+        if setting not in self._optimizers:
+            optimizer = self.contender.make(setting)
+            called = f"The optimizer of {self.contender.label!r}"
+            config = flatten(optimizer.get_config(), "optimizer")
+            self._optimizers[setting] = OptimizerOfSetting(
+                describe(optimizer, called),
+                {"optimizer": type(optimizer).__name__, **config},
+            )
+        return self._optimizers[setting]
+
     def _new_trial(self, setting: Setting, phase: Phase, seed: int) -> Trial:
         prepared = self.prepared
         engine: Engine = "fit" if phase == "time" else self.engine
@@ -180,7 +205,7 @@ class Plan:
         budget = prepared.timed_budget if phase == "time" else prepared.budget
         rows, batch_size = len(prepared.data.train.y), prepared.workload.batch_size
         steps = budget.steps(rows, batch_size)
-        optimizer = self.contender.make(setting)
+        optimizer = self._optimizer(setting)
         key = digest(
             {
                 **prepared.description,
@@ -188,7 +213,7 @@ class Plan:
                 "contender": [
                     self.contender.label,
                     self._maker,
-                    describe(optimizer, f"The optimizer of {self.contender.label!r}"),
+                    optimizer.digest,
                 ],
                 "setting": [setting.learning_rate, setting.extra_hyperparameter],
                 "phase": phase,
@@ -205,8 +230,7 @@ class Plan:
             **running_on,
             **({"why_fit": self.why_fit} if self.why_fit else {}),
             **machine(),
-            "optimizer": type(optimizer).__name__,
-            **flatten(optimizer.get_config(), "optimizer"),
+            **optimizer.params,
         }
         return Trial(
             key=key,

@@ -27,8 +27,8 @@ WORTHWHILE = 24
 """Fewer runs end sooner by `fit` than processes with JAX start and compile."""
 
 
-def checked_runner(runner: str) -> Runner:
-    """Returns the name of a runner after checking it.
+def check_runner(runner: str) -> None:
+    """Checks the name of a runner.
 
     Raises:
         InputError: If there is no such runner.
@@ -38,7 +38,6 @@ def checked_runner(runner: str) -> Runner:
             f"There is no runner {runner!r}. Expected 'compiled' for programs that JAX "
             "compiles, 'fit', or 'auto' for what is faster."
         )
-    return runner  # type: ignore[return-value]
 
 
 @contextmanager

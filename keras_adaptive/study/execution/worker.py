@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
@@ -145,9 +145,3 @@ def data_files(data: Mapping[str, Dataset]) -> Iterator[DataFiles]:
 def read_data(file: str) -> Dataset:
     """Reads a dataset in a worker, once."""
     return joblib.load(file, mmap_mode="r")
-
-
-def end_all(workers: Sequence[Worker]) -> None:
-    """Ends several processes."""
-    for worker in workers:
-        worker.end()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.execution.trial import Trial, milliseconds
-from keras_adaptive.study.execution.worker import DataFiles, Worker, end_all
+from keras_adaptive.study.execution.worker import DataFiles, Worker
 from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.terminal import say
 
@@ -74,7 +74,8 @@ class WorkerPool:
         try:
             yield self
         finally:
-            end_all(self._workers)
+            for worker in self._workers:
+                worker.end()
 
     def submit(self, trial: Trial) -> None:
         """Runs a trial when a process is free, see `Pool`."""

@@ -22,7 +22,12 @@ from keras_adaptive.study.execution.compiled.work import (
 from keras_adaptive.study.execution.executors import Executor, Pool
 from keras_adaptive.study.execution.processes import affordable_workers
 from keras_adaptive.study.execution.trial import Trial
-from keras_adaptive.study.execution.worker import Worker, data_files, threads_each
+from keras_adaptive.study.execution.worker import (
+    DataFiles,
+    Worker,
+    data_files,
+    threads_each,
+)
 from keras_adaptive.study.execution.worker_pool import WorkerPool, without_data
 from keras_adaptive.study.ledger.record import Record
 
@@ -40,27 +45,33 @@ SHARE_OF_MEMORY = 0.5
 class CompiledRuns:
     """Processes with Keras on JAX that make compiled runs.
 
+    A process starts with its first run.
+
     Args:
         data: The dataset of each workload, by the workload's name.
+        files: The files of the datasets.
+
+    Attributes:
         pool: The processes and the runs that wait for them.
-        workers: The processes.
-        files: The file of each dataset.
-        replicas: Takes the number of runs side by side of each program.
     """
 
-    def __init__(
-        self,
-        data: Mapping[str, Dataset],
-        pool: WorkerPool,
-        workers: Sequence[Worker],
-        files: Mapping[str, str],
-        replicas: dict[str, int],
-    ) -> None:
+    def __init__(self, data: Mapping[str, Dataset], files: DataFiles) -> None:
+        settings = KerasSettings.here()
+        environment = {"KERAS_BACKEND": "jax"}
+        if settings.floatx == "float64":
+            environment["JAX_ENABLE_X64"] = "1"
+        count = affordable_workers(files.largest)
+        self._workers = [
+            Worker(threads_each(count), environment, partial(prepare, settings))
+            for _ in range(count)
+        ]
         self._data = data
-        self.pool = pool
-        self._workers = workers
         self._files = files
-        self._replicas = replicas
+        self._replicas: dict[str, int] = {}
+        self.pool = WorkerPool(self._workers, files, attempt_pack, self._capacity)
+
+    def _capacity(self, trial: Trial) -> int:
+        return self._replicas[trial.program]
 
     def reasons(self, samples: Sequence[Sequence[Trial]]) -> list[str]:
         """Finds out which runs can be compiled.
@@ -82,7 +93,7 @@ class CompiledRuns:
                 continue
             worker = self._workers[place % len(self._workers)]
             worker.programs.add(first.program)
-            file = self._files[first.workload.name]
+            file = self._files.names[first.workload.name]
             sent = [without_data(trial) for trial in trials]
             each = free // len(self._workers)
             trying[worker.call(try_program, sent, file, each)] = place
@@ -109,24 +120,10 @@ def compiled_runs(data: Mapping[str, Dataset]) -> Iterator[CompiledRuns]:
     Args:
         data: The dataset of each workload, by the workload's name.
     """
-    settings = KerasSettings.here()
-    environment = {"KERAS_BACKEND": "jax"}
-    if settings.floatx == "float64":
-        environment["JAX_ENABLE_X64"] = "1"
-    replicas: dict[str, int] = {}
     with data_files(data) as files:
-        count = affordable_workers(files.largest)
-        workers = [
-            Worker(threads_each(count), environment, partial(prepare, settings))
-            for _ in range(count)
-        ]
-        pool = WorkerPool(
-            workers, files, attempt_pack, lambda trial: replicas[trial.program]
-        )
-        with pool.open():
-            for worker in workers:
-                worker.start()
-            yield CompiledRuns(data, pool, workers, files.names, replicas)
+        runs = CompiledRuns(data, files)
+        with runs.pool.open():
+            yield runs
 
 
 def has_jax() -> bool:
