@@ -150,3 +150,15 @@ def test_names_of_tensorflow():
     assert hasattr(tf.raw_ops, "DisableCopyOnRead")
     assert hasattr(tf.__internal__.distribute.interim, "maybe_merge_call")
     assert hasattr(tf.distribute.ReplicaContext, "merge_call")
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's tensors alone are read so")
+def test_a_variable_keeps_its_tensor_under_a_private_name():
+    """The private name that `tensor_of` reads."""
+    from keras_adaptive.optimizers.engine.torch.scope import tensor_of
+
+    variable = keras.Variable(np.ones(2))
+    assert tensor_of(variable) is variable.value
+    before = tensor_of(variable)
+    variable.assign(np.zeros(2))
+    assert tensor_of(variable) is before

@@ -22,6 +22,7 @@ from keras_adaptive.optimizers.engine.backend import (
 from keras_adaptive.optimizers.engine.conditional import branch
 from keras_adaptive.optimizers.engine.gradients import (
     after_checks,
+    are_plain,
     check_count,
     check_gradient,
     check_variables,
@@ -59,7 +60,7 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
                 a variable is complex, or its shape is not fixed.
             tf.errors.InvalidArgumentError: Row ids are out of range.
         """
-        grads = [in_our_form(gradient) for gradient in grads]
+        grads = list(grads)
         if trainable_variables is None:
             variables = list(self._trainable_variables)
         else:
@@ -68,10 +69,12 @@ class AppliesGradients(Algorithm, keras.optimizers.Optimizer):
         if not grads or len(grads) != len(variables):
             super().apply(grads, trainable_variables)
             return
-        if not self.built:
-            check_variables(variables)
-        for gradient, variable in zip(grads, variables, strict=True):
-            check_gradient(gradient, variable)
+        if not are_plain(grads, variables):
+            grads = [in_our_form(gradient) for gradient in grads]
+            if not self.built:
+                check_variables(variables)
+            for gradient, variable in zip(grads, variables, strict=True):
+                check_gradient(gradient, variable)
         if not self.built:
             self.build(variables)
         if self._engine.factory.late_slots:

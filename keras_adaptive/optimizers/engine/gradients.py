@@ -20,6 +20,17 @@ from keras_adaptive.optimizers.engine.backend import (
 )
 from keras_adaptive.optimizers.engine.sparse.primitives import rows
 
+if ON_TORCH:
+    from keras_adaptive.optimizers.engine.torch import scope as on_torch
+
+
+def are_plain(gradients: Sequence[Any], variables: Sequence[Any]) -> bool:
+    """Returns whether a backend knows at once that gradients need no check.
+
+    On PyTorch `apply` runs at every step, elsewhere once for a compiled step.
+    """
+    return ON_TORCH and on_torch.are_plain(gradients, variables)
+
 
 def check_count(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
     """Checks that there is a gradient, or `None`, for each variable.

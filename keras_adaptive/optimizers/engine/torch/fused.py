@@ -33,7 +33,7 @@ from keras_adaptive.optimizers.engine.torch.recorded import (
     numbers,
     recorded,
 )
-from keras_adaptive.optimizers.engine.torch.scope import within_scope
+from keras_adaptive.optimizers.engine.torch.scope import tensor_of, within_scope
 
 SMALL = 16_384
 """Variables with fewer entries are gathered into one array."""
@@ -87,7 +87,7 @@ class FusedUpdates:
     def _in_place(self, pairs: Pairs) -> bool:
         """Returns whether variables are written at once, to the tensors of before."""
         return not within_scope() and all(
-            state.variable.value is self._values[state.index] for _, state in pairs
+            tensor_of(state.variable) is self._values[state.index] for _, state in pairs
         )
 
     def _fused(self, pairs: Pairs, context: StepContext) -> Pairs:

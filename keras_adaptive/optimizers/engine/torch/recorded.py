@@ -28,13 +28,13 @@ SCALES = (1e-3, 1e3)
 
 def numbers(context: StepContext) -> list[torch.Tensor]:
     """Returns the numbers of a step that a program takes."""
-    rate, other = context.learning_rate, context.fallback_learning_rate
-    first = ops.convert_to_tensor(raw(rate))
-    given = [first, first if other is rate else ops.convert_to_tensor(raw(other))]
-    rest = [context.iterations]
+    given = [context.learning_rate, context.fallback_learning_rate, context.iterations]
     for name in GLOBAL_STATES:
-        rest += getattr(context, name).values()
-    return given + [ops.convert_to_tensor(raw(each)) for each in rest]
+        given += getattr(context, name).values()
+    return [
+        each if isinstance(each, torch.Tensor) else ops.convert_to_tensor(each)
+        for each in map(raw, given)
+    ]
 
 
 def recorded(
