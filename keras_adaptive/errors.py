@@ -22,6 +22,14 @@ StudyError = InputError
 """The same error by its earlier name."""
 
 
+class ClusterError(RuntimeError):
+    """A cluster makes no more runs. The finished ones are kept.
+
+    The message says what stopped and how to go on. The command line prints it without a
+    traceback and exits with status 3.
+    """
+
+
 class MissingExtraError(ImportError):
     """A library of an optional extra is not installed."""
 

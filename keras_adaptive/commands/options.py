@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_adaptive.commands.signals import Terminated, orderly_termination
-from keras_adaptive.errors import InputError, MissingExtraError
+from keras_adaptive.errors import ClusterError, InputError, MissingExtraError
 from keras_adaptive.terminal import say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from keras_adaptive.datasets.dataset import Dataset
+    from keras_adaptive.study.execution.executors import Executor
     from keras_adaptive.study.results import Results
     from keras_adaptive.study.study import Study
 
-INTERRUPTED, TERMINATED = 130, 143
+LOST_CLUSTER, INTERRUPTED, TERMINATED = 3, 130, 143
 Parse = Callable[[Sequence[str] | None, str | None], argparse.Namespace]
 
 
@@ -31,7 +33,8 @@ def exit_status(command: Callable[[], int]) -> int:
 
     Returns:
         That status; 2 for an input that cannot be used or for a library that is not
-        installed; 130 after an interrupt from the keyboard; 143 after SIGTERM.
+        installed; 3 if a cluster stops making runs; 130 after an interrupt from the
+        keyboard; 143 after SIGTERM.
     """
     try:
         with orderly_termination():
@@ -39,6 +42,9 @@ def exit_status(command: Callable[[], int]) -> int:
     except (InputError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return LOST_CLUSTER
     except Terminated:
         print("terminated", file=sys.stderr)
         return TERMINATED
@@ -120,7 +126,19 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         type=count,
         metavar="N",
         help="train in N processes at the same time (default: in this process, one run "
-        "after another, which gives the most reliable times)",
+        "after another, which gives the most reliable times); with --scheduler, the "
+        "most tasks at the same time",
+    )
+    parser.add_argument(
+        "--executor",
+        choices=("local", "dask"),
+        default="local",
+        help="train on this machine or on a cluster of Dask (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="the cluster's scheduler, such as tcp://10.0.0.1:8786",
     )
     parser.add_argument(
         "--runner",
@@ -148,12 +166,31 @@ def run_study(study: Study, options: argparse.Namespace, console: Console) -> Re
         study: The study.
         options: The parsed command line.
         console: Where the progress is shown.
+
+    Raises:
+        InputError: If the options of the cluster do not fit together, or if nobody
+            answers at its address.
     """
-    from keras_adaptive.study.execution.executors import InProcess
+    with _executor(options) as executor:
+        return study.run(executor, console, options.retry_failed, options.runner)
+
+
+@contextmanager
+def _executor(options: argparse.Namespace) -> Iterator[Executor | None]:
+    """Opens what makes the runs; `None` for this process."""
     from keras_adaptive.study.execution.processes import Processes
 
-    executor = Processes(options.workers) if options.workers else InProcess()
-    return study.run(executor, console, options.retry_failed, options.runner)
+    if (options.executor == "dask") != bool(options.scheduler):
+        raise InputError(
+            "Give both --executor dask and --scheduler ADDRESS, or neither of them."
+        )
+    if not options.scheduler:
+        yield Processes(options.workers) if options.workers else None
+        return
+    from keras_adaptive.study.execution.cluster.dask_executor import DaskExecutor
+
+    with DaskExecutor.connected(options.scheduler, options.workers) as executor:
+        yield executor
 
 
 def results_folder(study: Study, name: str, options: argparse.Namespace) -> Path:

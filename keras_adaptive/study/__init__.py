@@ -13,6 +13,7 @@ from keras_adaptive.renamed import moved_modules
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset as Dataset
     from keras_adaptive.datasets.dataset import Split as Split
+    from keras_adaptive.errors import ClusterError as ClusterError
     from keras_adaptive.errors import InputError as InputError
     from keras_adaptive.errors import StudyError as StudyError
     from keras_adaptive.study.analysis.run_table import RunTable as RunTable
@@ -38,14 +39,22 @@ if TYPE_CHECKING:
     from keras_adaptive.study.design.workload import Epochs as Epochs
     from keras_adaptive.study.design.workload import Steps as Steps
     from keras_adaptive.study.design.workload import Workload as Workload
+    from keras_adaptive.study.execution.cluster.dask_executor import (
+        DaskExecutor as DaskExecutor,
+    )
+    from keras_adaptive.study.execution.cluster.futures_executor import (
+        FuturesExecutor as FuturesExecutor,
+    )
     from keras_adaptive.study.execution.executors import InProcess as InProcess
     from keras_adaptive.study.execution.processes import Processes as Processes
     from keras_adaptive.study.results import Results as Results
     from keras_adaptive.study.study import Study as Study
 
 _PLACES = {
+    "ClusterError": "errors",
     "comparison": "study.compare",
     "Contender": "study.design.contender",
+    "DaskExecutor": "study.execution.cluster.dask_executor",
     "Dataset": "datasets.dataset",
     "default_batch_size": "study.design.defaults",
     "default_contenders": "study.design.defaults",
@@ -54,6 +63,7 @@ _PLACES = {
     "default_model": "study.design.default_models",
     "default_workload": "study.design.defaults",
     "Epochs": "study.design.workload",
+    "FuturesExecutor": "study.execution.cluster.futures_executor",
     "InProcess": "study.execution.executors",
     "InputError": "errors",
     "Processes": "study.execution.processes",

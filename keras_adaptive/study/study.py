@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from keras_adaptive.study.design.contender import Contender
 from keras_adaptive.study.design.protocol import Protocol
 from keras_adaptive.study.design.setting import Setting, column_of
 from keras_adaptive.study.design.workload import Workload
-from keras_adaptive.study.execution.executors import Executor, InProcess
+from keras_adaptive.study.execution.cluster.futures_executor import as_executor
+from keras_adaptive.study.execution.executors import Executor
 from keras_adaptive.study.execution.planning import Plan
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.runner import (
@@ -122,7 +124,7 @@ class Study:
     @autologging_off()
     def run(
         self,
-        executor: Executor | None = None,
+        executor: Executor | futures.Executor | None = None,
         console: Console | None = None,
         retry_failed: bool = False,
         runner: Runner = "auto",
@@ -134,7 +136,9 @@ class Study:
         A run with another model, other data or other software versions is a new run.
 
         Args:
-            executor: Makes the runs by `fit`; `None` for this process.
+            executor: Makes the runs: `Processes(n)`, `DaskExecutor(client)` or an
+                executor of `concurrent.futures`; `None` for this process. Compiled
+                runs are made where the executor is, or else in processes of their own.
             console: Shows the progress; `None` for the terminal.
             retry_failed: Whether runs that failed before are made again.
             runner: `"compiled"` makes many runs as one program of JAX, in processes of
@@ -149,10 +153,12 @@ class Study:
         Raises:
             InputError: Before any training, if a model, data, a budget or MLflow's
                 store cannot be used, or if there is no such runner.
+            ClusterError: If a cluster stops making runs, with a note on how to go on.
             KeyboardInterrupt: After an interrupt, with a note on how to resume.
         """
         console = console or Console()
         check_runner(runner)
+        by_fit = as_executor(executor)
         budget = self.protocol.budget
         prepared = [PreparedWorkload.prepare(each, budget) for each in self.workloads]
         plans = [
@@ -166,9 +172,10 @@ class Study:
             names = [each.name for each in self.workloads]
             with ledger.open(self.title, self._description(), names):
                 _tell_of_other_data(prepared, ledger, console)
-                with chosen_runner(
-                    runner, plans, ledger, executor or InProcess(), console
-                ) as (chosen, all_runs):
+                with chosen_runner(runner, plans, ledger, by_fit, console) as (
+                    chosen,
+                    all_runs,
+                ):
                     schedule = Schedule(chosen, ledger)
                     if retry_failed:
                         schedule.forget_failed()

@@ -1,9 +1,9 @@
 """Runs a study of 30 runs on PyTorch, in a process that a test may kill.
 
 It imports everything once. Each line on its standard input starts the study in a child
-process: the name of the study, `0` or the number of worker processes, and the folder
-with the store. It answers with the child's id; the child's output goes to the standard
-output.
+process: the name of the study, `0` or the number of worker processes, the runner, and
+the folder with the store. It answers with the child's id; the child's output goes to
+the standard output.
 """
 
 import os
@@ -55,20 +55,22 @@ def study(name):
         budget=Epochs(2),
     )
     contenders = [Contender(each, LEARNING_RATES) for each in OPTIMIZERS]
-    protocol = Protocol(tuning_trials=5, widening_trials=0, seeds=5, reference="sgd")
+    protocol = Protocol(
+        tuning_trials=5, widening_trials=0, seeds=5, reference="sgd", timed_runs=0
+    )
     return Study(name, [workload], contenders, protocol)
 
 
-def run(name, executor):
+def run(name, executor, runner):
     console = Console(file=sys.stdout, width=120)
-    study(name).run(executor, console, runner="fit")
+    study(name).run(executor, console, runner=runner)
     return 0
 
 
 def main():
     describe(keras.optimizers.SGD())  # Keras imports what it needs for that
     for line in sys.stdin:
-        name, workers, folder = line.split(maxsplit=2)
+        name, workers, runner, folder = line.split(maxsplit=3)
         child = os.fork()
         if child:
             print(f"started {child}", flush=True)
@@ -80,7 +82,7 @@ def main():
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{os.getcwd()}/mlflow.db"
         executor = Processes(int(workers)) if int(workers) else InProcess()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        status = exit_status(partial(run, name, executor))
+        status = exit_status(partial(run, name, executor, runner))
         sys.stdout.flush()
         os._exit(status)
 

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, on JAX, which starts fastest."""
+"""Runs in processes of their own."""
 
 import os
 import signal
@@ -14,9 +14,9 @@ import pytest
 from loky.process_executor import BrokenProcessPool
 
 from keras_adaptive.study import Contender, Epochs, Processes, StudyError, Workload
-from keras_adaptive.study.execution import processes, worker_pool
-from keras_adaptive.study.execution.processes import affordable_workers
-from keras_adaptive.study.execution.worker import DataFiles, threads_each
+from keras_adaptive.study.execution import this_machine, worker_pool
+from keras_adaptive.study.execution.this_machine import affordable_workers
+from keras_adaptive.study.execution.worker import threads_each
 from keras_adaptive.study.execution.worker_pool import WorkerPool
 
 
@@ -50,8 +50,7 @@ def tell_threads(seed):
 
 
 @pytest.fixture
-def jax_workers(monkeypatch, tmp_path):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
+def mark(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_ADAPTIVE_TEST_MARK", str(tmp_path / "mark"))
 
 
@@ -68,7 +67,7 @@ def workload(dense):
 
 
 @pytest.mark.slow
-def test_processes(jax_workers, workload, dense, trial_of):
+def test_processes(mark, workload, dense, trial_of):
     """Runs that end well, raise or die, more of them than processes."""
     local = replace(workload, build=lambda seed: dense_model(seed))
     cases = {
@@ -85,7 +84,7 @@ def test_processes(jax_workers, workload, dense, trial_of):
         for key, case in cases.items():
             pool.submit(trial_of(case, contender, seed=3, key=key))
         records = {record.key: record for record in pool.results()}
-        folder = Path(next(iter(pool._files.names.values()))).parent
+        folder = Path(next(iter(pool._files.values()))).parent
         assert folder.is_dir()
     assert not folder.exists()
     assert {key: record.status for key, record in records.items()} == {
@@ -112,8 +111,8 @@ def test_as_many_processes_as_processors_and_memory_allow(monkeypatch):
     class Memory:
         available = 10e9
 
-    monkeypatch.setattr(processes.loky, "cpu_count", lambda: 8)
-    monkeypatch.setattr(processes.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(this_machine.loky, "cpu_count", lambda: 8)
+    monkeypatch.setattr(this_machine.psutil, "virtual_memory", lambda: Memory)
     assert affordable_workers(0) == 8
     assert affordable_workers(500_000_000) == 4
     assert affordable_workers(10**12) == 1
@@ -128,7 +127,7 @@ def test_bad_counts(count):
 
 @pytest.mark.slow
 def test_a_worker_that_dies_between_two_runs_is_replaced(
-    jax_workers, workload, dense, trial_of
+    mark, workload, dense, trial_of
 ):
     contender = Contender("adam", [0.1])
     with Processes(1).start({"dense": dense}) as pool:
@@ -178,7 +177,7 @@ def test_processes_that_start_or_die_are_told(monkeypatch, workload, trial_of):
     worker = StartingWorker()
     monkeypatch.setattr(worker_pool, "SECONDS_BETWEEN_NOTES", 0.01)
     monkeypatch.setattr(worker_pool, "say", worker.say)
-    pool = WorkerPool([worker], DataFiles({"dense": "file"}), None)
+    pool = WorkerPool([worker], {"dense": "file"}, None)
     pool.submit(trial_of(workload, Contender("adam", [0.1])))
     assert list(pool.results()) == ["a record"]
     starting, started, died = worker.told

@@ -27,9 +27,9 @@ class Driver:
             env={**os.environ, "KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"},
         )
 
-    def start(self, name, workers=0):
+    def start(self, name, workers=0, runner="fit"):
         """Starts the study and returns the id of its process."""
-        self._process.stdin.write(f"{name} {workers} {self.folder}\n")
+        self._process.stdin.write(f"{name} {workers} {runner} {self.folder}\n")
         self._process.stdin.flush()
         for line in self._process.stdout:
             if line.startswith("started"):
@@ -109,6 +109,28 @@ def test_ten_kills_lose_and_double_nothing(driver, store):
     # Each is printed after its status is written: none is made twice, and a kill may
     # come between the two.
     assert RUNS - KILLS <= printed <= RUNS
+
+
+@pytest.mark.slow
+def test_a_kill_between_two_runs_of_a_pack(driver, store):
+    pytest.importorskip("jax")
+    driver.start("whole", runner="compiled")
+    assert len(list(driver.runs())) == RUNS
+    expected = kept(store[1], "whole")
+    process = driver.start("killed", runner="compiled")
+    lines = driver.runs()
+    for _ in range(3):
+        next(lines)
+    os.kill(process, signal.SIGKILL)
+    before = 3 + len(list(lines))
+    assert before < RUNS
+    driver.start("killed", runner="compiled")
+    after = len(list(driver.runs()))
+    assert RUNS - 1 <= before + after <= RUNS
+    found = kept(store[1], "killed")
+    assert found.keys() == expected.keys()
+    for key, numbers in found.items():
+        assert numbers == pytest.approx(expected[key], rel=1e-6)
 
 
 def study_status(client, name):

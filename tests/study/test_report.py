@@ -120,6 +120,24 @@ def test_settings_versions_and_the_command_are_told(page):
         assert words in text
 
 
+def test_it_tells_which_runs_were_compiled_and_which_were_timed(tmp_path):
+    def made(name, seed, engine="compiled", **changes):
+        record = made_up_record(name, seed, **changes)
+        return replace(record, params={**record.params, "engine": engine})
+
+    records = [made(REFERENCE, seed) for seed in range(3)]
+    whole = Page(made_up_results(records).report(tmp_path / "0.html").read_text())
+    assert "3 runs were made as compiled programs" in " ".join(whole.words)
+    assert "no run was timed by fit" in " ".join(whole.words)
+    timed = made(REFERENCE, 9, "fit", phase="time")
+    slow = made("adam", 0, "fit")
+    slow.params["why_fit"] = "it prints"
+    results = made_up_results([*records, timed, slow])
+    words = " ".join(Page(results.report(tmp_path / "1.html").read_text()).words)
+    assert "Their seconds follow from 1 short run by fit" in words
+    assert "adam on digits ran by fit: it prints." in words
+
+
 def test_everything_is_escaped():
     evil = '<script>alert("&")</script>'
     records = [

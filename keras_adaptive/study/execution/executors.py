@@ -31,7 +31,11 @@ class Pool(typing.Protocol):
 
 
 class Executor(typing.Protocol):
-    """Makes the runs of a study."""
+    """Makes the runs of a study.
+
+    One with a method `site(data)`, which opens a `Site`, makes compiled runs there;
+    those of others are made on this machine.
+    """
 
     def start(self, data: Mapping[str, Dataset]) -> AbstractContextManager[Pool]:
         """Opens a pool for the length of a block.

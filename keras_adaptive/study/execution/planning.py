@@ -15,7 +15,7 @@ from keras_adaptive.study.design.protocol import Protocol
 from keras_adaptive.study.design.setting import Setting
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.trial import Trial
-from keras_adaptive.study.ledger.fingerprint import Engine, described, digest, machine
+from keras_adaptive.study.ledger.fingerprint import Engine, described, digest
 from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.record import Phase, Record
 from keras_adaptive.study.ledger.run_values import flatten
@@ -229,7 +229,6 @@ class Plan:
             "steps": str(steps),
             **running_on,
             **({"why_fit": self.why_fit} if self.why_fit else {}),
-            **machine(),
             **optimizer.params,
         }
         return Trial(

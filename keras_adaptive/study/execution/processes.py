@@ -1,4 +1,4 @@
-"""Runs by `fit` in several processes of this machine."""
+"""Runs by `fit` in several processes, of this machine or of another site."""
 
 from __future__ import annotations
 
@@ -7,39 +7,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keras_adaptive.errors import counted, needs_extra
+import keras
+
+from keras_adaptive.errors import counted
 from keras_adaptive.study.execution.executors import Pool
+from keras_adaptive.study.execution.keras_settings import KerasSettings
+from keras_adaptive.study.execution.site import Site
+from keras_adaptive.study.execution.this_machine import this_machine
 from keras_adaptive.study.execution.training import attempt
-from keras_adaptive.study.execution.worker import (
-    Worker,
-    data_files,
-    read_data,
-    threads_each,
-)
+from keras_adaptive.study.execution.worker import read_data
 from keras_adaptive.study.execution.worker_pool import Task, WorkerPool
 from keras_adaptive.study.ledger.record import Record
 
-with needs_extra("study"):
-    import loky
-    import psutil
-
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset
-
-WORKER_BYTES = 1_000_000_000
-"""Memory of a process with Keras, a backend and a small model."""
-
-COPIES = 3
-"""Copies of the data in a worker: as read, as fed, and as batches on their way."""
 
 
 @dataclass(frozen=True)
 class Processes:
     """Makes runs in several processes of this machine.
 
-    Each process has its share of the processors. A run whose process dies is tried
-    once more in a new process, and then recorded as failed. Models, losses and
-    optimizers are sent by cloudpickle, so they may be defined in a notebook.
+    Each process has its share of the processors, and Keras's backend and settings of
+    this one. A run whose process dies is tried once more in a new process, and then
+    recorded as failed. Models, losses and optimizers are sent by cloudpickle, so they
+    may be defined in a notebook.
 
     Args:
         count: The number of processes. `None` for as many as the processors and the
@@ -59,24 +50,25 @@ class Processes:
     @contextmanager
     def start(self, data: Mapping[str, Dataset]) -> Iterator[Pool]:
         """Opens a pool, see `Executor`."""
-        with data_files(data) as files:
-            count = self.count or affordable_workers(files.largest)
-            workers = [Worker(threads_each(count)) for _ in range(count)]
-            with WorkerPool(workers, files, _attempt_each).open() as pool:
-                yield pool
+        with this_machine(data, self.count) as site, runs_by_fit(site) as pool:
+            yield pool
 
 
-def affordable_workers(data_bytes: int) -> int:
-    """Returns the number of processes that processors and free memory allow.
+@contextmanager
+def runs_by_fit(site: Site) -> Iterator[Pool]:
+    """Opens a pool of processes that make runs by `fit`, with this one's Keras.
 
     Args:
-        data_bytes: Size of the largest dataset.
+        site: Where the processes are.
     """
-    free = psutil.virtual_memory().available
-    by_memory = int(free / (WORKER_BYTES + COPIES * data_bytes))
-    return max(1, min(loky.cpu_count(), by_memory))
+    settings = KerasSettings.here()
+    environment = settings.environment(keras.backend.backend())
+    workers = site.workers(environment, settings.apply)
+    with WorkerPool(workers, site.files, attempt_each).open() as pool:
+        yield pool
 
 
-def _attempt_each(task: Task, file: str) -> list[Record]:
+def attempt_each(task: Task, file: str) -> list[Record]:
+    """Makes the runs of a task by `fit`, in a worker."""
     data = read_data(file)
     return [attempt(trial, data) for trial in task]

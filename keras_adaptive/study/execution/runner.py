@@ -15,6 +15,7 @@ from keras_adaptive.study.execution.compiled.executor import (
 )
 from keras_adaptive.study.execution.executors import Executor
 from keras_adaptive.study.execution.planning import Plan
+from keras_adaptive.study.execution.this_machine import this_machine
 from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.terminal import say
 
@@ -71,7 +72,8 @@ def chosen_runner(
         return
     data = {plan.prepared.workload.name: plan.prepared.data for plan in plans}
     compiled = [plan.by("compiled") for plan in plans]
-    with compiled_runs(data) as runs:
+    site = getattr(executor, "site", this_machine)
+    with site(data) as place, compiled_runs(data, place) as runs:
         reasons = runs.reasons([plan.samples() for plan in compiled])
         for plan, reason in zip(plans, reasons, strict=True):
             if reason:

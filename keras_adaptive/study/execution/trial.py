@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from keras_adaptive.study.design.contender import Contender
 from keras_adaptive.study.design.setting import Setting
 from keras_adaptive.study.design.workload import Budget, Workload
+from keras_adaptive.study.ledger.fingerprint import machine
 from keras_adaptive.study.ledger.record import Phase, Point, Record, Status
 
 
@@ -46,7 +47,7 @@ class Trial:
         numbers: dict[str, float] | None = None,
         curve: tuple[Point, ...] = (),
     ) -> Record:
-        """Returns the record of the run that this trial became.
+        """Returns the record of the run that this trial became, on this machine.
 
         Args:
             status: How the run ended.
@@ -68,7 +69,7 @@ class Trial:
             reason=reason,
             started=started,
             ended=milliseconds(),
-            params=self.params,
+            params=self.params | machine(),
             numbers=numbers or {},
             curve=curve,
         )

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_adaptive.errors import needs_extra
@@ -37,13 +37,21 @@ def threads_each(workers: int) -> int:
     return max(1, loky.cpu_count() // workers)
 
 
-class Worker:
-    """A process for one call at a time, which is started again after it has died.
+MEMORY_LIMIT = "KERAS_ADAPTIVE_MEMORY_LIMIT"
+"""The environment variable with the bytes that a process may take; may be absent."""
+
+FOLDER = "KERAS_ADAPTIVE_DATA_FOLDER"
+"""The environment variable with the folder of files whose names have none."""
+
+
+class LocalWorker:
+    """A process of this machine, see `Worker`.
 
     Args:
         threads: The number of threads that libraries may use in it.
         environment: Further environment variables of the process.
         prepare: Is called in the process before anything else.
+        idle_seconds: The process ends after so long without a call; `None` for never.
 
     Attributes:
         programs: The programs that the process has been given so far.
@@ -52,12 +60,14 @@ class Worker:
     def __init__(
         self,
         threads: int,
-        environment: Mapping[str, str] | None = None,
-        prepare: Callable[[], None] | None = None,
+        environment: Mapping[str, str],
+        prepare: Callable[[], None],
+        idle_seconds: float | None = None,
     ) -> None:
         counts = {name: str(threads) for name in THREAD_COUNTS}
-        self._environment = counts | dict(environment or {})
+        self._environment = counts | dict(environment)
         self._prepare = prepare
+        self._idle_seconds = idle_seconds
         self._executor: loky.ProcessPoolExecutor | None = None
         self._started: futures.Future | None = None
         self.programs: set[str] = set()
@@ -80,6 +90,7 @@ class Worker:
         if self._executor is None:
             self._executor = loky.ProcessPoolExecutor(
                 max_workers=1,
+                timeout=self._idle_seconds,
                 initializer=_settle,
                 initargs=(os.getpid(), self._prepare),
                 env=self._environment,
@@ -95,7 +106,7 @@ class Worker:
             self.programs.clear()
 
 
-def _settle(driver: int, prepare: Callable[[], None] | None) -> None:
+def _settle(driver: int, prepare: Callable[[], None]) -> None:
     """Prepares a worker, which ignores interrupts and ends with the driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -105,43 +116,29 @@ def _settle(driver: int, prepare: Callable[[], None] | None) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    if prepare is not None:
-        prepare()
+    prepare()
     gc.freeze()
 
 
-@dataclass(frozen=True)
-class DataFiles:
-    """The datasets of a study, each in a file that workers read.
-
-    Args:
-        names: The file of each workload.
-    """
-
-    names: Mapping[str, str]
-
-    @property
-    def largest(self) -> int:
-        """The bytes of the largest file."""
-        return max(os.path.getsize(file) for file in self.names.values())
-
-
 @contextmanager
-def data_files(data: Mapping[str, Dataset]) -> Iterator[DataFiles]:
+def data_files(data: Mapping[str, Dataset]) -> Iterator[dict[str, str]]:
     """Writes datasets to files for the length of a block.
 
     Args:
         data: The dataset of each workload, by the workload's name.
+
+    Yields:
+        The file of each workload.
     """
     with scratch_folder() as folder:
         files = {}
         for number, (name, dataset) in enumerate(data.items()):
             files[name] = str(folder / f"{number}.joblib")
             joblib.dump(dataset, files[name])
-        yield DataFiles(files)
+        yield files
 
 
 @lru_cache
 def read_data(file: str) -> Dataset:
     """Reads a dataset in a worker, once."""
-    return joblib.load(file, mmap_mode="r")
+    return joblib.load(Path(os.environ.get(FOLDER, ""), file), mmap_mode="r")

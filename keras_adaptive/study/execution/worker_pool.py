@@ -6,13 +6,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from keras_adaptive.errors import needs_extra
+from keras_adaptive.errors import ClusterError, needs_extra
+from keras_adaptive.study.execution.site import Worker
 from keras_adaptive.study.execution.trial import Trial, milliseconds
-from keras_adaptive.study.execution.worker import DataFiles, Worker
 from keras_adaptive.study.ledger.record import Record
 from keras_adaptive.terminal import say
 
@@ -46,7 +47,7 @@ class WorkerPool:
 
     Args:
         workers: The processes.
-        files: The data of the workloads.
+        files: The file with the data of each workload, for `read_data`.
         attempt: Makes the runs of a task.
         capacity: The number of runs that may be made together with a run.
     """
@@ -54,7 +55,7 @@ class WorkerPool:
     def __init__(
         self,
         workers: Sequence[Worker],
-        files: DataFiles,
+        files: Mapping[str, str],
         attempt: Attempt,
         capacity: Callable[[Trial], int] = lambda trial: 1,
     ) -> None:
@@ -91,7 +92,7 @@ class WorkerPool:
                 worker = self._idle.pop(0)
                 task = self._next_task(worker)
                 worker.programs.add(task[0].program)
-                file = self._files.names[task[0].workload.name]
+                file = self._files[task[0].workload.name]
                 future = worker.call(self._attempt, task, file)
                 running[future] = worker, task, milliseconds()
             for future in self._wait_for_one(running):
@@ -125,7 +126,7 @@ class WorkerPool:
         """Yields the records of a task that is done, or sends it once more."""
         try:
             yield from future.result()
-        except futures.process.BrokenProcessPool as error:
+        except BrokenExecutor as error:
             worker.end()
             if len(task) > 1:
                 self._tell("The process of some runs has died. They are made again.")
@@ -140,6 +141,8 @@ class WorkerPool:
                 return
             reason = f"its process died {tries} times: {error}"
             yield trial.record("failed", started, reason)
+        except ClusterError:
+            raise
         except Exception as error:
             reason = f"it cannot be sent to a process: {error!r}"
             for trial in task:

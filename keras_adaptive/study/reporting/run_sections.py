@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.analysis.run_table import RunTable
@@ -166,11 +166,14 @@ def provenance(runs: RunTable) -> Iterator[Markup]:
             "for all."
         )
     yield element("p", *words[:1], " ", *words[1:])
+    if engines := " ".join(_engines(runs.records)):
+        yield element("p", engines)
     yield table(
         ["workload", "data", "source", "digest", "batch size", "steps a run"],
         dict.fromkeys(
             (record.workload, *(record.params[key] for key in DATA))
             for record in runs.records
+            if record.phase != "time"
         ),
     )
     values: dict[str, dict[str, None]] = {}
@@ -183,6 +186,30 @@ def provenance(runs: RunTable) -> Iterator[Markup]:
         ["software and hardware", ""],
         [(name, " or ".join(seen)) for name, seen in values.items()],
     )
+
+
+def _engines(records: Sequence[Record]) -> Iterator[str]:
+    """Yields which runs were compiled, where their seconds come from, and what was not.
+
+    A study that compiled nothing, and did not try to, yields nothing.
+    """
+    compiled = sum(record.params.get("engine") == "compiled" for record in records)
+    timed = sum(record.phase == "time" for record in records)
+    if compiled:
+        yield f"{_count(compiled, 'run')} were made as compiled programs of JAX."
+        yield (
+            f"Their seconds follow from {_count(timed, 'short run')} by fit, each made "
+            "alone."
+            if timed
+            else "They have no seconds, since no run was timed by fit."
+        )
+    reasons = {
+        (record.contender, record.workload): record.params["why_fit"]
+        for record in records
+        if "why_fit" in record.params
+    }
+    for (contender, workload), reason in reasons.items():
+        yield f"{contender} on {workload} ran by fit: {reason}."
 
 
 def _count(number: int, noun: str) -> str:

@@ -11,35 +11,23 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from keras_adaptive.datasets.batches import is_sparse
-from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.execution.compiled.finding import Finding
-from keras_adaptive.study.execution.compiled.keras_settings import KerasSettings
 from keras_adaptive.study.execution.compiled.work import (
     attempt_pack,
     prepare,
     try_program,
 )
 from keras_adaptive.study.execution.executors import Executor, Pool
-from keras_adaptive.study.execution.processes import affordable_workers
+from keras_adaptive.study.execution.keras_settings import KerasSettings
+from keras_adaptive.study.execution.site import Site
 from keras_adaptive.study.execution.trial import Trial
-from keras_adaptive.study.execution.worker import (
-    DataFiles,
-    Worker,
-    data_files,
-    threads_each,
-)
 from keras_adaptive.study.execution.worker_pool import WorkerPool, without_data
 from keras_adaptive.study.ledger.record import Record
-
-with needs_extra("study"):
-    import psutil
 
 if TYPE_CHECKING:
     from keras_adaptive.datasets.dataset import Dataset
 
 NO_JAX = "JAX is not installed; pip install 'keras-adaptive[jax]'"
-SHARE_OF_MEMORY = 0.5
-"""The share of the free memory that the runs of all processes may take."""
 
 
 class CompiledRuns:
@@ -49,26 +37,20 @@ class CompiledRuns:
 
     Args:
         data: The dataset of each workload, by the workload's name.
-        files: The files of the datasets.
+        site: Where the processes are.
 
     Attributes:
         pool: The processes and the runs that wait for them.
     """
 
-    def __init__(self, data: Mapping[str, Dataset], files: DataFiles) -> None:
+    def __init__(self, data: Mapping[str, Dataset], site: Site) -> None:
         settings = KerasSettings.here()
-        environment = {"KERAS_BACKEND": "jax"}
-        if settings.floatx == "float64":
-            environment["JAX_ENABLE_X64"] = "1"
-        count = affordable_workers(files.largest)
-        self._workers = [
-            Worker(threads_each(count), environment, partial(prepare, settings))
-            for _ in range(count)
-        ]
+        environment = settings.environment("jax")
+        self._workers = site.workers(environment, partial(prepare, settings))
         self._data = data
-        self._files = files
+        self._site = site
         self._replicas: dict[str, int] = {}
-        self.pool = WorkerPool(self._workers, files, attempt_pack, self._capacity)
+        self.pool = WorkerPool(self._workers, site.files, attempt_pack, self._capacity)
 
     def _capacity(self, trial: Trial) -> int:
         return self._replicas[trial.program]
@@ -85,7 +67,6 @@ class CompiledRuns:
         """
         found: dict[int, Finding] = {}
         trying: dict[futures.Future, int] = {}
-        free = int(SHARE_OF_MEMORY * psutil.virtual_memory().available)
         for place, trials in enumerate(samples):
             first, *_ = trials
             if is_sparse(self._data[first.workload.name].train.x):
@@ -93,10 +74,10 @@ class CompiledRuns:
                 continue
             worker = self._workers[place % len(self._workers)]
             worker.programs.add(first.program)
-            file = self._files.names[first.workload.name]
+            file = self._site.files[first.workload.name]
             sent = [without_data(trial) for trial in trials]
-            each = free // len(self._workers)
-            trying[worker.call(try_program, sent, file, each)] = place
+            share = self._site.share_of_memory
+            trying[worker.call(try_program, sent, file, share)] = place
         for future, place in trying.items():
             found[place] = _finding(future)
             self._replicas[samples[place][0].program] = found[place].replicas
@@ -114,16 +95,16 @@ def _finding(future: futures.Future) -> Finding:
 
 
 @contextmanager
-def compiled_runs(data: Mapping[str, Dataset]) -> Iterator[CompiledRuns]:
+def compiled_runs(data: Mapping[str, Dataset], site: Site) -> Iterator[CompiledRuns]:
     """Keeps processes for compiled runs for the length of a block.
 
     Args:
         data: The dataset of each workload, by the workload's name.
+        site: Where the processes are.
     """
-    with data_files(data) as files:
-        runs = CompiledRuns(data, files)
-        with runs.pool.open():
-            yield runs
+    runs = CompiledRuns(data, site)
+    with runs.pool.open():
+        yield runs
 
 
 def has_jax() -> bool:

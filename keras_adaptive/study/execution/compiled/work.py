@@ -8,11 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.execution.compiled.finding import Finding
-from keras_adaptive.study.execution.compiled.keras_settings import KerasSettings
+from keras_adaptive.study.execution.keras_settings import KerasSettings
 from keras_adaptive.study.execution.trial import Trial
-from keras_adaptive.study.execution.worker import read_data
+from keras_adaptive.study.execution.worker import MEMORY_LIMIT, read_data
 from keras_adaptive.study.ledger.record import Record
+
+with needs_extra("study"):
+    import psutil
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 """JAX's own variable for the folder with compiled programs."""
@@ -57,13 +61,13 @@ def attempt_pack(trials: Sequence[Trial], file: str) -> list[Record]:
     return records
 
 
-def try_program(trials: Sequence[Trial], file: str, free_bytes: int) -> Finding:
+def try_program(trials: Sequence[Trial], file: str, share_of_memory: float) -> Finding:
     """Traces the program of a contender on a workload.
 
     Args:
         trials: Two runs, with different learning rates if there are any.
         file: The file with the data of the workload.
-        free_bytes: The memory that a run may take.
+        share_of_memory: The share of the free memory that a run may take.
 
     Returns:
         Whether the program can be made, and does the same for both learning rates.
@@ -71,7 +75,9 @@ def try_program(trials: Sequence[Trial], file: str, free_bytes: int) -> Finding:
     from keras_adaptive.study.execution.compiled.tracing import traced
 
     try:
-        return traced(_packs(file), trials, free_bytes)
+        free = share_of_memory * psutil.virtual_memory().available
+        limit = float(os.environ.get(MEMORY_LIMIT) or free)
+        return traced(_packs(file), trials, int(min(free, limit)))
     except Exception as error:
         line, *_ = str(error).strip().splitlines() or [""]
         return Finding(f"on JAX, it raises {type(error).__name__}: {line}")

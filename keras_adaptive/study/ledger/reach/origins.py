@@ -14,7 +14,7 @@ SOFTWARE = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "torch")
 
 DECIDE_NO_NUMBER = (
     *("cli.py", "commands", "errors.py", "experiments", "renamed.py", "terminal.py"),
-    *("study/analysis", "study/ledger", "study/reporting"),
+    *("study/analysis", "study/execution/cluster", "study/ledger", "study/reporting"),
     *("study/compare.py", "study/publish.py", "study/results.py", "study/study.py"),
 )
 """The parts of the package that decide no number. Any other source file counts."""

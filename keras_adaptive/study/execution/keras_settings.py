@@ -34,6 +34,17 @@ class KerasSettings:
             keras.dtype_policies.serialize(keras.config.dtype_policy()),
         )
 
+    def environment(self, backend: str) -> dict[str, str]:
+        """Returns the environment variables of a process with these settings.
+
+        Args:
+            backend: The backend of Keras in the process.
+        """
+        variables = {"KERAS_BACKEND": backend}
+        if backend == "jax" and self.floatx == "float64":
+            variables["JAX_ENABLE_X64"] = "1"
+        return variables
+
     def apply(self) -> None:
         """Sets them in this process."""
         keras.config.set_floatx(self.floatx)

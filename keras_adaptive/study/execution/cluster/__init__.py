@@ -1,0 +1,1 @@
+"""Runs in the processes of a cluster, or of any executor of `concurrent.futures`."""
