@@ -11,6 +11,7 @@ from scripted import scripted
 from keras_adaptive.errors import StudyError
 from keras_adaptive.study import Contender
 from keras_adaptive.study.design.setting import Setting
+from keras_adaptive.study.ledger import curve_tags
 from keras_adaptive.study.ledger.artifacts import Artifacts
 from keras_adaptive.study.ledger.connection import NO_LINKS, quiet_mlflow
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger
@@ -155,6 +156,14 @@ def test_long_curves_go_in_several_batches(ledger, store, record):
     )
     many = {f"optimizer.{number}": "x" for number in range(150)}
     record = replace(record, curve=curve, params=record.params | many)
+    assert same(ordered(written(ledger, record)), ordered(record))
+
+
+def test_a_curve_too_long_for_tags_is_read_from_its_metrics(
+    ledger, record, monkeypatch
+):
+    monkeypatch.setattr(curve_tags, "MOST_TAGS", 0)
+    record = diverged(record)
     assert same(ordered(written(ledger, record)), ordered(record))
 
 

@@ -406,7 +406,7 @@ def test_a_run_that_was_delivered_after_all_is_not_written_twice(
 
     def answer_lost(ledger, record):
         write(ledger, record)
-        del ledger._runs[record.key]
+        del ledger._run_ids[record.key]
         raise ConnectionError("no answer")
 
     with monkeypatch.context() as patch:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 
@@ -28,22 +29,26 @@ class Schedule:
         """Finds out which runs are done."""
         self.plans = plans
         self._ledger = ledger
-        self.progress: list[TuningProgress] = []
         self._update()
 
     def _update(self) -> None:
         with self._ledger.waiting():
-            self.progress = [plan.progress(self._ledger) for plan in self.plans]
+            self._counted = [_CountedPlan(plan, self._ledger) for plan in self.plans]
+
+    @property
+    def progress(self) -> list[TuningProgress]:
+        """The progress of each plan."""
+        return [each.progress for each in self._counted]
 
     @property
     def done(self) -> int:
         """The number of runs that are done."""
-        return len(self.records)
+        return sum(each.done for each in self._counted)
 
     @property
     def total(self) -> int:
         """The number of runs in all, as far as it is known."""
-        return sum(each.total for each in self.progress)
+        return sum(each.total for each in self._counted)
 
     @property
     def records(self) -> list[Record]:
@@ -73,48 +78,65 @@ class Schedule:
         if self.done == self.total:
             return
         data = {each.prepared.workload.name: each.prepared.data for each in self.plans}
+        plans = {each.whose: each for each in self._counted}
         missing = [trial for each in self.progress for trial in each.missing]
-        submitted: set[str] = set()
         with executor.start(data) as pool, display(console) as shown:
-            for trial in _new(side_by_side(missing), submitted):
+            for trial in _distinct(side_by_side(missing)):
                 pool.submit(trial)
             self._show(shown)
             for record in pool.results():
                 self._ledger.write(record)
-                place = self._place(record)
-                self.progress[place] = self.plans[place].progress(self._ledger)
-                for trial in _new(self.progress[place].missing, submitted):
+                plan = plans[record.workload, record.contender]
+                for trial in _distinct(plan.ended(record.key)):
                     pool.submit(trial)
                 shown.ended(record, self.done, self.total)
                 self._show(shown)
 
-    def _place(self, record: Record) -> int:
-        """Returns the index of the plan that a run belongs to."""
-        return next(
-            place
-            for place, plan in enumerate(self.plans)
-            if (plan.prepared.workload.name, plan.contender.label)
-            == (record.workload, record.contender)
-        )
-
     def _show(self, shown: Display) -> None:
-        steps = [plan.prepared.steps for plan in self.plans]
-        counted = list(zip(self.progress, steps, strict=True))
         shown.show(
             self.done,
             self.total,
-            done_steps=sum(len(each.done) * count for each, count in counted),
-            total_steps=sum(each.total * count for each, count in counted),
+            done_steps=sum(each.done * each.steps for each in self._counted),
+            total_steps=sum(each.total * each.steps for each in self._counted),
         )
 
 
-def _new(trials: Sequence[Trial], submitted: set[str]) -> list[Trial]:
-    """Returns the trials that were not submitted yet, and notes them as submitted."""
-    new = list(
-        {each.key: each for each in trials if each.key not in submitted}.values()
-    )
-    submitted.update(each.key for each in new)
-    return new
+class _CountedPlan:
+    """A plan that counts its runs as they end.
+
+    A plan has new runs only when all that it could have made are done. Only then does
+    it look at all of its runs again.
+
+    Args:
+        plan: The plan.
+        records: The runs that are done, by their keys.
+    """
+
+    def __init__(self, plan: Plan, records: Mapping[str, Record]) -> None:
+        self._plan = plan
+        self._records = records
+        self.whose = plan.prepared.workload.name, plan.contender.label
+        self.steps = plan.prepared.steps
+        self._look()
+
+    def _look(self) -> None:
+        self.progress = self._plan.progress(self._records)
+        self.done = len(self.progress.done)
+        self.total = self.progress.total
+        self._missing = Counter(trial.key for trial in self.progress.missing)
+
+    def ended(self, key: str) -> Sequence[Trial]:
+        """Counts a run that has ended, and returns those that can be made since."""
+        self.done += self._missing.pop(key, 0)
+        if self._missing:
+            return []
+        self._look()
+        return self.progress.missing
+
+
+def _distinct(trials: Iterable[Trial]) -> list[Trial]:
+    """Returns one trial for each key."""
+    return list({each.key: each for each in trials}.values())
 
 
 def side_by_side(trials: Sequence[Trial]) -> list[Trial]:

@@ -85,20 +85,31 @@ class WorkerPool:
         waiting.append(without_data(trial))
 
     def results(self) -> Iterator[Record]:
-        """Yields the record of each trial when it is done, see `Pool`."""
+        """Yields the record of each trial when it is done, see `Pool`.
+
+        A process has its next task before anybody looks at the records of its last one.
+        """
         running: dict[futures.Future, Running] = {}
-        while self._waiting or self._halved or running:
-            while self._idle and (self._waiting or self._halved):
-                worker = self._idle.pop(0)
-                task = self._next_task(worker)
-                worker.programs.add(task[0].program)
-                file = self._files[task[0].workload.name]
-                future = worker.call(self._attempt, task, file)
-                running[future] = worker, task, milliseconds()
-            for future in self._wait_for_one(running):
+        ended: deque[Record] = deque()
+        while self._hand_out(running) or ended:
+            for future in self._done(running, wait=not ended):
                 worker, task, started = running.pop(future)
                 self._idle.append(worker)
-                yield from self._ended(future, worker, task, started)
+                ended.extend(self._ended(future, worker, task, started))
+            self._hand_out(running)
+            if ended:
+                yield ended.popleft()
+
+    def _hand_out(self, running: dict[futures.Future, Running]) -> bool:
+        """Gives tasks to idle workers, and says whether any worker has one."""
+        while self._idle and (self._waiting or self._halved):
+            worker = self._idle.pop(0)
+            task = self._next_task(worker)
+            worker.programs.add(task[0].program)
+            file = self._files[task[0].workload.name]
+            future = worker.call(self._attempt, task, file)
+            running[future] = worker, task, milliseconds()
+        return bool(running)
 
     def _next_task(self, worker: Worker) -> Task:
         """Takes runs that wait: of a program that the worker has, or that nobody has.
@@ -147,6 +158,14 @@ class WorkerPool:
             reason = f"it cannot be sent to a process: {error!r}"
             for trial in task:
                 yield trial.record("failed", started, reason)
+
+    def _done(
+        self, running: Mapping[futures.Future, Running], wait: bool
+    ) -> set[futures.Future]:
+        """Returns the tasks that are done, after waiting for one if `wait` is set."""
+        if wait:
+            return self._wait_for_one(running)
+        return futures.wait(running, timeout=0).done
 
     def _wait_for_one(
         self, running: Mapping[futures.Future, Running]

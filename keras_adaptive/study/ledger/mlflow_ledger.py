@@ -37,13 +37,17 @@ with needs_extra("study"):
     from mlflow.entities import RunStatus, RunTag
     from mlflow.exceptions import MlflowException
 
+RUNS_A_PAGE = 1_000
 PARENT = "mlflow.parentRunId"
+RUNS = "tags.phase != 'study'"
+HALF_WRITTEN = f"{RUNS} AND attributes.status = 'RUNNING'"
 
 
 class Ledger(Mapping[str, Record]):
     """The MLflow experiment of a study, as a mapping from keys to the runs done.
 
-    A run is read from MLflow when it is first asked for.
+    One search finds the runs that are done. A record of a run is made when it is first
+    asked for.
 
     Args:
         experiment: Name of the experiment; it is made if it does not exist.
@@ -64,7 +68,8 @@ class Ledger(Mapping[str, Record]):
         self._lease: Lease | None = None
         self._run_id: str | None = None
         self._records: dict[str, Record] = {}
-        self._runs: dict[str, mlflow.entities.Run] = {}
+        self._unread: dict[str, mlflow.entities.Run] = {}
+        self._run_ids: dict[str, str] = {}
         with self._tell.usable_store():
             make_store(mlflow.get_tracking_uri())
             self._client = mlflow.MlflowClient()
@@ -100,20 +105,21 @@ class Ledger(Mapping[str, Record]):
         """Returns the record of a run that is done."""
         if key not in self._records:
             with self._tell.usable_store():
-                self._records[key] = read_run(self._client, self._runs[key])
+                self._records[key] = read_run(self._client, self._unread[key])
+            del self._unread[key]
         return self._records[key]
 
     def __contains__(self, key: object) -> bool:
         """Says whether a run is done, without reading it."""
-        return key in self._records or key in self._runs
+        return key in self._records or key in self._unread
 
     def __iter__(self) -> Iterator[str]:
         """Yields the keys of the runs that are done."""
-        return iter({**self._runs, **self._records})
+        return iter({**self._unread, **self._records})
 
     def __len__(self) -> int:
         """Returns the number of runs that are done."""
-        return len({**self._runs, **self._records})
+        return len(self._unread.keys() | self._records.keys())
 
     @contextmanager
     def open(
@@ -181,7 +187,7 @@ class Ledger(Mapping[str, Record]):
     def _close(self, status: str, failure: str) -> None:
         self._verify()
         if status != "FINISHED":
-            self._read()  # an interrupt may have left a run half-written
+            self._read(HALF_WRITTEN)  # as an interrupt may leave a run
         if failure:
             self._client.set_tag(self.run_id, "failure", failure)
         self._client.set_terminated(self.run_id, status)
@@ -207,23 +213,29 @@ class Ledger(Mapping[str, Record]):
         token = None
         while True:
             page = self._client.search_runs(
-                [self.experiment_id], query, max_results=1_000, page_token=token
+                [self.experiment_id], query, max_results=RUNS_A_PAGE, page_token=token
             )
             runs += page
             token = page.token
             if not token:
                 return runs
 
-    def _read(self) -> None:
-        """Finds the runs that are done, and deletes this study's half-written ones."""
-        for run in self._search("tags.phase != 'study'"):
+    def _read(self, query: str = RUNS) -> None:
+        """Finds runs that are done, and deletes this study's half-written ones.
+
+        Args:
+            query: Which runs to look at; all by default.
+        """
+        for run in self._search(query):
             if "key" not in run.data.tags:
                 continue
             key, parent = (run.data.tags.get(tag) for tag in ("key", PARENT))
             if not _has_ended(run) and parent == self.run_id:
                 run = self._delete_unless_ended(run)
             if _has_ended(run):
-                self._runs[key] = run
+                self._run_ids[key] = run.info.run_id
+                if key not in self._records:
+                    self._unread[key] = run
 
     def _delete_unless_ended(self, run: mlflow.entities.Run) -> mlflow.entities.Run:
         """Deletes a half-written run, but not if its status was set meanwhile."""
@@ -243,18 +255,19 @@ class Ledger(Mapping[str, Record]):
         return sum(
             run.data.tags["workload"] == workload
             and run.data.tags["data_digest"] != digest
-            for run in self._runs.values()
+            for run in self._unread.values()
         )
 
     def forget(self, key: str) -> None:
         """Deletes a run, so that it can be made again."""
         with self._tell.usable_store():
             self._verify()
-            if key in self._runs:
-                self._client.delete_run(self._runs[key].info.run_id)
+            if key in self._run_ids:
+                self._client.delete_run(self._run_ids[key])
         self._spool.remove(key)
         self._records.pop(key, None)
-        self._runs.pop(key, None)
+        self._unread.pop(key, None)
+        self._run_ids.pop(key, None)
 
     def write(self, record: Record) -> None:
         """Writes a run, to the spool if MLflow cannot be used.
@@ -290,8 +303,8 @@ class Ledger(Mapping[str, Record]):
                     self._client, self.experiment_id, error, since, self._tell
                 ):
                     raise
-                self._read()  # only its answer may have been lost
-                if record.key not in self._runs:
+                self._read(_of_key(record.key))  # only its answer may have been lost
+                if record.key not in self._run_ids:
                     self._write(record)
             except UNREACHABLE as last:
                 self._give_up(last)
@@ -300,7 +313,7 @@ class Ledger(Mapping[str, Record]):
 
     def _set_aside(self, record: Record, error: Exception) -> None:
         """Says that the run is not taken, and deletes what was written of it."""
-        self._read()
+        self._read(_of_key(record.key))
         self._tell(
             f"MLflow does not take the run of {record.contender} on {record.workload} "
             f"with {record.setting}, seed {record.seed}: {reason(error)}. It counts in "
@@ -331,7 +344,7 @@ class Ledger(Mapping[str, Record]):
         """
         for record in self._spool.records(self._tell).values():
             self._records[record.key] = record
-            if record.key not in self._runs:
+            if record.key not in self._run_ids:
                 try:
                     self._write(record)
                 except UNREACHABLE as error:
@@ -340,9 +353,13 @@ class Ledger(Mapping[str, Record]):
             self._spool.remove(record.key)
 
     def _write(self, record: Record) -> None:
-        self._runs[record.key] = write_run(
+        self._run_ids[record.key] = write_run(
             self._client, self.experiment_id, self.run_id, record, self._verify
         )
+
+
+def _of_key(key: str) -> str:
+    return f"tags.key = '{key}'"
 
 
 def _has_ended(run: mlflow.entities.Run) -> bool:

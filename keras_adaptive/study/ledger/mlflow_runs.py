@@ -8,7 +8,8 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from keras_adaptive.errors import InputError, needs_extra
-from keras_adaptive.study.ledger.record import Record
+from keras_adaptive.study.ledger.curve_tags import curve_of_tags, tags_of_curve
+from keras_adaptive.study.ledger.record import Point, Record
 from keras_adaptive.study.ledger.run_values import (
     MARKS,
     Measurement,
@@ -49,7 +50,7 @@ def write_run(
     parent_id: str,
     record: Record,
     verify: Callable[[], None],
-) -> Run:
+) -> str:
     """Writes a run, its status last.
 
     Args:
@@ -61,22 +62,21 @@ def write_run(
             then deleted.
 
     Returns:
-        MLflow's description of the run.
+        MLflow's id of the run.
     """
     params = record.params | identity(record)
     measured = measurements(record)
     safe = safe_names([record.metric, *params, *(each.name for each in measured)])
     measured = [each._replace(name=safe[each.name]) for each in measured]
     tags = tags_of(record, measured) | tags_of_names(safe)
-    tags["metric"] = safe[record.metric]
+    tags |= {"metric": safe[record.metric], **tags_of_curve(record.curve)}
     name = f"{record.contender} lr={record.setting.learning_rate:g} seed={record.seed}"
-    run = client.create_run(
+    run_id: str = client.create_run(
         experiment_id,
         start_time=record.started,
         tags=_encodable(tags) | {"mlflow.parentRunId": parent_id},
         run_name=encodable(name[-LONGEST_NAME:]),
-    )
-    run_id = run.info.run_id
+    ).info.run_id
     params = _encodable({safe[key]: value for key, value in params.items()})
     batches = zip_longest(
         _chunks([Param(*each) for each in params.items()], PARAMS_PER_BATCH),
@@ -92,7 +92,7 @@ def write_run(
         raise
     status = "FAILED" if record.status == "failed" else "FINISHED"
     client.set_terminated(run_id, status, end_time=record.ended)
-    return run
+    return run_id
 
 
 def read_run(client: MlflowClient, run: Run) -> Record:
@@ -112,12 +112,6 @@ def read_run(client: MlflowClient, run: Run) -> Record:
         each._replace(name=true_name(each.name, tags))
         for each in non_finite(tags, run.info.end_time)
     ]
-    history = [
-        Measurement(true[name], each.value, each.timestamp, each.step)
-        for name in run.data.metrics
-        if is_curve(true[name])
-        for each in client.get_metric_history(run.info.run_id, name)
-    ]
     numbers = last | {each.name: each.value for each in lost}
     return Record(
         key=tags["key"],
@@ -134,8 +128,24 @@ def read_run(client: MlflowClient, run: Run) -> Record:
         ended=run.info.end_time,
         params={k: v for k, v in params.items() if k not in MARKS},
         numbers={k: v for k, v in numbers.items() if not is_curve(k)},
-        curve=curve_of(history + [each for each in lost if is_curve(each.name)]),
+        curve=_curve(client, run, true, lost),
     )
+
+
+def _curve(
+    client: MlflowClient, run: Run, true: Mapping[str, str], lost: Sequence[Measurement]
+) -> tuple[Point, ...]:
+    """Returns a curve from the tags of its run, or by a request for each metric."""
+    curve = curve_of_tags(run.data.tags)
+    if curve is not None:
+        return curve
+    history = [
+        Measurement(true[name], each.value, each.timestamp, each.step)
+        for name in run.data.metrics
+        if is_curve(true[name])
+        for each in client.get_metric_history(run.info.run_id, name)
+    ]
+    return curve_of(history + [each for each in lost if is_curve(each.name)])
 
 
 def _metrics(measured: Sequence[Measurement]) -> list[Metric]:
