@@ -29,11 +29,13 @@ RUNS = [
     ["bag_of_words"],
     ["memory"],
     ["study"],
+    ["tracking"],
 ]
 PAGES = [
     harness.ROOT / "README.md",
     harness.ROOT / "docs" / "speed.md",
     harness.ROOT / "docs" / "studies.md",
+    harness.ROOT / "docs" / "tracking.md",
 ]
 
 
