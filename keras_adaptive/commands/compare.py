@@ -5,12 +5,14 @@ import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from keras_adaptive.commands import data_options
 from keras_adaptive.commands import options as command
 from keras_adaptive.errors import InputError, did_you_mean, needs_extra
 from keras_adaptive.study.compare import FULL, OPTIMIZERS, QUICK, Build, comparison
 from keras_adaptive.study.design.defaults import default_contenders
+from keras_adaptive.study.design.tuner import Tuner
 from keras_adaptive.study.design.workload import Epochs
 from keras_adaptive.study.publish import publish
 from keras_adaptive.study.results import Results
@@ -99,18 +101,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("--tuning-seeds", "seeds to tune by; fewer than 6 cannot decide robustness"),
     ):
         parser.add_argument(option, type=command.count, metavar="N", help=what)
+    parser.add_argument(
+        "--tuner",
+        choices=("grid", "optuna"),
+        default="grid",
+        help="tune on a grid, or by Optuna's TPE sampler (default: %(default)s)",
+    )
     command.add_output_option(parser, "results", "report, plots and tables")
     command.add_run_options(parser)
+
+
+def _tuner(name: str) -> Tuner | None:
+    """Returns the tuner that `--tuner` names, `None` for the grid."""
+    if name == "grid":
+        return None
+    from keras_adaptive.study.design.optuna_tuner import OptunaTuner
+
+    return OptunaTuner()
 
 
 def run(options: argparse.Namespace) -> Results:
     """Runs the comparison that the options of `add_options` describe."""
     names = [name.strip() for name in options.optimizers.split(",") if name.strip()]
     protocol = QUICK if options.quick else FULL
-    changed = {
+    changed: dict[str, Any] = {
         "budget": options.epochs and Epochs(options.epochs),
         "seeds": options.seeds,
         "tuning_seeds": options.tuning_seeds,
+        "tuner": _tuner(options.tuner),
     }
     protocol = replace(
         protocol, **{name: each for name, each in changed.items() if each}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from keras_adaptive.study.design.defaults import (
         default_workload as default_workload,
     )
+    from keras_adaptive.study.design.optuna_tuner import OptunaTuner as OptunaTuner
     from keras_adaptive.study.design.protocol import Protocol as Protocol
     from keras_adaptive.study.design.setting import Setting as Setting
     from keras_adaptive.study.design.workload import Epochs as Epochs
@@ -66,6 +67,7 @@ _PLACES = {
     "FuturesExecutor": "study.execution.cluster.futures_executor",
     "InProcess": "study.execution.executors",
     "InputError": "errors",
+    "OptunaTuner": "study.design.optuna_tuner",
     "Processes": "study.execution.processes",
     "Protocol": "study.design.protocol",
     "Results": "study.results",
@@ -79,7 +81,10 @@ _PLACES = {
     "Workload": "study.design.workload",
 }
 
-__all__ = list(_PLACES)
+OF_ANOTHER_EXTRA = ("OptunaTuner",)
+"""The names that need more than the extra `study`, so a star does not import them."""
+
+__all__ = [name for name in _PLACES if name not in OF_ANOTHER_EXTRA]
 
 moved_modules(
     {

@@ -103,9 +103,10 @@ class Results:
 
         Returns:
             The verdicts on every contender except the reference: on convergence and
-            generalization; on robustness, if it was tuned; and on sparse data, if a
-            workload has the slice `rare`. There is no verdict if the reference has no
-            such run. A study with its own `judge` has the verdicts of that only.
+            generalization; on robustness, if it was tuned on a grid; and on sparse
+            data, if a workload has the slice `rare`. There is no verdict if the
+            reference has no such run. A study with its own `judge` has the verdicts of
+            that only.
         """
         return self._verdicts
 

@@ -33,7 +33,7 @@ from keras_adaptive.study.ledger.connection import quiet_mlflow
 from keras_adaptive.study.ledger.fingerprint import described
 from keras_adaptive.study.ledger.mlflow_ledger import Ledger
 from keras_adaptive.study.ledger.reach.graph import describe
-from keras_adaptive.study.ledger.record import NONE_WORKED
+from keras_adaptive.study.ledger.record import NONE_WORKED, Record
 from keras_adaptive.study.results import Results
 from keras_adaptive.terminal import say
 
@@ -83,7 +83,9 @@ class Study:
                 "the workloads."
             )
         for contender in contenders:
-            for setting in contender.grid(self.protocol.tuning_trials):
+            for setting in self.protocol.tuning.span(
+                contender, self.protocol.tuning_trials
+            ):
                 contender.make(setting)
         object.__setattr__(self, "workloads", tuple(self.workloads))
         object.__setattr__(self, "contenders", tuple(contenders))
@@ -194,6 +196,7 @@ class Study:
             reference=self.reference,
             tuned=_tuned(schedule),
             given_targets=self._given_targets(),
+            tuner=str(self.protocol.tuner or ""),
         )
         return Results(
             table, ledger.run_id, self.title, self.judge, ledger.usable, tell
@@ -213,7 +216,7 @@ class Study:
             ),
             "reference": self.reference,
             "tuning_trials": str(protocol.tuning_trials),
-            "widening_trials": str(protocol.widening_trials),
+            **_tuning_in_words(protocol),
             "tuning_seeds": ", ".join(map(str, protocol.seeds_to_tune)),
             "seeds": ", ".join(map(str, protocol.evaluation_seeds)),
         }
@@ -240,6 +243,14 @@ class Study:
         if target is None or isinstance(target, Mapping):
             return target or {}
         return dict.fromkeys((each.name for each in self.workloads), target)
+
+
+def _tuning_in_words(protocol: Protocol) -> dict[str, str]:
+    """Returns how the settings are chosen: by a grid that widens, or by a tuner."""
+    if protocol.tuner is None:
+        return {"widening_trials": str(protocol.widening_trials)}
+    digest = describe(protocol.tuner, "The tuner")[:8]
+    return {"tuner": f"{protocol.tuner} ({digest})"}
 
 
 def _contenders(contenders: Sequence[Contender | str]) -> list[Contender]:
@@ -295,11 +306,21 @@ def _tuned(schedule: Schedule) -> pd.DataFrame:
                 "workload": plan.prepared.workload.name,
                 "contender": plan.contender.label,
                 "trials": progress.trials,
+                **_tuning_costs(progress.done),
                 **_setting_row(progress.chosen),
             }
             for plan, progress in zip(schedule.plans, schedule.progress, strict=True)
         ]
     )
+
+
+def _tuning_costs(done: Sequence[Record]) -> dict[str, int]:
+    """Returns what tuning took: training steps, and runs that were pruned."""
+    tuning = [record for record in done if record.phase == "tune"]
+    return {
+        "tuning_steps": sum(record.steps for record in tuning),
+        "pruned_runs": sum(record.status == "pruned" for record in tuning),
+    }
 
 
 def _setting_row(chosen: Setting | None) -> dict[str, Any]:

@@ -106,6 +106,13 @@ def made_up_results(records, reference=REFERENCE, targets=(), **columns):
                 "workload": workload,
                 "contender": contender,
                 "trials": len(RATES),
+                "tuning_steps": sum(
+                    each.steps
+                    for each in records
+                    if (each.workload, each.contender, each.phase)
+                    == (workload, contender, "tune")
+                ),
+                "pruned_runs": 0,
                 "setting": str(rates.get((workload, contender), "none worked")),
                 "learning_rate": rates.get((workload, contender), math.nan),
             }

@@ -24,7 +24,8 @@ def judge_all(table: RunTable) -> list[Verdict]:
         table: The runs.
 
     Returns:
-        The verdicts, promise by promise.
+        The verdicts, promise by promise. Those on robustness need a grid, so there are
+        none if a tuner chose the settings.
     """
     reference, directions = table.reference, table.directions
     evaluation = table.evaluation
@@ -32,7 +33,7 @@ def judge_all(table: RunTable) -> list[Verdict]:
     if _takes_part(reference, evaluation):
         verdicts += convergence(evaluation, reference)
         verdicts += generalization(evaluation, reference, directions)
-    for name in table.tuned_hyperparameters:
+    for name in table.grids:
         grid = table.tuning_along(name)
         if _takes_part(reference, grid):
             verdicts += robustness(grid, reference, directions, over=name)

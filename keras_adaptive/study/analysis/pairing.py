@@ -7,6 +7,7 @@ identify the run, `phase` is its purpose, and `status` how it ended:
 - `"diverged"`: it has the worst possible value and loses.
 - `"failed"`: it raised, or its process died. It has no value, and its pair is left out
   and named.
+- `"pruned"`: a pruner stopped it while it tuned. It has no value.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ with needs_extra("study"):
     import pandas as pd
 
 RUN = ["workload", "contender", "seed"]
-STATUSES = ("finished", "diverged", "failed")
+STATUSES = ("finished", "diverged", "failed", "pruned")
 
 Gains = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Maps the values of a contender and of the reference to the contender's gains."""
@@ -124,7 +125,7 @@ def margins_of(
 
 
 def values(runs: pd.DataFrame, column: str, worst: float) -> pd.Series:
-    """Returns the value of each run: the worst if it diverged, NaN if it failed.
+    """Returns the value of each run: the worst if it diverged, NaN if it is lost.
 
     Raises:
         InputError: If a finished run has no value.
@@ -136,7 +137,8 @@ def values(runs: pd.DataFrame, column: str, worst: float) -> pd.Series:
         workload, contender, seed = blank.iloc[0][RUN]
         raise InputError(
             f"The run of {contender} on {workload} with seed {seed} finished without "
-            f"{column}. A run without a value is 'diverged' or 'failed'."
+            f"{column}. A run without a value is 'diverged', 'failed' or "
+            "'pruned'."
         )
     return result.where(status != "diverged", worst)
 

@@ -37,14 +37,17 @@ class RunTable:
         records: The runs by workload and contender, tuning first.
         reference: Label of the contender that the others are compared with.
         tuned: A row for each workload and contender: the chosen setting (NaN if none
-            worked), and the number of trials.
+            worked), the number of trials (0 if the setting is fixed), the training
+            steps of tuning, and the number of runs that were pruned.
         given_targets: The targets that the protocol sets, by workload.
+        tuner: What chose the settings, in words; empty for a grid.
     """
 
     records: Sequence[Record]
     reference: str
     tuned: pd.DataFrame
     given_targets: Mapping[str, float]
+    tuner: str = ""
 
     @property
     def directions(self) -> dict[str, str]:
@@ -91,7 +94,8 @@ class RunTable:
         `learning_rate`, the extra hyper-parameter by its name (after `hyperparameter.`
         if a column has that name), `seed` and `key`.
 
-        End: `status` (`"finished"`, `"diverged"` or `"failed"`) and `reason`.
+        End: `status` (`"finished"`, `"diverged"`, `"failed"` or `"pruned"`) and
+        `reason`.
 
         Measurements at the end of training: `train_metric`, `validation_metric` and
         `test_metric`, the same with `_loss`, and `<slice>_metric` for each slice.
@@ -102,9 +106,9 @@ class RunTable:
         compilation, and `step_seconds`; `state_per_weight`, the numbers that the
         optimizer keeps for each weight.
 
-        A diverged run has the worst possible values, a failed one NaN. The seconds of
-        compiled runs follow from runs that were timed alone, see `clock`; those runs
-        have no row.
+        A diverged run has the worst possible values, a failed or pruned one NaN. The
+        seconds of compiled runs follow from runs that were timed alone, see `clock`;
+        those runs have no row.
         """
         return pd.DataFrame(
             [
@@ -163,6 +167,15 @@ class RunTable:
         """The names of the hyper-parameters that were tuned."""
         names = dict.fromkeys([LEARNING_RATE, *self._extra_hyperparameters])
         return [name for name in names if self.tuning[name].notna().any()]
+
+    @property
+    def grids(self) -> list[str]:
+        """The names of the hyper-parameters that were tuned on a grid.
+
+        Robustness compares losses over a grid. A tuner tries more values where they are
+        good, so its runs would make every optimizer look robust.
+        """
+        return [] if self.tuner else self.tuned_hyperparameters
 
     def tuning_along(self, hyperparameter: str) -> pd.DataFrame:
         """Returns the tuning runs along a hyper-parameter, the others as chosen.
@@ -284,7 +297,7 @@ def _metrics_and_losses(record: Record) -> dict[str, float]:
 
 def _to_target(record: Record, target: float, clock: Clock) -> dict[str, float]:
     """Returns where a run first reached the target; a diverged run never did."""
-    if record.status == "failed" or math.isnan(target):
+    if record.status in ("failed", "pruned") or math.isnan(target):
         return dict.fromkeys(TO_TARGET, math.nan)
     measured = record.series(f"val_{record.metric}")
     values = [value for _, value in measured]

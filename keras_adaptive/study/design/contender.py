@@ -103,6 +103,24 @@ class Contender:
         name, values = self.extra_hyperparameter
         return [Setting(learning_rate, (name, value)) for value in values]
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it has a single setting, so that there is nothing to tune."""
+        rates = self.learning_rates
+        return rates is not None and len(rates) == len(self.settings_at(PROBE)) == 1
+
+    @property
+    def middle_learning_rate(self) -> float:
+        """The geometric middle of its learning rates, or its default rate.
+
+        Raises:
+            InputError: If it has neither.
+        """
+        rates = self.learning_rates
+        if rates is None:
+            return self._default_learning_rate()
+        return math.sqrt(rates[0] * rates[-1])
+
     def grid(self, trials: int) -> list[Setting]:
         """Returns the settings that tuning begins with.
 
@@ -116,8 +134,9 @@ class Contender:
             InputError: If the contender's own grid has another size.
         """
         rates, values = self.learning_rates, len(self.settings_at(PROBE))
-        fixed = rates is not None and len(rates) == values == 1
-        if not fixed and (trials % values or rates and len(rates) * values != trials):
+        if not self.is_fixed and (
+            trials % values or rates and len(rates) * values != trials
+        ):
             size = f"{len(rates)} learning rates" if rates else "learning rates"
             if self.extra_hyperparameter:
                 name, _ = self.extra_hyperparameter

@@ -11,6 +11,7 @@ import keras
 from keras_adaptive.errors import InputError, counted
 from keras_adaptive.plain_numbers import make_plain, plain
 from keras_adaptive.study.design.contender import Contender
+from keras_adaptive.study.design.tuner import Grid, Tuner
 from keras_adaptive.study.design.workload import Budget
 
 FIRST_TUNING_SEED = 10_000
@@ -51,10 +52,12 @@ class Protocol:
             workload name. `None` takes the median over seeds of the best validation
             metric that the tuned reference reaches within three quarters of its
             budget, as in AlgoPerf (arXiv:2306.07179).
+        tuner: Chooses the settings that are tried, such as `OptunaTuner()`; `None` for
+            the grid. A tuner tries `tuning_trials` settings and widens nothing.
 
     Raises:
-        InputError: If a number is not above 0, or if a seed is used for both tuning
-            and evaluation.
+        InputError: If a number is not above 0, if a seed is used for both tuning and
+            evaluation, or if `tuner` is not a tuner.
 
     Example:
         >>> protocol = Protocol(tuning_seeds=[99], seeds=2)
@@ -70,6 +73,7 @@ class Protocol:
     widening_trials: int = 4
     timed_runs: int = 3
     target: float | Mapping[str, float] | None = None
+    tuner: Tuner | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers and the seeds."""
@@ -89,12 +93,22 @@ class Protocol:
             raise InputError(
                 f"Protocol: budget is {self.budget!r}. Expected Epochs(n) or Steps(n)."
             )
+        if self.tuner is not None and not isinstance(self.tuner, Tuner):
+            raise InputError(
+                f"Protocol: tuner is {self.tuner!r}. Expected OptunaTuner(...), or "
+                "None for the grid."
+            )
         both = set(self.seeds_to_tune) & set(self.evaluation_seeds)
         if both:
             raise InputError(
                 f"Protocol: the seed {min(both)} is for both tuning and judging. "
                 "A setting looks better than it is with the seed that chose it."
             )
+
+    @property
+    def tuning(self) -> Tuner:
+        """What chooses the settings that are tried."""
+        return self.tuner or Grid(self.widening_trials)
 
     @property
     def seeds_to_tune(self) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ COLUMNS = (
     *("workload", "contender", "phase", "learning_rate", "seed", "key", "status"),
     *("reason", "initial_loss", "state_per_weight", "trials", "setting", "step"),
     *("seconds", "measure", "value", "steps_to_target", "epochs_to_target"),
-    *("seconds_to_target", "first_round_seconds", "step_seconds"),
+    *("seconds_to_target", "first_round_seconds", "step_seconds", "tuning_steps"),
+    "pruned_runs",
 )
 """Columns that a study's tables have anyway, besides those of metrics and losses."""
 

@@ -57,6 +57,14 @@ def diverged(
     return trial.record("diverged", started, reason, numbers, tuple(curve.points))
 
 
+def pruned(
+    trial: Trial, started: int, numbers: dict[str, float], curve: Curve, steps: int
+) -> Record:
+    """Returns the record of a run that was stopped before the end of its steps."""
+    reason = f"at step {curve.points[-1].step} of {steps}"
+    return trial.record("pruned", started, reason, numbers, tuple(curve.points))
+
+
 def failed(trial: Trial, started: int, error: Exception) -> Record:
     """Returns the record of a run that raised an error."""
     last = traceback.extract_tb(error.__traceback__)[-1]

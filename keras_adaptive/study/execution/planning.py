@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,18 +9,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 from keras_adaptive.study.design.contender import Contender
-from keras_adaptive.study.design.grid import beyond_the_edge
 from keras_adaptive.study.design.protocol import Protocol
 from keras_adaptive.study.design.setting import Setting
+from keras_adaptive.study.design.tuner import HOPELESS, Pruning, Tried
 from keras_adaptive.study.execution.prepared_workload import PreparedWorkload
 from keras_adaptive.study.execution.trial import Trial
 from keras_adaptive.study.ledger.fingerprint import Engine, described, digest
 from keras_adaptive.study.ledger.reach.graph import describe
 from keras_adaptive.study.ledger.record import Phase, Record
 from keras_adaptive.study.ledger.run_values import flatten
-
-Score = tuple[float, float]
-HOPELESS: Score = (-math.inf, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,8 @@ class TuningProgress:
     Args:
         done: The runs that are done, tuning first.
         missing: The runs that can be made now.
-        trials: The number of settings tried so far; 0 if the setting is fixed.
+        trials: The number of settings that were chosen so far; 0 if the setting is
+            fixed.
         chosen: The chosen setting; `None` if it is not known yet, or if no setting
             worked.
         later: The number of runs that will follow those in `missing`, at least.
@@ -47,6 +44,13 @@ class TuningProgress:
     def total(self) -> int:
         """The number of runs in all, as far as it is known."""
         return len(self.done) + len(self.missing) + self.later
+
+
+Run = tuple[Setting, Phase, int, Pruning | None]
+"""Setting, phase and seed of a run, and what may stop it."""
+
+Outcomes = tuple[tuple[Setting, Tried], ...]
+"""What came of the settings that were tried."""
 
 
 class OptimizerOfSetting(NamedTuple):
@@ -78,7 +82,8 @@ class Plan:
     protocol: Protocol
     engine: Engine = "fit"
     why_fit: str = ""
-    _trials: dict[tuple[Setting, Phase, int], Trial] = field(default_factory=dict)
+    _trials: dict[Run, Trial] = field(default_factory=dict)
+    _chosen: dict[Outcomes, list[Setting]] = field(default_factory=dict)
     _optimizers: dict[Setting, OptimizerOfSetting] = field(default_factory=dict)
 
     def by(self, engine: Engine, why_fit: str = "") -> Plan:
@@ -87,51 +92,89 @@ class Plan:
 
     def samples(self) -> list[Trial]:
         """Returns the runs of the lowest and of the highest learning rate."""
-        settings = self.contender.grid(self.protocol.tuning_trials)
         seed = self.protocol.evaluation_seeds[0]
-        ends = dict.fromkeys([settings[0], settings[-1]])
+        ends = dict.fromkeys([self._span[0], self._span[-1]])
         return [self._trial(setting, "compare", seed) for setting in ends]
 
     def progress(self, records: Mapping[str, Record]) -> TuningProgress:
         """Returns which runs are done and which are next.
 
-        The grid of the contender is run first. While its best learning rate is at an
-        edge and the protocol allows more trials, the grid is widened there. The best
-        setting is then run with the evaluation seeds.
+        The settings that the protocol's grid or tuner chooses are run first, as far as
+        the runs before tell which. The best setting is then run with the evaluation
+        seeds.
 
         Args:
             records: The runs that are done, by their keys.
         """
-        settings = self.contender.grid(self.protocol.tuning_trials)
-        if len(settings) == 1:
-            done, missing = self._judged(settings[0], records)
-            return TuningProgress(done, missing, 0, settings[0])
-        limit = len(settings) + self.protocol.widening_trials
+        if len(self._span) == 1:
+            (fixed,) = self._span
+            done, missing = self._judged(fixed, records)
+            return TuningProgress(done, missing, 0, fixed)
+        tried: dict[Setting, Tried] = {}
+        settings = self._settings(tried)
         while True:
-            tuned, missing = self._split(
-                settings, "tune", self.protocol.seeds_to_tune, records
-            )
+            tuned, missing = self._tuning(settings, records)
             if missing:
-                later = len(self.protocol.evaluation_seeds) + len(self._timed_seeds)
+                later = self._later(len(settings))
                 return TuningProgress(tuned, missing, len(settings), None, later)
-            scores = scores_of(tuned)
-            wider = self._wider(scores)
-            if not wider or len(settings) + len(wider) > limit:
+            tried = tried_settings(tuned)
+            known, settings = settings, self._settings(tried)
+            if settings == known:
                 break
-            settings += wider
-        best = max(sorted(scores, key=_order), key=lambda setting: scores[setting])
-        if scores[best] == HOPELESS:
+        best = max(sorted(tried, key=_order), key=lambda setting: tried[setting].score)
+        if tried[best].score == HOPELESS:
             return TuningProgress(tuned, [], len(settings), None)
         done, missing = self._judged(best, records)
         return TuningProgress(tuned + done, missing, len(settings), best)
+
+    @cached_property
+    def _span(self) -> list[Setting]:
+        """Settings between which all others lie, only one if it is fixed."""
+        protocol = self.protocol
+        return protocol.tuning.span(self.contender, protocol.tuning_trials)
+
+    def _settings(self, tried: Mapping[Setting, Tried]) -> list[Setting]:
+        """Returns the settings to try as far as they are known."""
+        outcomes = tuple(tried.items())
+        if outcomes not in self._chosen:
+            protocol = self.protocol
+            self._chosen[outcomes] = protocol.tuning.settings(
+                self.contender, protocol.tuning_trials, tried
+            )
+        return self._chosen[outcomes]
+
+    def _later(self, trials: int) -> int:
+        """Returns the number of runs that will follow those of some trials."""
+        untried = max(0, self.protocol.tuning_trials - trials)
+        tuning = untried * len(self.protocol.seeds_to_tune)
+        return tuning + len(self.protocol.evaluation_seeds) + len(self._timed_seeds)
+
+    def _tuning(
+        self, settings: Sequence[Setting], records: Mapping[str, Record]
+    ) -> tuple[list[Record], list[Trial]]:
+        """Splits the runs that tune into those done and those missing."""
+        done, missing = [], []
+        tuner = self.protocol.tuning
+        for seed in self.protocol.seeds_to_tune:
+            tried: dict[Setting, Tried] = {}
+            for setting in dict.fromkeys(settings):
+                pruning = tuner.pruning(settings, setting, tried)
+                trial = self._trial(setting, "tune", seed, pruning)
+                if trial.key in records:
+                    record = records[trial.key]
+                    done.append(record)
+                    tried[setting] = tried_with([record])
+                else:
+                    missing.append(trial)
+        return done, missing
 
     def _judged(
         self, setting: Setting, records: Mapping[str, Record]
     ) -> tuple[list[Record], list[Trial]]:
         """Splits the runs that judge a setting, and those that time it."""
         seeds = self.protocol.evaluation_seeds
-        done, missing = self._split([setting], "compare", seeds, records)
-        timed, untimed = self._split([setting], "time", self._timed_seeds, records)
+        done, missing = self._split(setting, "compare", seeds, records)
+        timed, untimed = self._split(setting, "time", self._timed_seeds, records)
         return done + timed, missing + untimed
 
     @property
@@ -141,20 +184,9 @@ class Plan:
             return ()
         return self.protocol.evaluation_seeds[: self.protocol.timed_runs]
 
-    def _wider(self, scores: Mapping[Setting, Score]) -> list[Setting]:
-        """Returns the settings that widen the grid, none if its best is inside."""
-        by_rate: dict[float, Score] = {}
-        for setting, score in scores.items():
-            rate = setting.learning_rate
-            by_rate[rate] = max(score, by_rate.get(rate, HOPELESS))
-        if max(by_rate.values()) == HOPELESS:
-            return []
-        beyond = beyond_the_edge(by_rate)
-        return self.contender.settings_at(beyond) if beyond else []
-
     def _split(
         self,
-        settings: Sequence[Setting],
+        setting: Setting,
         phase: Phase,
         seeds: Sequence[int],
         records: Mapping[str, Record],
@@ -162,18 +194,23 @@ class Plan:
         """Splits runs into the records of those done and the trials of the others."""
         done, missing = [], []
         for seed in seeds:
-            for setting in settings:
-                trial = self._trial(setting, phase, seed)
-                if trial.key in records:
-                    done.append(records[trial.key])
-                else:
-                    missing.append(trial)
+            trial = self._trial(setting, phase, seed)
+            if trial.key in records:
+                done.append(records[trial.key])
+            else:
+                missing.append(trial)
         return done, missing
 
-    def _trial(self, setting: Setting, phase: Phase, seed: int) -> Trial:
-        which = setting, phase, seed
+    def _trial(
+        self,
+        setting: Setting,
+        phase: Phase,
+        seed: int,
+        pruning: Pruning | None = None,
+    ) -> Trial:
+        which = setting, phase, seed, pruning
         if which not in self._trials:
-            self._trials[which] = self._new_trial(setting, phase, seed)
+            self._trials[which] = self._new_trial(*which)
         return self._trials[which]
 
     @cached_property
@@ -198,7 +235,9 @@ class Plan:
             )
         return self._optimizers[setting]
 
-    def _new_trial(self, setting: Setting, phase: Phase, seed: int) -> Trial:
+    def _new_trial(
+        self, setting: Setting, phase: Phase, seed: int, pruning: Pruning | None
+    ) -> Trial:
         prepared = self.prepared
         engine: Engine = "fit" if phase == "time" else self.engine
         running_on = described(engine)
@@ -219,6 +258,7 @@ class Plan:
                 "phase": phase,
                 "seed": seed,
                 "engine": running_on,
+                **({"pruning": describe(pruning, "The pruner")} if pruning else {}),
             }
         )
         params = {
@@ -229,6 +269,7 @@ class Plan:
             "steps": str(steps),
             **running_on,
             **({"why_fit": self.why_fit} if self.why_fit else {}),
+            **({"pruner": str(pruning)} if pruning else {}),
             **optimizer.params,
         }
         return Trial(
@@ -241,6 +282,7 @@ class Plan:
             seed=seed,
             params=params,
             program=self._program if engine == "compiled" else "",
+            pruning=pruning,
         )
 
 
@@ -250,15 +292,38 @@ def _order(setting: Setting) -> tuple[float, float]:
     return setting.learning_rate, extra[1] if extra else 0.0
 
 
-def scores_of(records: Sequence[Record]) -> dict[Setting, Score]:
-    """Returns the score of each setting: the medians of metric and loss over seeds."""
-    groups: dict[Setting, list[Score]] = {}
+def tried_settings(records: Sequence[Record]) -> dict[Setting, Tried]:
+    """Returns what came of each setting, from all its tuning runs."""
+    groups: dict[Setting, list[Record]] = {}
     for record in records:
-        groups.setdefault(record.setting, []).append(record.score)
-    return {
-        setting: (
-            statistics.median(metric for metric, _ in scores),
-            statistics.median(loss for _, loss in scores),
-        )
-        for setting, scores in groups.items()
-    }
+        groups.setdefault(record.setting, []).append(record)
+    return {setting: tried_with(group) for setting, group in groups.items()}
+
+
+def tried_with(records: Sequence[Record]) -> Tried:
+    """Returns what came of a setting: the medians over its runs.
+
+    Args:
+        records: The tuning runs of the setting, one for each seed.
+    """
+    pruned = any(record.status == "pruned" for record in records)
+    metrics, losses = zip(*(record.score for record in records), strict=True)
+    score = statistics.median(metrics), statistics.median(losses)
+    return Tried(
+        HOPELESS if pruned else score,
+        _median_course([record.course for record in records]),
+        failed=all(record.status == "failed" for record in records),
+        pruned=pruned,
+    )
+
+
+def _median_course(
+    courses: Sequence[Mapping[int, float]],
+) -> tuple[tuple[int, float], ...]:
+    """Returns the medians at the steps at which every run was evaluated."""
+    first, *others = courses
+    return tuple(
+        (step, statistics.median(course[step] for course in courses))
+        for step in first
+        if all(step in course for course in others)
+    )

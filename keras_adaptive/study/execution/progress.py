@@ -65,7 +65,7 @@ class Display:
         """
         lost = "".join(
             f", {self._counts[how]} {how}"
-            for how in ("diverged", "failed")
+            for how in ("diverged", "failed", "pruned")
             if self._counts[how]
         )
         best = "".join(

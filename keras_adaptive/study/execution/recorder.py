@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 
@@ -16,6 +16,7 @@ from keras_adaptive.study.execution.curve import (
 )
 
 Logs = Mapping[str, float]
+Prunes = Callable[[int, float], bool]
 
 
 class Recorder(keras.callbacks.Callback):
@@ -24,17 +25,24 @@ class Recorder(keras.callbacks.Callback):
     The clock runs from the first batch after an evaluation until the next evaluation
     begins, so it includes the work of earlier callbacks, such as flushing rows.
     Training stops when the budget is spent, or as soon as the loss or the metric is
-    not finite.
+    not finite, or if a pruner says so.
 
     Args:
         curve: Takes the measurements.
         steps: The budget in steps.
+        prunes: Says after an evaluation, from step and metric, whether training stops;
+            `None` if nothing does.
+
+    Attributes:
+        pruned: Whether `prunes` has stopped the training.
     """
 
-    def __init__(self, curve: Curve, steps: int) -> None:
+    def __init__(self, curve: Curve, steps: int, prunes: Prunes | None = None) -> None:
         super().__init__()
         self.curve = curve
         self.steps = steps
+        self.pruned = False
+        self._prunes = prunes
         self.round_seconds: list[float] = []
         self.round_steps: list[int] = []
         self.step = 0
@@ -45,6 +53,11 @@ class Recorder(keras.callbacks.Callback):
 
     def _stop_if_diverged(self) -> None:
         if self.curve.diverged_at is not None:
+            self.model.stop_training = True
+
+    def _stop_if_pruned(self, metric: float) -> None:
+        if self._prunes is not None and self._prunes(self.step, metric):
+            self.pruned = True
             self.model.stop_training = True
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
@@ -80,6 +93,8 @@ class Recorder(keras.callbacks.Callback):
         """Records the evaluation at the end of a round."""
         self.curve.add_evaluation(self.step, logs or {}, sum(self.round_seconds))
         self._stop_if_diverged()
+        if not self.model.stop_training:
+            self._stop_if_pruned((logs or {})[f"val_{self.curve.metric}"])
 
     def step_seconds(self) -> float:
         """Returns the median time per step, without the first round.

@@ -24,6 +24,8 @@ with needs_extra("study"):
 
 Runner = Literal["auto", "compiled", "fit"]
 
+PRUNES = "its tuner prunes runs"
+
 WORTHWHILE = 24
 """Fewer runs end sooner by `fit` than processes with JAX start and compile."""
 
@@ -65,10 +67,10 @@ def chosen_runner(
     if runner == "fit" or (runner == "auto" and not _is_worthwhile(plans, records)):
         yield plans, executor
         return
-    if not has_jax():
-        yield [plan.by("fit", NO_JAX) for plan in plans], executor
+    if reason := _why_none(plans):
+        yield [plan.by("fit", reason) for plan in plans], executor
         if runner == "compiled":
-            say(console, f"All runs are made by fit: {NO_JAX}.")
+            say(console, f"All runs are made by fit: {reason}.")
         return
     data = {plan.prepared.workload.name: plan.prepared.data for plan in plans}
     compiled = [plan.by("compiled") for plan in plans]
@@ -84,6 +86,13 @@ def chosen_runner(
             for plan, fast, reason in zip(plans, compiled, reasons, strict=True)
         ]
         yield chosen, CompiledFirst(runs, executor)
+
+
+def _why_none(plans: Sequence[Plan]) -> str:
+    """Returns why no run can be compiled; empty if some may be."""
+    if any(plan.protocol.tuning.prunes for plan in plans):
+        return PRUNES
+    return "" if has_jax() else NO_JAX
 
 
 def _is_worthwhile(plans: Sequence[Plan], records: Mapping[str, Record]) -> bool:

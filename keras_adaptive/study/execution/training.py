@@ -26,6 +26,7 @@ from keras_adaptive.study.execution.outcome import (
     end_numbers,
     failed,
     of_part,
+    pruned,
 )
 from keras_adaptive.study.execution.recorder import Recorder, steps_per_execution
 from keras_adaptive.study.execution.trial import Trial, milliseconds
@@ -102,7 +103,7 @@ def train(trial: Trial, data: Dataset) -> Record:
         before training; `first_round_seconds`, the time until the first evaluation,
         which includes compilation; `step_seconds`, the time of a step after that; and
         `state_per_weight`, the numbers that the optimizer keeps for each weight. A run
-        that did not diverge also has `final_train_`, `final_val_` and `test_` of loss
+        that came to its end also has `final_train_`, `final_val_` and `test_` of loss
         and metric, at the end of training; `best_val_` of the metric, over all
         evaluations; and `test_` of the metric with a dot and the name of each slice.
     """
@@ -120,7 +121,7 @@ def train(trial: Trial, data: Dataset) -> Record:
         steps_per_execution=steps_per_execution(steps, every),
     )
     curve = Curve(rows, workload.batch_size, metric)
-    recorder = Recorder(curve, steps)
+    recorder = Recorder(curve, steps, trial.watch())
     validation = evaluation_batches(data.validation)
     numbers = of_part("initial_val", evaluated(model, validation), metric)
     with autologging_off():  # a model's module may have turned it on in this process
@@ -140,6 +141,8 @@ def train(trial: Trial, data: Dataset) -> Record:
     }
     if curve.diverged_at is not None:
         return diverged(trial, started, numbers, curve)
+    if recorder.pruned:
+        return pruned(trial, started, numbers, curve, steps)
     parts = {"final_train": data.train, "test": data.test} | {
         SLICE + name: data.test.take(mask)
         for name, mask in workload.masks(data).items()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from keras_adaptive.study.design.contender import Contender
 from keras_adaptive.study.design.setting import Setting
+from keras_adaptive.study.design.tuner import Pruning
 from keras_adaptive.study.design.workload import Budget, Workload
 from keras_adaptive.study.ledger.fingerprint import machine
 from keras_adaptive.study.ledger.record import Phase, Point, Record, Status
@@ -27,6 +29,7 @@ class Trial:
         params: Everything that was asked for, by name, as it will be recorded.
         program: Digest of what the compiled program of the run is made of; empty for
             a run by `fit`.
+        pruning: Decides whether the run is stopped early; `None` if nothing does.
     """
 
     key: str
@@ -38,6 +41,19 @@ class Trial:
     seed: int
     params: dict[str, str]
     program: str = ""
+    pruning: Pruning | None = None
+
+    def watch(self) -> Callable[[int, float], bool] | None:
+        """Returns what says after an evaluation whether the run stops there.
+
+        Returns:
+            A function of the step and of the validation metric.
+        """
+        if self.pruning is None:
+            return None
+        prunes = self.pruning.watch()
+        sign = 1 if self.workload.metric_direction == "max" else -1
+        return lambda step, metric: prunes(step, sign * metric)
 
     def record(
         self,
@@ -52,7 +68,7 @@ class Trial:
         Args:
             status: How the run ended.
             started: Milliseconds since 1970.
-            reason: Why it failed or where it diverged.
+            reason: Why it failed, or where it diverged or was pruned.
             numbers: The measurements that are taken once.
             curve: The repeated measurements.
         """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from keras_adaptive.study.design.setting import Setting
 
 Phase = Literal["tune", "compare", "time"]
-Status = Literal["finished", "diverged", "failed"]
+Status = Literal["finished", "diverged", "failed", "pruned"]
 
 NONE_WORKED = "none worked"
 """Takes the place of a tuned setting if every run of the contender was lost."""
@@ -46,8 +47,9 @@ class Record:
         metric: Name of the metric that decides.
         direction: `"max"` if more of the metric is better, `"min"` if less is.
         status: `"finished"`, `"diverged"` (the loss or the metric was not finite and
-            the run ended there) or `"failed"` (it raised, or its process died).
-        reason: Why it failed or where it diverged; empty if it finished.
+            the run ended there), `"pruned"` (a pruner stopped it) or `"failed"` (it
+            raised, or its process died).
+        reason: Why it failed, or where it diverged or was pruned; empty if it finished.
         started: Milliseconds since 1970.
         ended: Milliseconds since 1970.
         params: Everything that was asked for, by name.
@@ -84,13 +86,29 @@ class Record:
         """The score by which settings are chosen; more is better.
 
         It is the validation metric at the end of training, then the loss. A run that
-        was lost scores minus infinity.
+        was lost or pruned scores minus infinity.
         """
         if self.status != "finished":
             return -math.inf, -math.inf
         metric = self.numbers[f"final_val_{self.metric}"]
-        loss = self.numbers["final_val_loss"]
-        return (metric if self.direction == "max" else -metric), -loss
+        return self._upward(metric), -self.numbers["final_val_loss"]
+
+    @cached_property
+    def course(self) -> dict[int, float]:
+        """The finite validation metrics by their steps; more is better."""
+        return {
+            point.step: self._upward(value)
+            for point, value in self.series(f"val_{self.metric}")
+            if math.isfinite(value)
+        }
+
+    @property
+    def steps(self) -> int:
+        """The training steps that the run took, as far as it recorded them."""
+        return self.curve[-1].step if self.curve else 0
+
+    def _upward(self, metric: float) -> float:
+        return metric if self.direction == "max" else -metric
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as a structure that JSON can hold."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from keras_adaptive.errors import needs_extra
 from keras_adaptive.study.analysis.run_table import RunTable
@@ -72,13 +73,14 @@ def _speeds(runs: RunTable, workload: str, contender: str) -> np.ndarray:
 def tuned_settings(runs: RunTable) -> Iterator[Markup]:
     """Yields the tuned settings, their results and all hyper-parameters."""
     yield table(
-        ["workload", "optimizer", "learning rate", "settings tried"],
+        ["workload", "optimizer", "learning rate", "settings tried", "steps of tuning"],
         [
             (
                 row["workload"],
                 row["contender"],
                 row["setting"],
-                str(row["trials"]) if row["trials"] else "fixed",
+                _tried(row),
+                f"{row['tuning_steps']:,}",
             )
             for row in runs.tuned.to_dict("records")
         ],
@@ -104,6 +106,15 @@ def tuned_settings(runs: RunTable) -> Iterator[Markup]:
         )
 
 
+def _tried(row: dict[str, Any]) -> str:
+    """Returns how many settings were tried, and how many of their runs were pruned."""
+    if not row["trials"]:
+        return "fixed"
+    pruned = row["pruned_runs"]
+    more = f", {_count(pruned, 'run')} pruned" if pruned else ""
+    return f"{row['trials']}{more}"
+
+
 def _configuration(record: Record) -> str:
     return ", ".join(
         f"{key.removeprefix('optimizer.')} {value}"
@@ -123,7 +134,7 @@ def lost_runs(runs: RunTable) -> Iterator[Markup]:
         )
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in runs.records:
-        if record.status != "finished":
+        if record.status in ("diverged", "failed"):
             phase = PHASES[record.phase]
             whose = (record.workload, record.contender, phase, record.status)
             groups.setdefault(whose, []).append(record)
@@ -158,6 +169,11 @@ def provenance(runs: RunTable) -> Iterator[Markup]:
             f"Every optimizer was tuned on the validation data with "
             f"{_count(tune['seed'].nunique(), 'seed')} of its own."
         )
+    if runs.tuner:
+        words.append(
+            f"The settings were chosen by {runs.tuner}. They are on no grid, so "
+            "robustness is not judged."
+        )
     if len(compare):
         words.append(
             f"The chosen settings were run with "
@@ -165,7 +181,7 @@ def provenance(runs: RunTable) -> Iterator[Markup]:
             "data. The same seed means the same initial weights and the same batches "
             "for all."
         )
-    yield element("p", *words[:1], " ", *words[1:])
+    yield element("p", " ".join(words))
     if engines := " ".join(_engines(runs.records)):
         yield element("p", engines)
     yield table(
