@@ -1,4 +1,4 @@
-"""The tests of compiled runs, in a process with Keras on JAX."""
+"""The tests of compiled runs and of clusters, in a process with Keras on JAX."""
 
 import importlib.util
 import os

@@ -95,7 +95,11 @@ class WorkerPool:
             for future in self._done(running, wait=not ended):
                 worker, task, started = running.pop(future)
                 self._idle.append(worker)
-                ended.extend(self._ended(future, worker, task, started))
+                try:
+                    ended.extend(self._ended(future, worker, task, started))
+                except ClusterError:
+                    yield from ended
+                    raise
             self._hand_out(running)
             if ended:
                 yield ended.popleft()

@@ -1,5 +1,6 @@
 """Runs in the processes of a cluster and of executors of `concurrent.futures`."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from keras_adaptive.study import (
 )
 from keras_adaptive.study.execution.cluster import host
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 RUNS = 8
@@ -78,14 +80,10 @@ def study(here):
 
 @pytest.fixture(scope="module")
 def client():
-    settings = {"distributed.scheduler.allowed-failures": 0}
     with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            config=settings,
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -105,6 +103,7 @@ def loss_by_run(store):
     _, client = store
     found = client.get_experiment_by_name("cluster")
     runs = client.search_runs([found.experiment_id], "tags.phase != 'study'")
+    assert [run.data.tags for run in runs if run.info.status != "FINISHED"] == []
     by_key = {run.data.tags["key"]: run.data.metrics["test_loss"] for run in runs}
     assert len(by_key) == len(runs)
     return by_key
@@ -122,7 +121,8 @@ def test_a_study_on_dask_equals_one_here(client, study, store, monkeypatch, tmp_
     there = {each.key: each.numbers["test_loss"] for each in results.table.records}
     assert len(there) == RUNS
     assert loss_by_run(store) == there
-    assert not client.run(lambda: list(host._folder().glob("*.joblib"))).get("x")
+    left = client.run(lambda: list(host._folder().glob("*.joblib")))
+    assert not any(left.values())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     assert in_this_process(study, monkeypatch, tmp_path) == pytest.approx(there)
 
@@ -170,15 +170,12 @@ def test_what_kills_a_process_or_a_worker_fails_alone(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "make", [futures.ThreadPoolExecutor, futures.ProcessPoolExecutor]
-)
-def test_executors_of_futures(make, study, store, monkeypatch):
-    with make(2) as executor:
+def test_an_executor_of_futures(study, store):
+    spawned = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(2, spawned) as executor:
         results = study.run(FuturesExecutor(executor, 2), quiet(), runner="fit")
-        assert {each.status for each in results.table.records} == {"finished"}
-        assert len(loss_by_run(store)) == RUNS
-        host.end_processes()
+    assert {each.status for each in results.table.records} == {"finished"}
+    assert len(loss_by_run(store)) == RUNS
 
 
 def test_an_executor_that_is_shut_down_says_so(study, store):
@@ -213,6 +210,7 @@ class Scheduler:
         return subprocess.Popen(
             [sys.executable, "-m", f"distributed.cli.{module}", *arguments],
             cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -252,6 +250,10 @@ def test_a_scheduler_that_dies_loses_nothing(
             if sum("/8 dense" in line for line in shown) == 3:
                 first.scheduler.send_signal(signal.SIGKILL)
 
+    # So long the client tries to find the scheduler again when it closes.
+    monkeypatch.setitem(
+        dask.config.config["distributed"]["comm"]["timeouts"], "connect", "5s"
+    )
     with first.client() as client, pytest.raises(ClusterError, match="no longer answ"):
         study.run(DaskExecutor(client), Killing(file=sys.stdout), runner="fit")
     kept = loss_by_run(store)

@@ -98,7 +98,7 @@ class DaskExecutor:
             for name, dataset in data.items():
                 files[name] = f"{dataset.digest}.joblib"
                 stack.enter_context(self._data_at_workers(files[name], dataset))
-            stack.callback(self._end_processes)
+            stack.callback(self.tidy, self.client.run, host.end_processes)
             yield self._site(files)
 
     @contextmanager
@@ -142,12 +142,7 @@ class DaskExecutor:
         finally:
             self._kept[name] -= 1
             if not self._kept[name]:
-                with _cluster_may_be_lost():
-                    self.client.unregister_worker_plugin(name)
-
-    def _end_processes(self) -> None:
-        with _cluster_may_be_lost():
-            self.client.run(host.end_processes)
+                self.tidy(self.client.unregister_worker_plugin, name)
 
     def _site(self, files: Mapping[str, str]) -> RemoteSite:
         workers = self._workers()
@@ -164,6 +159,12 @@ class DaskExecutor:
     @property
     def _address(self) -> str:
         return str(self.client.scheduler.address if self.client.scheduler else "")
+
+    def tidy(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Calls a function of the client, unless the cluster is lost."""
+        if self.client.status == "running":
+            with suppress(Exception):
+                function(*arguments)
 
     def lost(self) -> ClusterError:
         """Returns the error of a study whose scheduler is lost."""
@@ -281,13 +282,5 @@ class _Sent(futures.Future):
 
     def cancel(self) -> bool:
         """Has the cluster forget the task."""
-        with _cluster_may_be_lost():
-            self._task.cancel()
+        self._executor.tidy(self._task.cancel)
         return True
-
-
-@contextmanager
-def _cluster_may_be_lost() -> Iterator[None]:
-    """Goes on if the cluster no longer answers: there is nothing to tidy up."""
-    with suppress(Exception):
-        yield

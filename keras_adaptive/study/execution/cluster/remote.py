@@ -42,9 +42,13 @@ class RemoteWorker:
         Raises:
             ClusterError: There are no hosts any more.
         """
-        call = cloudpickle.dumps((function, arguments))
-        self._sent = self._submit(call_here, self._start, call)
         answer: futures.Future = futures.Future()
+        try:
+            call = cloudpickle.dumps((function, arguments))
+        except Exception as error:
+            answer.set_exception(error)
+            return answer
+        self._sent = self._submit(call_here, self._start, call)
         self._sent.add_done_callback(lambda sent: _hand_over(sent, answer))
         return answer
 
