@@ -40,7 +40,7 @@ def test_unknown_runners_are_refused():
 def test_compiled_runs_are_distributed_as_those_by_fit(store):
     """On another backend, a seed gives other weights of the same distribution."""
     pytest.importorskip("jax")
-    contenders = [Contender("keras/sgd", [0.01]), Contender("adam", [0.01])]
+    contenders = [Contender("keras/sgd", [0.01]), Contender("adam", [1e-5])]
     protocol = Protocol(seeds=20, reference="keras/sgd", timed_runs=0)
     workload = default_workload(load_wine(), Epochs(6))
     study = Study("both", [workload], contenders, protocol)
@@ -57,13 +57,13 @@ def test_compiled_runs_are_distributed_as_those_by_fit(store):
         ]
         assert [len(each) for each in losses] == [20, 20]
         assert stats.ks_2samp(*losses).pvalue > 0.01
-    outcomes = {
-        runner: {
-            (each.promise, each.measure): each.outcome
+    verdicts = [
+        [
+            (each.promise, each.measure, each.outcome)
             for each in results.verdicts()
             if "second" not in each.measure
-        }
-        for runner, results in by.items()
-    }
-    assert outcomes["fit"].items() >= outcomes["compiled"].items()
-    assert "supported" in outcomes["compiled"].values()
+        ]
+        for results in by.values()
+    ]
+    assert verdicts[0] == verdicts[1]
+    assert ("convergence", "steps to target", "refuted") in verdicts[0]

@@ -109,7 +109,6 @@ REQUESTS = [
     "log_batch",
     "log_inputs",
     "set_terminated",
-    "get_metric_history",
     "delete_run",
     "delete_experiment_tag",
     "log_artifact",

@@ -14,6 +14,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ def _new_worker(start: Start) -> LocalWorker:
     # The processes of a cluster may be daemons, which may not start others. Ours end
     # with their parent, whatever ends it.
     multiprocessing.current_process().daemon = False
+    _end_processes_at_exit()
     environment = dict(start.environment) | {FOLDER: str(_folder())}
     if limits.memory:
         environment[MEMORY_LIMIT] = str(limits.memory)
@@ -136,6 +138,12 @@ def end_processes() -> None:
         _idle.clear()
     for worker in workers:
         worker.end()
+
+
+@cache
+def _end_processes_at_exit() -> None:
+    """Has our processes end before this one waits for them when it exits."""
+    Finalize(None, end_processes, exitpriority=1)
 
 
 def keep(name: str, content: bytes) -> None:
