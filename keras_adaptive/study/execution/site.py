@@ -32,15 +32,15 @@ class Worker(typing.Protocol):
 
 
 class Site(typing.Protocol):
-    """A place with processes, and the data of a study in files there.
+    """A place with processes, and the data of a study in files there."""
 
-    Attributes:
-        files: The file of each workload, by the workload's name, for `read_data`.
-        share_of_memory: The share of its machine's free memory that a process may take.
-    """
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The file of each workload, by the workload's name, for `read_data`."""
 
-    files: Mapping[str, str]
-    share_of_memory: float
+    @property
+    def share_of_memory(self) -> float:
+        """The share of its machine's free memory that a process may take."""
 
     def workers(
         self, environment: Mapping[str, str], prepare: Callable[[], None]
