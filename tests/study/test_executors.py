@@ -9,22 +9,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import keras
 import pytest
+from dense_runs import dense_model, dense_workload, raises
 from loky.process_executor import BrokenProcessPool
 
-from keras_adaptive.study import Contender, Epochs, Processes, StudyError, Workload
+from keras_adaptive.study import Contender, Processes, StudyError
 from keras_adaptive.study.execution import this_machine, worker_pool
 from keras_adaptive.study.execution.this_machine import affordable_workers
 from keras_adaptive.study.execution.worker import threads_each
 from keras_adaptive.study.execution.worker_pool import WorkerPool
-
-
-def dense_model(seed):
-    glorot = keras.initializers.GlorotUniform(seed=seed)
-    return keras.Sequential(
-        [keras.Input((40,)), keras.layers.Dense(2, kernel_initializer=glorot)]
-    )
 
 
 def dies(seed):
@@ -37,10 +30,6 @@ def dies_once(seed):
         mark.touch()
         dies(seed)
     return dense_model(seed)
-
-
-def raises(seed):
-    raise MemoryError("too large")
 
 
 def tell_threads(seed):
@@ -56,14 +45,7 @@ def mark(monkeypatch, tmp_path):
 
 @pytest.fixture
 def workload(dense):
-    return Workload(
-        "dense",
-        dense_model,
-        dense,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        batch_size=16,
-        budget=Epochs(2),
-    )
+    return dense_workload(dense)
 
 
 @pytest.mark.slow

@@ -12,19 +12,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import keras
 import pytest
+from dense_runs import dense_model, dense_workload, raises
 from rich.console import Console
 
 from keras_adaptive.errors import ClusterError, InputError, MissingExtraError
 from keras_adaptive.study import (
     Contender,
     DaskExecutor,
-    Epochs,
     FuturesExecutor,
     Protocol,
     Study,
-    Workload,
 )
 from keras_adaptive.study.execution.cluster import host
 
@@ -32,14 +30,6 @@ dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 RUNS = 8
-MARK = "KERAS_ADAPTIVE_TEST_MARK"
-
-
-def dense_model(seed):
-    glorot = keras.initializers.GlorotUniform(seed=seed)
-    return keras.Sequential(
-        [keras.Input((40,)), keras.layers.Dense(2, kernel_initializer=glorot)]
-    )
 
 
 def kills(number, seed):
@@ -55,20 +45,9 @@ def kills_host_once(mark, seed):
     return dense_model(seed)
 
 
-def raises(seed):
-    raise MemoryError("too large")
-
-
 @pytest.fixture(scope="module")
 def here(dense):
-    return Workload(
-        "dense",
-        dense_model,
-        dense,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        batch_size=16,
-        budget=Epochs(2),
-    )
+    return dense_workload(dense)
 
 
 @pytest.fixture
