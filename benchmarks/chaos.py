@@ -37,7 +37,6 @@ import psutil
 HOSTS = ("one", "other")
 KINDS = ("driver", "busy worker", "idle worker", "server")
 LONGEST_SILENCE = 10.0
-FIRST_SEEDS, FURTHER_SEEDS = 20, 20
 SECONDS_BEFORE_RESTART = 3
 
 DRIVER = """
@@ -206,9 +205,9 @@ class Server:
 class Asked:
     """How many seeds the study is asked for, and whether that is the last word."""
 
-    def __init__(self) -> None:
-        """Begins with a few."""
-        self.seeds, self.final = FIRST_SEEDS, False
+    def __init__(self, seeds: int) -> None:
+        """Begins with some."""
+        self.seeds, self.final = seeds, False
 
 
 class Driver:
@@ -356,12 +355,13 @@ def kept(uri: str) -> Counter[str]:
 
 
 def trial(
-    kills: int, seed: int, minutes: float, folder: Path
+    kills: int, seeds: int, seed: int, minutes: float, folder: Path
 ) -> tuple[dict[str, object], bool]:
     """Runs the study while processes are killed.
 
     Args:
         kills: The number of kills.
+        seeds: The seeds of the study, at first and whenever it is asked for more.
         seed: Decides whom, and when.
         minutes: After so many minutes, nothing more is killed.
         folder: Where the store and the logs are kept.
@@ -370,7 +370,7 @@ def trial(
         What was counted, and whether all held.
     """
     rng = random.Random(seed)
-    server, load, asked = Server(folder), Load(), Asked()
+    server, load, asked = Server(folder), Load(), Asked(seeds)
     server.start()
     server.wait()
     drivers = [Driver(host, asked, folder, server.uri) for host in HOSTS]
@@ -382,7 +382,7 @@ def trial(
     while killed.total() < kills and time.monotonic() < end:
         time.sleep(rng.uniform(0.5, 2))
         if max(each.finished for each in drivers) == asked.seeds:
-            asked.seeds += FURTHER_SEEDS
+            asked.seeds += seeds
         kind = rng.choice(KINDS)
         if kill_one(kind, drivers, server, rng):
             killed[kind] += 1
@@ -418,13 +418,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the trial and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=20, help="asked for at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=240, help="then kill no more")
     parser.add_argument("--output", type=Path, help="keep store and logs there")
     options = parser.parse_args(argv)
     folder = options.output or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
-    counts, held = trial(options.kills, options.seed, options.minutes, folder.resolve())
+    chosen = options.kills, options.seeds, options.seed, options.minutes
+    counts, held = trial(*chosen, folder.resolve())
     for name, count in counts.items():
         print(f"| {name} | {count} |")
     return 0 if held else 1

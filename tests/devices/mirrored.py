@@ -1,5 +1,6 @@
 """Prints how far two replicas end from one device, as JSON."""
 
+import functools
 import json
 import sys
 import warnings
@@ -26,6 +27,12 @@ def two_replicas():
     return strategy().scope()
 
 
+@functools.cache
+def alone(name: str):
+    """The weights after training on one device."""
+    return train(CASES[name])
+
+
 def checkpoint_from(first, second, folder: Path) -> float:
     """Three epochs of which the last two are trained elsewhere, against all in one."""
     with first():
@@ -35,7 +42,7 @@ def checkpoint_from(first, second, folder: Path) -> float:
     model.save(file)
     with second():
         model = keras.models.load_model(file)
-    return distance(fit(model, epochs=2), train(CASES["AdamW"]))
+    return distance(fit(model, epochs=2), alone("AdamW"))
 
 
 def one_device():
@@ -45,14 +52,14 @@ def one_device():
 def main(folder: Path) -> None:
     warnings.simplefilter("ignore")
     found = {
-        name: distance(train(make, two_replicas), train(make))
+        name: distance(train(make, two_replicas), alone(name))
         for name, make in CASES.items()
     }
     found["checkpoint to two"] = checkpoint_from(one_device, two_replicas, folder)
     found["checkpoint to one"] = checkpoint_from(two_replicas, one_device, folder)
     # Deferred is dense there.
     found["deferred"] = distance(
-        train(lambda: optimizers.Adam(0.01), two_replicas), train(CASES["Adam"])
+        train(lambda: optimizers.Adam(0.01), two_replicas), alone("Adam")
     )
     try:
         train(lambda: optimizers.Adam(0.01, sparse="lazy"), two_replicas)

@@ -50,7 +50,7 @@ def test_two_jax_devices():
     # The table and both slots of Adam.
     assert whole == ["P(None, None)"] * 3
     assert halves == ["P('model', None)"] * 3
-    assert len(found) == 18
+    assert len(found) == 9 + 4
     assert {k: v for k, v in found.items() if v > ROUNDING} == {}
 
 

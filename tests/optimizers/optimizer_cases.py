@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import inspect
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import keras
 
@@ -11,6 +12,13 @@ from keras_adaptive import optimizers
 from keras_adaptive.optimizers import Hyper
 
 SPARSE_MODES = ("deferred", "lazy", "dense")
+
+Item = TypeVar("Item")
+
+
+def third_on_jax(cases: Iterable[Item]) -> list[Item]:
+    """All cases, on JAX every third: without `jit`, one takes seconds there."""
+    return list(cases)[:: 3 if keras.backend.backend() == "jax" else 1]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

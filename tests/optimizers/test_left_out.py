@@ -3,15 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from optimizer_cases import EVERY, WRAPPERS, Ramp, name_of
+from optimizer_cases import EVERY, WRAPPERS, Ramp, name_of, third_on_jax
 
 from keras_adaptive import optimizers
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
-ALL = EVERY + WRAPPERS
-if keras.backend.backend() == "jax":
-    ALL = ALL[::3]  # JAX without `jit` takes seconds a case.
+ALL = third_on_jax(EVERY + WRAPPERS)
 
 SHAPES = {"table": (20, 3), "kernel": (4, 3), "bias": (3,)}
 

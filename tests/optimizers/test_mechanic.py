@@ -5,7 +5,7 @@ import functools
 import keras
 import pytest
 from keras import ops
-from optimizer_cases import EVERY, name_of
+from optimizer_cases import EVERY, name_of, third_on_jax
 from test_catalogue import apply, assert_close, assert_equal, gradients, values
 from test_catalogue import variables as variables_of
 from test_wrappers import HOW, by_hand, compiled, constant, fit, trained
@@ -70,7 +70,11 @@ if not hasattr(keras.optimizers, "ScheduleFreeAdamW"):
 
 
 def around(makes):
-    return pytest.mark.parametrize("make", makes.values(), ids=makes)
+    return around_these(makes, third_on_jax(makes))
+
+
+def around_these(makes, names):
+    return pytest.mark.parametrize("make", [makes[name] for name in names], ids=names)
 
 
 class Held(Mechanic):
@@ -106,7 +110,7 @@ def test_held_at_one_it_is_its_optimizer(make):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", EVERY, ids=name_of)
+@pytest.mark.parametrize("case", third_on_jax(EVERY), ids=name_of)
 def test_held_at_one_it_is_any_of_ours(case):
     """Ftrl without its penalties, which Mechanic refuses."""
     penalties = ("l1_regularization_strength", "l2_regularization_strength")
@@ -214,7 +218,7 @@ def test_constraints_hold(make):
 
 
 SOME = ("schedule-free-adamw", "lookahead", "accumulation-theirs")
-some = around({name: (PLAIN | POINTS)[name] for name in SOME})
+some = around_these(PLAIN | POINTS, SOME)
 
 
 @pytest.mark.slow

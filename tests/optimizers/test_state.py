@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from optimizer_cases import third_on_jax
 
 from keras_adaptive import optimizers
 from keras_adaptive.optimizers.engine import identity
@@ -28,7 +29,7 @@ OPTIMIZERS = {
     "mechanic": lambda: optimizers.Mechanic(optimizers.SGD(0.01, momentum=0.9)),
     "of-keras": lambda: optimizers.Lookahead(keras.optimizers.Adam(0.01)),
 }
-every = pytest.mark.parametrize("kind", OPTIMIZERS)
+every = pytest.mark.parametrize("kind", third_on_jax(OPTIMIZERS))
 
 
 def model_of(optimizer, trained=(True, True, True), head=4, names=None):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from optimizer_cases import third_on_jax
 
 from keras_adaptive import optimizers
 
@@ -177,7 +178,7 @@ def test_ways_to_train(how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*STARTS_AT_WEIGHTS, *OTHERS])
+@pytest.mark.parametrize("name", third_on_jax([*STARTS_AT_WEIGHTS, *OTHERS]))
 def test_every_class(name):
     # Each class in another way to make a model and to train it.
     place = [*STARTS_AT_WEIGHTS, *OTHERS].index(name)

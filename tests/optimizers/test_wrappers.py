@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from optimizer_cases import EVERY, WRAPPERS, Ramp, name_of
+from optimizer_cases import EVERY, WRAPPERS, Ramp, name_of, third_on_jax
 from test_catalogue import (
     apply,
     assert_close,
@@ -74,7 +74,7 @@ def test_mechanic_moves_along_the_sum_of_steps(adam):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", EVERY, ids=name_of)
+@pytest.mark.parametrize("case", third_on_jax(EVERY), ids=name_of)
 def test_around_any_of_ours(case):
     got = trained(Lookahead(SAM(case.make(), rho=0.0), 1, 1.0), gradients())
     assert_equal(got, trained(case.make(), gradients()[1::2]))
@@ -456,10 +456,10 @@ def saved_and_loaded(model, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize("name", third_on_jax(NESTED))
 @around
-def test_saved_model_goes_on_as_if_nothing_had_happened(adam, make, tmp_path):
-    model = batches(compiled(make(adam)), 0, 5)
+def test_saved_model_goes_on_as_if_nothing_had_happened(adam, name, tmp_path):
+    model = batches(compiled(NESTED[name](adam)), 0, 5)
     again = saved_and_loaded(model, tmp_path)
     for continued in (model, again):
         batches(continued, 5, 7)
