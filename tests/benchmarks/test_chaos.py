@@ -27,4 +27,4 @@ def test_kills_lose_and_double_nothing(tmp_path):
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert "| lost | 0 |" in ended.stdout, ended.stdout + ended.stderr
     assert "| double | 0 |" in ended.stdout
-    assert "| kills in all | 4 |" in ended.stdout
+    assert "| kills in all | 3 |" in ended.stdout
