@@ -29,6 +29,8 @@ from keras_adaptive.study.execution.cluster import host
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
+pytestmark = pytest.mark.jax  # whose processes start the soonest
+
 RUNS = 8
 
 
