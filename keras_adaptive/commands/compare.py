@@ -10,7 +10,13 @@ from typing import Any
 from keras_adaptive.commands import data_options
 from keras_adaptive.commands import options as command
 from keras_adaptive.errors import InputError, did_you_mean, needs_extra
-from keras_adaptive.study.compare import FULL, OPTIMIZERS, QUICK, Build, comparison
+from keras_adaptive.study.compare import (
+    FULL,
+    OPTIMIZERS,
+    Build,
+    comparison,
+    quick_protocol,
+)
 from keras_adaptive.study.design.defaults import default_contenders
 from keras_adaptive.study.design.tuner import Tuner
 from keras_adaptive.study.design.workload import Epochs
@@ -93,7 +99,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a first look: fewer trials, seeds and epochs, which decide nothing",
+        help="a first look: fewer trials and epochs; also fewer seeds, which decide "
+        "nothing, if runs cannot be compiled",
     )
     for option, what in (
         ("--epochs", "epochs of a run"),
@@ -123,22 +130,21 @@ def _tuner(name: str) -> Tuner | None:
 def run(options: argparse.Namespace) -> Results:
     """Runs the comparison that the options of `add_options` describe."""
     names = [name.strip() for name in options.optimizers.split(",") if name.strip()]
-    protocol = QUICK if options.quick else FULL
     changed: dict[str, Any] = {
         "budget": options.epochs and Epochs(options.epochs),
         "seeds": options.seeds,
         "tuning_seeds": options.tuning_seeds,
         "tuner": _tuner(options.tuner),
     }
-    protocol = replace(
-        protocol, **{name: each for name, each in changed.items() if each}
-    )
-    default_contenders(names, protocol.tuning_trials)
+    changed = {name: each for name, each in changed.items() if each}
+    default_contenders(names, FULL.tuning_trials)
     build = load_builder(options.model) if options.model else None
     command.output_folder(options.output)
     console = Console()
     data = data_options.load_one(options)
     command.show_data([data], console)
+    size = quick_protocol(data, options.runner) if options.quick else FULL
+    protocol = replace(size, **changed)
     study = comparison(data, build, names, protocol, options.loss, options.metric)
     (workload,) = study.workloads
     place = command.results_folder(study, f"{study.name}-{workload.name}", options)

@@ -14,7 +14,7 @@ from functools import partial
 import keras
 import numpy as np
 
-from keras_adaptive.datasets.batches import evaluation_batches
+from keras_adaptive.datasets.batches import evaluation_batches, is_sparse
 from keras_adaptive.datasets.dataset import Dataset
 from keras_adaptive.datasets.rare import rare_slice
 from keras_adaptive.errors import InputError
@@ -25,7 +25,9 @@ from keras_adaptive.study.design.defaults import (
 )
 from keras_adaptive.study.design.protocol import MOMENTUM, Protocol
 from keras_adaptive.study.design.workload import Epochs, Workload
+from keras_adaptive.study.execution.compiled.executor import has_jax
 from keras_adaptive.study.execution.prepared_workload import checked_model
+from keras_adaptive.study.execution.runner import Runner
 from keras_adaptive.study.study import Study
 
 OPTIMIZERS = ("adagrad", "rmsprop", "adam", "adamw")
@@ -35,7 +37,10 @@ FULL = Protocol(tuning_seeds=6, seeds=10, budget=Epochs(20))
 """Enough seeds to decide each of the four promises."""
 
 QUICK = Protocol(tuning_trials=5, tuning_seeds=1, seeds=3, budget=Epochs(5))
-"""For a first look, with too few seeds to decide anything."""
+"""For a first look by `fit`, with too few seeds to decide anything."""
+
+QUICK_COMPILED = replace(QUICK, tuning_seeds=6, seeds=10)
+"""For a first look with compiled runs, enough of which decide and cost little."""
 
 LOOKED_AT = 256
 """The number of training rows that tell whether a model gives probabilities."""
@@ -61,7 +66,8 @@ def comparison(
             a small model that fits the data.
         optimizers: Names of the optimizers, as for a `Contender`. SGD with momentum is
             the reference and always takes part.
-        protocol: How they are tuned and judged; `FULL`, `QUICK` or another.
+        protocol: How they are tuned and judged; `FULL`, `quick_protocol(data)` or
+            another.
         loss: The loss; `None` for the one that fits the task and the outputs of the
             model, which may be probabilities, logits or numbers.
         metric: The metric that decides; `None` for the accuracy of a classification
@@ -98,6 +104,24 @@ def comparison(
     if metric is not None:
         workload = replace(workload, metric=metric, direction=None)
     return Study("compare", [workload], contenders, protocol)
+
+
+def quick_protocol(data: Dataset, runner: Runner = "auto") -> Protocol:
+    """Returns the protocol of a first look, `QUICK_COMPILED` if runs can be compiled.
+
+    They can if JAX is installed and the features are dense. Images get `QUICK`, since
+    convolutions are not compiled on a CPU.
+
+    Args:
+        data: The dataset.
+        runner: How the runs are made, see `Study.run`.
+    """
+    x = data.train.x
+    if runner == "fit" or not has_jax() or is_sparse(x):
+        return QUICK
+    inputs = x.values() if isinstance(x, Mapping) else [x]
+    are_images = any(np.ndim(each) > 2 for each in inputs)
+    return QUICK if are_images else QUICK_COMPILED
 
 
 def rare_part(data: Dataset) -> Slices | None:

@@ -15,9 +15,18 @@ from keras_adaptive import cli
 from keras_adaptive.commands import compare
 from keras_adaptive.commands import options as command
 from keras_adaptive.commands.compare import load_builder
+from keras_adaptive.datasets import Dataset, Split
 from keras_adaptive.datasets.frames import load_frame
 from keras_adaptive.study import Epochs, Protocol, StudyError
-from keras_adaptive.study.compare import QUICK, comparison, from_seed, objective
+from keras_adaptive.study import compare as compared
+from keras_adaptive.study.compare import (
+    QUICK,
+    QUICK_COMPILED,
+    comparison,
+    from_seed,
+    objective,
+    quick_protocol,
+)
 
 MODEL = """
 import keras
@@ -82,7 +91,7 @@ def own(store, monkeypatch):
 def small(monkeypatch):
     """Makes a first look smaller still."""
     protocol = Protocol(tuning_trials=2, widening_trials=0, seeds=2, budget=Epochs(1))
-    monkeypatch.setattr(compare, "QUICK", protocol)
+    monkeypatch.setattr(compare, "quick_protocol", lambda data, runner: protocol)
 
 
 OWN = ["--data", "train.csv", "--target", "label", "--quick"]
@@ -163,6 +172,31 @@ def test_bad_input_is_told_before_any_training(
     assert words in error
 
 
+@pytest.mark.parametrize(
+    ("x", "runner", "jax", "compiled"),
+    [
+        (np.zeros((4, 3)), "auto", True, True),
+        ({"a": np.zeros((4, 3)), "b": np.zeros(4)}, "compiled", True, True),
+        (np.zeros((4, 3)), "auto", False, False),
+        (np.zeros((4, 3)), "fit", True, False),
+        (np.zeros((4, 3, 3)), "auto", True, False),
+        ({"a": np.zeros((4, 3)), "b": np.zeros((4, 3, 3, 1))}, "auto", True, False),
+    ],
+)
+def test_a_first_look_decides_where_runs_are_compiled(
+    x, runner, jax, compiled, monkeypatch
+):
+    monkeypatch.setattr(compared, "has_jax", lambda: jax)
+    y = np.arange(4) % 2
+    data = Dataset("any", "made here", *3 * [Split(x, y)], classes=("a", "b"))
+    expected = QUICK_COMPILED if compiled else QUICK
+    assert quick_protocol(data, runner) == expected
+
+
+def test_a_first_look_at_sparse_features_is_by_fit(tiny):
+    assert quick_protocol(tiny) == QUICK
+
+
 @pytest.mark.parametrize("option", ["--seeds", "--epochs", "--tuning-seeds"])
 def test_no_seeds_and_no_epochs_are_errors(own, capsys, option):
     with pytest.raises(SystemExit) as caught:
@@ -181,9 +215,12 @@ def test_options_change_the_protocol(own, monkeypatch):
     monkeypatch.setattr(command, "run_study", run_study)
     given = ["--seeds", "4", "--epochs", "7", "--tuning-seeds", "2"]
     without_quick = OWN[:-1]
-    for arguments in (without_quick, OWN, [*without_quick, *given]):
+    by_fit = [*OWN, "--runner", "fit"]
+    for arguments in (without_quick, OWN, by_fit, [*without_quick, *given]):
         assert cli.main(["compare", *arguments]) == 2
-    full, quick, changed = (study.protocol for study in seen)
+    full, compiled, quick, changed = (study.protocol for study in seen)
+    assert len(compiled.evaluation_seeds) == 10 and len(compiled.seeds_to_tune) == 6
+    assert compiled.tuning_trials == 5
     assert len(full.evaluation_seeds) == 10 and len(full.seeds_to_tune) == 6
     assert len(quick.evaluation_seeds) == 3 and quick.tuning_trials == 5
     assert (changed.evaluation_seeds, changed.budget) == ((0, 1, 2, 3), Epochs(7))
