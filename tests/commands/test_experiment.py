@@ -71,7 +71,9 @@ def test_from_the_command_line_to_verdicts(experiment, texts, monkeypatch, capsy
     monkeypatch.setattr(
         command,
         "run_study",
-        lambda study, options, console: study.run(Scripted(with_slice), console),
+        lambda study, options, console: study.run(
+            Scripted(with_slice), console, runner="fit"
+        ),
     )
     status = experiment.main(
         [*EXPERIMENTS[experiment], "--quick", "--output", "out"], "keras-adaptive"
