@@ -112,7 +112,7 @@ def texts(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 PROBLEMS = [
     Problem("digits: 64-64-10", dense(64, 64), digits, 1_180, 10, 9, 10, 8),
-    Problem("images: 784-256-10", dense(784, 256), images, 4_000, 5, 5, 10, 4),
+    Problem("images: 784-256-10", dense(784, 256), images, 4_000, 5, 5, 3, 4),
     Problem(
         "texts: embedding 2,000 × 16", embedding(2_000, 16), texts, 2_000, 5, 9, 10, 4
     ),

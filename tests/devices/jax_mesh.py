@@ -39,7 +39,7 @@ def model_parallel():
 
 
 OVER_A_WHOLE_VARIABLE = ("Adam", "clipped", "Lamb", "Muon")
-"""These have something to sum or to multiply over the parts of a table, and Adam."""
+"""Adam stands for all classes; the others look at all parts of a table together."""
 
 
 def main() -> None:

@@ -31,6 +31,19 @@ class NormClipped(AdaptiveOptimizer):
         return hyper.learning_rate * gradient / keras.ops.maximum(norm, 1.0), state
 
 
+class SmallRowsNormed(AdaptiveOptimizer):
+    """Looks at whole rows, but only at those that are small."""
+
+    def __init__(self, **options):
+        super().__init__(0.1, **options)
+
+    def rule(self, gradient, state, hyper):
+        squares = keras.ops.sum(gradient**2, axis=-1, keepdims=True)
+        norm = keras.ops.sqrt(squares)
+        norm = keras.ops.where(norm < 1, norm, keras.ops.ones_like(norm))
+        return hyper.learning_rate * gradient / norm, state
+
+
 class PerAxis(AdaptiveOptimizer):
     """Another step for vectors than for matrices."""
 

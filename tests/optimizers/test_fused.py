@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from fused_cases import NormClipped, PerAxis, variables
+from fused_cases import NormClipped, PerAxis, SmallRowsNormed, variables
 from optimizer_cases import EVERY, name_of
 
 from keras_adaptive import optimizers
@@ -197,7 +197,7 @@ def test_a_variable_without_a_gradient_stands_still(plain):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
-@pytest.mark.parametrize("cls", [NormClipped, PerAxis])
+@pytest.mark.parametrize("cls", [NormClipped, PerAxis, SmallRowsNormed])
 def test_a_rule_that_looks_at_whole_variables_is_not_grouped(cls, plain):
     optimizer = cls()
     got = train(optimizer, variables())

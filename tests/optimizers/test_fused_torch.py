@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from fused_cases import NormClipped, PerAxis, variables
+from fused_cases import NormClipped, PerAxis, SmallRowsNormed, variables
 from optimizer_cases import EVERY, name_of
 from torch_calls import Calls
 
@@ -196,7 +196,9 @@ class Random(AdaptiveOptimizer):
         return hyper.learning_rate * (gradient + noise), state
 
 
-@pytest.mark.parametrize("cls", [NormClipped, Cumulative, PerAxis, Deciding, Random])
+@pytest.mark.parametrize(
+    "cls", [NormClipped, Cumulative, PerAxis, SmallRowsNormed, Deciding, Random]
+)
 def test_a_rule_that_looks_at_more_than_entries_is_not_recorded(cls, plain):
     optimizer = cls()
     got = train(optimizer, variables())

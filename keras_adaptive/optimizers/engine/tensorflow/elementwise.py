@@ -23,7 +23,8 @@ def is_elementwise(
     """Returns whether the rule of a variable does to entries together as apart.
 
     Six entries of a matrix must move as two of them do in a vector, and as the other
-    four do.
+    four do. No row or column of the matrix is one of the vectors, so that a rule that
+    looks at rows is found out, too.
 
     Args:
         state: A variable that the rule updates.
@@ -75,7 +76,7 @@ def _moves_alike(state: VariableState, trial: StepContext) -> bool:
         return [np.ravel(new), *map(np.ravel, new_slots.values())]
 
     try:
-        matrix = moved(slice(6), [3, 2])
+        matrix = moved(slice(6), [2, 3])
         apart = moved(SMALL_ONES, [2]), moved(LARGE_ONES, [4])
     except (ValueError, IndexError, tf.errors.OpError):
         return False  # such as a rule that asks for a matrix
